@@ -1,0 +1,135 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/core/catalog.hpp"
+#include "harness/core/config.hpp"
+#include "harness/core/random.hpp"
+#include "harness/data/dataset.hpp"
+#include "harness/model/network.hpp"
+
+namespace harness {
+
+// Why an approach cannot be applied, or found no fix: "code: text" in tables (codes: DESIGN 2).
+struct Refusal {
+  std::string code;
+  std::string text;
+};
+
+// What fix() writes down of itself; goes into the record.
+struct FixLog {
+  std::map<std::string, double> phases;     // seconds
+  std::map<std::string, int64_t> counters;  // "evaluations", "optimiser_steps"
+  std::map<std::string, double> scalars;    // "front_size", "best_fitness"
+  std::map<std::string, std::vector<double>> series;  // "best_fitness" per generation
+};
+
+// Adds the seconds of its lifetime to a phase.
+class PhaseTimer {
+ public:
+  PhaseTimer(FixLog& log, std::string phase);
+  ~PhaseTimer();
+  PhaseTimer(const PhaseTimer&) = delete;
+  PhaseTimer& operator=(const PhaseTimer&) = delete;
+
+ private:
+  FixLog& log_;
+  std::string phase_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// A place for the state of an interrupted fix: named tensors, restored bit for bit. The slot may be absent
+// (load() empty, save() a no-op); the run engine decides.
+using CheckpointState = std::map<std::string, at::Tensor>;
+struct CheckpointSlot {
+  std::function<std::optional<CheckpointState>()> load;
+  std::function<void(const CheckpointState&)> save;
+};
+
+// Everything fix() may touch. It sees neither files nor JSON, and no split it did not declare.
+class FixContext {
+ public:
+  struct Setup {
+    const ApproachInfo* info = nullptr;
+    const Dataset* data = nullptr;
+    Parameters parameters;
+    std::string shadow;  // "AR" of RAND:AR
+    uint64_t seed = 0;
+    std::function<bool()> stop;  // true: out of budget or asked to stop
+    std::function<void(double done, const std::string& what)> progress;
+    CheckpointSlot checkpoint;
+    std::optional<TrainingConfig> training;
+    std::vector<std::map<std::string, at::Tensor>> history;  // parameter sets, oldest first
+    int64_t batch = 250;
+  };
+  explicit FixContext(Setup setup);
+
+  const Split& split(const std::string& name) const;  // aborts unless declared in needs or uses, and there
+  bool has_split(const std::string& name) const;
+  const DatasetInfo& data() const { return setup_.data->info(); }
+  const Parameters& parameters() const { return setup_.parameters; }
+  const std::string& shadow() const { return setup_.shadow; }
+  uint64_t seed(std::string_view purpose) const;  // for at::Generator and the like
+  RandomStream stream(std::string_view purpose) const;
+  bool should_stop() const { return setup_.stop && setup_.stop(); }
+  void progress(double done, const std::string& what) const;
+  const CheckpointSlot& checkpoint() const { return setup_.checkpoint; }
+  const std::optional<TrainingConfig>& training() const { return setup_.training; }
+  const std::vector<std::map<std::string, at::Tensor>>& history() const { return setup_.history; }
+  int64_t batch() const { return setup_.batch; }
+  FixLog& log() { return log_; }
+
+ private:
+  Setup setup_;
+  FixLog log_;
+};
+
+// Which weights a fix says it may have changed; the harness checks that all others are bit-identical.
+struct Touched {
+  bool everything = false;
+  std::map<std::string, std::vector<int64_t>> weights;  // parameter name -> flat indices; empty: all of it
+};
+
+struct FixResult {
+  std::optional<Network> network;  // absent: FAILURE with `failure`
+  Refusal failure;
+  Touched touched;
+  std::string note;  // "returned the original: no candidate was better"
+};
+
+// What adapt() may look at, before any work.
+struct AdaptContext {
+  const Network& network;
+  const Dataset& data;
+  const Parameters& parameters;
+  const std::string& shadow;
+  const std::optional<TrainingConfig>& training;
+  size_t history_size = 0;
+  std::optional<int64_t> repair_faults;  // misclassified inputs of the repair split, where it is there
+  std::optional<int64_t> repair_correct;
+};
+
+// An approach: a record of functions, made known by one static object in its source file:
+//   const bool registered = register_approach({.info = ..., .adapt = ..., .fix = ...});
+// The harness itself answers missing_split for `info.needs` before adapt() is asked.
+struct Approach {
+  ApproachInfo info;
+  std::function<std::optional<Refusal>(const AdaptContext&)> adapt;
+  // `original` may be read and forked, not changed.
+  std::function<FixResult(const Network& original, FixContext&)> fix;
+};
+
+bool register_approach(Approach approach);
+const std::vector<Approach>& approaches();                // sorted by key
+const Approach* find_approach(const std::string& key);
+Catalog approach_catalog();
+
+}  // namespace harness

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+enum class ParameterType { boolean, integer, number, text };
+
+// One typed parameter of an approach; the config reader checks values against it before anything runs.
+struct ParameterSpec {
+  std::string name;
+  ParameterType type = ParameterType::number;
+  nlohmann::json default_value;  // of `type`, or null where `nullable`
+  std::string meaning;           // one line
+  std::string unit;              // "" for none
+  std::string source;            // "card arachne.md section 4", "this project"
+  std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
+  std::optional<double> maximum = std::nullopt;
+  std::vector<std::string> choices = {};  // text only; empty: any text
+  bool nullable = false;
+};
+
+// Checked values of an approach's parameters, defaults filled in. Asking for an unknown name or a wrong type
+// is a misuse of the interface.
+class Parameters {
+ public:
+  Parameters() = default;
+  explicit Parameters(nlohmann::json values) : values_(std::move(values)) {}
+  bool boolean(const std::string& name) const;
+  int64_t integer(const std::string& name) const;
+  double number(const std::string& name) const;
+  std::string text(const std::string& name) const;
+  bool is_null(const std::string& name) const;
+  const nlohmann::json& values() const { return values_; }  // an object, one entry per spec
+
+ private:
+  nlohmann::json values_ = nlohmann::json::object();
+};
+
+enum class Level { model, layer, neuron, control, published };
+const char* to_text(Level level);
+
+// What an approach says of itself; all that the config reader, `list` and the tables need to know.
+struct ApproachInfo {
+  std::string key;          // "AR"
+  std::string name;         // "Arachne"
+  Level level = Level::control;
+  std::string publication;  // "ACM TOSEM 2023"
+  int version = 1;          // raised whenever results may change
+  std::vector<std::string> needs = {};       // splits without which adapt() says missing_split
+  std::vector<std::string> uses = {};        // splits it reads where they are there
+  std::vector<ParameterSpec> parameters = {};
+  bool in_study = false;       // one of the sixteen
+  bool shadows = false;        // written KEY:OTHER, imitates another approach (RAND:AR, CT:AP)
+  std::vector<std::string> shadow_of = {};  // keys it can imitate; empty with shadows: any
+};
+
+// Every approach that is linked in, sorted by key. The config reader, plan and tables take it as an argument,
+// so that core knows no approach.
+using Catalog = std::vector<ApproachInfo>;
+const ApproachInfo* find(const Catalog& catalog, const std::string& key);
+
+}  // namespace harness

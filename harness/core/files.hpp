@@ -1,0 +1,42 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace harness {
+
+// Writes under a temporary name, flushes to the disk, renames: readers see the old file or the whole new one.
+// Throws UserError naming file and the system's reason.
+void write_atomically(const std::filesystem::path& file, std::string_view content);
+
+// For writers that want a file name themselves (TorchScript, HDF5): a temporary name beside `file`; commit()
+// flushes and renames; the destructor removes what was not committed.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path file);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  const std::filesystem::path& temporary() const { return temporary_; }
+  void commit();
+
+ private:
+  std::filesystem::path file_, temporary_;
+  bool committed_ = false;
+};
+
+std::string read_text(const std::filesystem::path& file);      // UserError where unreadable
+nlohmann::json read_json(const std::filesystem::path& file);   // UserError with line and column
+
+// 128-bit digests as 32 hexadecimal digits (XXH3; identity, not security).
+std::string digest_of(std::string_view bytes);
+std::string digest_of_file(const std::filesystem::path& file);  // cached in this process by size and time
+
+// Shortest decimal text that reads back to the same double ("0.1", "97.9"); "" for NaN.
+std::string format_number(double value);
+// One CSV field, quoted where it must be (RFC 4180).
+std::string csv_field(std::string_view text);
+
+}  // namespace harness

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+// Classes of one split, in split order. Torch-free on purpose: the report recomputes metrics from records.
+struct SplitOutcome {
+  std::vector<int32_t> label, original, fixed;
+  std::vector<uint8_t> group;  // empty: no sensitive groups
+};
+
+// Flags of the attacked test images (image = position in the test split), 1 = the attack succeeded. All
+// vectors have one length, the margin ones may be empty (attack.margin false).
+struct AttackOutcome {
+  std::vector<int64_t> image;
+  std::vector<uint8_t> original, fixed;
+  std::vector<uint8_t> zero_gradient;  // of the fixed model: gradient at the start exactly zero
+  std::vector<uint8_t> zero_gradient_original;
+  std::vector<uint8_t> original_margin, fixed_margin;
+};
+
+// Everything a metric may look at: one run of one approach.
+struct Evaluation {
+  int64_t classes = 0;
+  SplitOutcome test;
+  std::optional<SplitOutcome> repair;
+  std::optional<AttackOutcome> attack;
+  std::string no_attack_reason;  // where attack is absent: "no_attack: the subject configures none"
+};
+
+struct MetricValue {
+  std::optional<double> value;
+  std::string reason;  // "code: text" where value is absent
+
+  static MetricValue of(double value) { return {value, ""}; }
+  static MetricValue undefined(std::string reason) { return {std::nullopt, std::move(reason)}; }
+};
+
+enum class Better { higher, lower, neither };
+const char* to_text(Better better);  // "higher", "lower", ""
+
+// A metric of DESIGN 11. One source file per family registers itself; run and report pick it up by itself.
+struct Metric {
+  std::string name;   // "RR"
+  std::string unit;   // "percent", "count", "fraction", "seconds"
+  Better better = Better::neither;
+  std::string table;  // "rq2" or "rq3"
+  int order = 0;      // of rows within the table
+  // True: over several runs of an approach it is computed on the images attacked in all of them (DESIGN 7).
+  bool joint = false;
+  // A row above the limit is marked in the tables with this text; empty: never.
+  std::optional<double> mark_above = std::nullopt;
+  std::string mark = "";
+  std::function<MetricValue(const Evaluation&)> compute;
+};
+
+const std::vector<Metric>& metrics();  // sorted by table and order
+bool register_metric(Metric metric);   // returns true; called from static objects
+
+// The Evaluations with their attack outcomes cut down to the images that all of them attacked.
+std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs);
+
+}  // namespace harness

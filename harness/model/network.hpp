@@ -1,0 +1,118 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/model/node.hpp"
+
+namespace harness {
+
+// A named tensor of the model. Parameters that share storage are one entry with several names.
+struct Parameter {
+  std::string name;                  // state_dict name; "constant_N" for constants of the graph
+  at::Tensor value;                  // owned by its Network; never shared between networks
+  bool trainable = true;             // false: buffers and constants
+  std::vector<std::string> aliases;  // further state_dict names of the same storage
+};
+
+// What import found (DESIGN 4).
+struct ImportReport {
+  bool importable = false;
+  std::string unknown_operator;    // first operator that is no layer node; empty when importable
+  std::string detail;              // one sentence: where and why
+  std::string training_obstacle;   // empty, or why retraining approaches are UNADAPTABLE
+  double max_abs_difference = 0;   // logits, imported against TorchScript, on the sample
+  double max_rel_difference = 0;   // the same over the largest absolute logit of the sample
+  int64_t baked_batch = 0;         // batch size a trace has baked into a flatten; 0: none
+  bool scripted = false;
+};
+
+// Where a network is divided: prefix = nodes before `first`, suffix = `first` and all after it. `live` are
+// the prefix nodes that the suffix reads, residual and dense connections included, in ascending order.
+struct Cut {
+  NodeId first = 0;
+  std::vector<NodeId> live;
+};
+
+enum class Initialiser { kaiming_uniform, glorot_uniform };  // PyTorch's and Keras' defaults
+
+// A classifier as a graph of layer nodes over plain ATen operators, imported from TorchScript by recording one
+// execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs are
+// (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
+// operator load too, for black-box use: only output(), logits() (= output), probabilities(), classify(),
+// digest(), fork() and save() work then, anything else is a misuse.
+class Network {
+ public:
+  // Reads TorchScript and records it on `sample` (n >= 2 inputs, CPU). Throws UserError for files that are no
+  // TorchScript, for half precision, quantised, one-logit and tuple or dictionary models, naming the remedy.
+  static Network load(const std::filesystem::path& file, const at::Tensor& sample);
+  Network(Network&&) noexcept;
+  Network& operator=(Network&&) noexcept;
+  ~Network();
+  Network fork() const;
+  void to(at::Device device);
+  at::Device device() const;
+
+  const ImportReport& report() const;
+  bool importable() const { return report().importable; }
+  const std::vector<Node>& nodes() const;
+  NodeId logits_node() const;  // the output, or what a trailing softmax reads
+  bool ends_in_softmax() const;
+  int64_t classes() const;
+  const std::vector<int64_t>& input_shape() const;  // C,H,W
+
+  // Evaluation mode, no autograd history. `x` may be a slab of any size; no slabbing inside.
+  at::Tensor output(const at::Tensor& x) const;         // what the TorchScript model returns
+  at::Tensor logits(const at::Tensor& x) const;         // before a trailing softmax
+  at::Tensor probabilities(const at::Tensor& x) const;  // output if it is a softmax, else softmax of it
+  at::Tensor classify(const at::Tensor& x) const;       // int64 (N), arg max of the output
+  // Values of `ids` (ascending). Autograd is recorded where x or a parameter requires grad and grad mode is on.
+  std::vector<at::Tensor> activations(const at::Tensor& x, const std::vector<NodeId>& ids) const;
+  // Logits and autograd, evaluation mode of batch norm and dropout.
+  at::Tensor differentiable_logits(const at::Tensor& x) const;
+  // Logits with autograd in train mode: batch statistics, running averages updated, dropout drawn from
+  // `generator` (CPU or the network's device).
+  at::Tensor training_logits(const at::Tensor& x, at::Generator generator);
+
+  // Prefix and suffix.
+  Cut cut_before(NodeId first) const;
+  std::vector<at::Tensor> prefix(const Cut& cut, const at::Tensor& x) const;  // values of cut.live
+  // Logits from live values; `overrides` replaces parameter values for this call (autograd as activations()).
+  at::Tensor suffix(const Cut& cut, const std::vector<at::Tensor>& live,
+                    const std::map<ParameterId, at::Tensor>& overrides = {}) const;
+  // Logits (K,N,classes) of K candidate values (K, shape of the parameter) for one weight or bias of the
+  // linear or conv node cut.first, in one batched product or grouped convolution and one run of the rest.
+  at::Tensor candidate_logits(const Cut& cut, const std::vector<at::Tensor>& live, ParameterId parameter,
+                              const at::Tensor& candidates) const;
+
+  const std::vector<Parameter>& parameters() const;
+  ParameterId find_parameter(const std::string& name) const;  // also by alias; -1 where there is none
+  NodeId node_of(ParameterId parameter) const;                // first node that reads it; -1: none
+  void set_parameter(ParameterId id, const at::Tensor& value);  // copies; shape must agree
+  void require_grad(bool on);                                   // of all trainable parameters
+  void reinitialise(Initialiser initialiser, uint64_t seed);    // weights, biases, batch norm and its averages
+  std::string digest() const;  // of the graph and all parameter values; 32 hexadecimal digits
+
+  // Structure changes: puts `node` (inputs: earlier nodes; parameters: ids of this network) right after
+  // `position`; readers of `position` read the new node instead. New tensors come by add_parameter first.
+  ParameterId add_parameter(const std::string& name, const at::Tensor& value, bool trainable);
+  NodeId insert_after(NodeId position, Node node);
+
+  // TorchScript that torch.jit.load in Python runs with equal logits; original parameter names, on the CPU.
+  // Unchanged structure: a copy of the original module with the values; else generated `forward` text.
+  void save(const std::filesystem::path& file) const;
+
+ private:
+  struct Implementation;
+  explicit Network(std::unique_ptr<Implementation> implementation);
+  std::unique_ptr<Implementation> self_;
+};
+
+}  // namespace harness
