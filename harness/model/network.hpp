@@ -31,7 +31,7 @@ struct ImportReport {
   double max_abs_difference = 0;   // logits, imported against TorchScript, on the sample
   double max_rel_difference = 0;   // the same over the largest absolute logit of the sample
   int64_t baked_batch = 0;         // batch size a trace has baked into a flatten; 0: none
-  bool scripted = false;
+  bool follows_train = false;      // train() changes what the TorchScript computes (scripted, not traced)
 };
 
 // Where a network is divided: prefix = nodes before `first`, suffix = `first` and all after it. `live` are
@@ -46,8 +46,8 @@ enum class Initialiser { kaiming_uniform, glorot_uniform };  // PyTorch's and Ke
 // A classifier as a graph of layer nodes over plain ATen operators, imported from TorchScript by recording one
 // execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs are
 // (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
-// operator load too, for black-box use: only output(), logits() (= output), probabilities(), classify(),
-// digest(), fork() and save() work then, anything else is a misuse.
+// operator load too, for black-box use: only output(), logits() (= output), their differentiable forms,
+// probabilities(), classify(), digest(), fork(), to() and save() work then, anything else is a misuse.
 class Network {
  public:
   // Reads TorchScript and records it on `sample` (n >= 2 inputs, CPU). Throws UserError for files that are no
@@ -75,7 +75,8 @@ class Network {
   at::Tensor classify(const at::Tensor& x) const;       // int64 (N), arg max of the output
   // Values of `ids` (ascending). Autograd is recorded where x or a parameter requires grad and grad mode is on.
   std::vector<at::Tensor> activations(const at::Tensor& x, const std::vector<NodeId>& ids) const;
-  // Logits and autograd, evaluation mode of batch norm and dropout.
+  // As output() and logits(), with autograd; batch norm and dropout in evaluation mode. Also for black boxes.
+  at::Tensor differentiable_output(const at::Tensor& x) const;
   at::Tensor differentiable_logits(const at::Tensor& x) const;
   // Logits with autograd in train mode: batch statistics, running averages updated, dropout drawn from
   // `generator` (CPU or the network's device).
@@ -109,8 +110,9 @@ class Network {
   // Unchanged structure: a copy of the original module with the values; else generated `forward` text.
   void save(const std::filesystem::path& file) const;
 
+  struct Implementation;  // of harness/model only
+
  private:
-  struct Implementation;
   explicit Network(std::unique_ptr<Implementation> implementation);
   std::unique_ptr<Implementation> self_;
 };

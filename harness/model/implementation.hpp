@@ -1,0 +1,43 @@
+#pragma once
+
+// Internal to harness/model.
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/api/module.h>
+
+#include "harness/model/execute.hpp"
+#include "harness/model/network.hpp"
+
+namespace harness {
+
+struct Network::Implementation {
+  std::shared_ptr<const torch::jit::Module> original;  // as loaded, on the CPU, never changed
+  std::shared_ptr<torch::jit::Module> black_box;       // own copy on `device`; only where not importable
+  ImportReport report;
+  std::vector<Node> nodes;
+  NodeId output = -1, logits = -1;
+  bool ends_in_softmax = false, structure_changed = false;
+  int64_t classes = 0;
+  std::vector<int64_t> input_shape;
+  std::vector<Parameter> parameters;
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+
+  void need_graph(const char* what) const;  // misuse where the model is a black box
+  // Values of `wanted`, computed from `known` (values of nodes that are not computed again).
+  std::vector<at::Tensor> evaluate(const std::vector<NodeId>& wanted, std::map<NodeId, at::Tensor> known,
+                                   const std::map<ParameterId, at::Tensor>& overrides = {},
+                                   const PassMode& mode = {}) const;
+  at::Tensor run_black_box(const at::Tensor& x) const;
+};
+
+// TorchScript file to module on the CPU in evaluation mode; UserError for what is none.
+torch::jit::Module load_script(const std::filesystem::path& file);
+// The module's forward without graph optimisation; throws c10::Error as TorchScript does.
+c10::IValue run_script(torch::jit::Module& module, const at::Tensor& x);
+// Fills nodes, parameters and report of an implementation whose `original` is set.
+void import_graph(Network::Implementation& implementation, const at::Tensor& sample);
+// The bytes of a TorchScript file; of the original structure, or generated (generate.cpp).
+std::string script_with_values(const Network::Implementation& implementation);
+torch::jit::Module generate_script(const Network::Implementation& implementation);
+
+}  // namespace harness
