@@ -48,7 +48,7 @@ struct ApproachInfo {
   std::string key;          // "AR"
   std::string name;         // "Arachne"
   Level level = Level::control;
-  std::string publication;  // "ACM TOSEM 2023"
+  std::string publication = "";  // "ACM TOSEM 2023"
   int version = 1;          // raised whenever results may change
   std::vector<std::string> needs = {};       // splits without which adapt() says missing_split
   std::vector<std::string> uses = {};        // splits it reads where they are there

@@ -81,7 +81,8 @@ struct Config {
   std::optional<double> budget_seconds;
   std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none
 
-  // Everything as JSON with every default written out, paths as the user wrote them; what `check` prints.
+  // Everything as JSON with every default written out, paths as seen from the working directory, where the
+  // same text can be read back as a config (limit is of the command line and left out); what `check` prints.
   nlohmann::json effective() const;
 };
 

@@ -1,0 +1,140 @@
+#include "harness/core/config.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "harness/core/config_parts.hpp"
+#include "harness/core/files.hpp"
+#include "harness/core/json_text.hpp"
+#include "harness/core/missing.hpp"
+
+namespace harness {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using nlohmann::json;
+
+// Every subject file's JSON beside the inline ones; nothing where the file cannot be read (reported).
+std::vector<std::optional<SubjectDocument>> load_subjects(const json& list, const JsonPlace& place,
+                                                          const fs::path& folder) {
+  std::vector<std::optional<SubjectDocument>> documents;
+  for (size_t i = 0; i < list.size(); ++i) {
+    documents.emplace_back();
+    if (!list[i].is_string()) {
+      documents.back() = SubjectDocument{list[i], place.at(i), folder};
+      continue;
+    }
+    const size_t before = place.problems->size();
+    const fs::path file = read_path(list[i], place.at(i), folder, true);
+    if (place.problems->size() > before) continue;
+    if (auto value = parse_json(read_text(file), file.string(), place.problems)) {
+      documents.back() =
+          SubjectDocument{std::move(*value), {file.string(), "", place.problems}, file.parent_path()};
+    }
+  }
+  return documents;
+}
+
+bool is_device(const std::string& text) {
+  if (text == "auto" || text == "cpu" || text == "cuda") return true;
+  const std::string prefix = "cuda:";
+  if (!text.starts_with(prefix)) return false;
+  std::set<std::string> seen;
+  size_t begin = prefix.size();
+  while (true) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string number = text.substr(begin, end - begin);
+    const bool digits = !number.empty() && number.size() <= 3 &&
+                        number.find_first_not_of("0123456789") == std::string::npos &&
+                        (number.size() == 1 || number[0] != '0');
+    if (!digits || !seen.insert(number).second) return false;
+    if (end == text.size()) return true;
+    begin = end + 1;
+  }
+}
+
+// The file's stem with everything that a folder name may not hold replaced.
+std::string name_of_file(const fs::path& file) {
+  std::string name = file.stem().string().substr(0, 100);
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (!is_name(i == 0 ? name.substr(0, 1) : "a" + name.substr(i, 1), true)) name[i] = '_';
+  }
+  return name.empty() ? "_" : name;
+}
+
+void read_subjects(const std::vector<std::optional<SubjectDocument>>& documents, bool need_files,
+                   Config* config) {
+  std::set<std::string> names;
+  for (const auto& document : documents) {
+    if (!document) continue;
+    SubjectConfig subject = read_subject(*document, need_files);
+    if (!subject.name.empty() && !names.insert(subject.name).second) {
+      document->place.at("name").report("the name " + quote_text(subject.name) + " again",
+                                        "a name that no other subject has");
+    }
+    config->subjects.push_back(std::move(subject));
+  }
+}
+
+void read_settings(ObjectReader& object, Config* config) {
+  if (const json* name = object.find("name")) {
+    config->name = read_name(*name, object.place("name"), true).value_or("");
+  }
+  object.integer("runs", &config->runs, {1, 1e6});
+  if (const json* seed = object.find("seed")) {
+    config->seed = read_unsigned(*seed, object.place("seed")).value_or(config->seed);
+  }
+  object.number("corrupted_below", &config->corrupted_below, {0, 1});
+  if (const json* device = object.find("device")) {
+    if (device->is_string() && is_device(device->get<std::string>())) {
+      config->device = device->get<std::string>();
+    } else {
+      object.place("device").report(describe(*device), "auto, cpu, cuda, or cuda: with numbers (cuda:0,2)");
+    }
+  }
+  object.text("keep", &config->keep, {"all", "first", "none"});
+  object.boolean("deterministic", &config->deterministic);
+  object.boolean("tf32", &config->tf32);
+  object.integer("batch", &config->batch, {1, 1e6});
+  config->budget_seconds = read_budget(object);
+}
+
+}  // namespace
+
+Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOptions& options) {
+  std::vector<Problem> problems;
+  if (const auto trouble = trouble_with_file(file)) {
+    throw UserError({file.string(), "", trouble->found, "a config file", trouble->suggestion});
+  }
+  std::optional<json> document = parse_json(read_text(file), file.string(), &problems);
+  if (!document) throw UserError(std::move(problems));
+
+  Overrides overrides(options.set, &problems);
+  overrides.apply_to_config(&*document, file.string());
+
+  Config config;
+  config.file = file;
+  config.name = name_of_file(file);
+  ObjectReader object(*document, {file.string(), "", &problems});
+  read_settings(object, &config);
+  if (const json* approaches = object.require("approaches")) {
+    config.approaches = read_approaches(*approaches, object.place("approaches"), catalog);
+  }
+  if (const json* subjects = object.require("subjects")) {
+    if (subjects->is_array() && !subjects->empty()) {
+      auto documents = load_subjects(*subjects, object.place("subjects"), file.parent_path());
+      overrides.apply_to_subjects(&documents);
+      read_subjects(documents, options.need_files, &config);
+    } else {
+      object.place("subjects").report(describe(*subjects), "a list of one subject or more");
+    }
+  }
+  object.finish();
+  overrides.blame_command_line();
+  if (!problems.empty()) throw UserError(std::move(problems));
+  return config;
+}
+
+}  // namespace harness

@@ -1,0 +1,205 @@
+#include "harness/core/files.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "harness/core/error.hpp"
+#include "harness/core/json_text.hpp"
+
+namespace harness {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+[[noreturn]] void system_error(const fs::path& file, const char* expected) {
+  throw UserError({file.string(), "", std::strerror(errno), expected, ""});
+}
+
+class Descriptor {
+ public:
+  Descriptor(const fs::path& file, int flags) : number_(::open(file.c_str(), flags | O_CLOEXEC, 0666)) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  explicit operator bool() const { return number_ >= 0; }
+  int number() const { return number_; }
+  bool close() { return ::close(std::exchange(number_, -1)) == 0; }
+
+ private:
+  int number_;
+};
+
+// A name that no other process or thread on this machine uses; hidden, so that patterns skip it.
+std::string temporary_suffix() {
+  static std::atomic<int64_t> counter{0};
+  return "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+}
+
+fs::path folder_of(const fs::path& file) {
+  return file.has_parent_path() ? file.parent_path() : fs::path(".");
+}
+
+// The rename itself must reach the disk too. Some file systems know no fsync of folders; they say EINVAL.
+void flush_folder(const fs::path& folder) {
+  Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
+  if (descriptor && ::fsync(descriptor.number()) != 0 && errno != EINVAL) {
+    system_error(folder, "a folder that can be flushed to the disk");
+  }
+}
+
+// Calls `take(bytes, count)` with the file's content piece by piece.
+template <typename Take>
+void read_pieces(const fs::path& file, Take take) {
+  constexpr const char* kExpected = "a readable file";
+  Descriptor descriptor(file, O_RDONLY);
+  if (!descriptor) system_error(file, kExpected);
+  std::vector<char> buffer(size_t{1} << 20);
+  while (true) {
+    const ssize_t count = ::read(descriptor.number(), buffer.data(), buffer.size());
+    if (count == 0) return;
+    if (count > 0) {
+      take(buffer.data(), static_cast<size_t>(count));
+    } else if (errno != EINTR) {
+      system_error(file, kExpected);
+    }
+  }
+}
+
+std::string hexadecimal(XXH128_hash_t hash) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, hash);
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : canonical.digest) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+}  // namespace
+
+void write_atomically(const fs::path& file, std::string_view content) {
+  constexpr const char* kExpected = "a place that can be written to";
+  AtomicFile target(file);
+  Descriptor descriptor(target.temporary(), O_WRONLY | O_CREAT | O_EXCL);
+  if (!descriptor) system_error(file, kExpected);
+  while (!content.empty()) {
+    const ssize_t count = ::write(descriptor.number(), content.data(), content.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) system_error(file, kExpected);
+    content.remove_prefix(static_cast<size_t>(count));
+  }
+  if (!descriptor.close()) system_error(file, kExpected);
+  target.commit();
+}
+
+AtomicFile::AtomicFile(fs::path file) : file_(std::move(file)) {
+  // A folder of its own keeps the file's name: writers such as TorchScript's put that name into the content.
+  const fs::path folder = folder_of(file_) / ("." + file_.filename().string() + temporary_suffix());
+  std::error_code code;
+  if (!fs::create_directory(folder, code)) {
+    errno = code ? code.value() : EEXIST;
+    system_error(file_, "a place that can be written to");
+  }
+  temporary_ = folder / file_.filename();
+}
+
+AtomicFile::~AtomicFile() {
+  std::error_code ignored;
+  if (!committed_) fs::remove(temporary_, ignored);
+  fs::remove(temporary_.parent_path(), ignored);
+}
+
+void AtomicFile::commit() {
+  Descriptor descriptor(temporary_, O_RDONLY);
+  if (!descriptor || ::fsync(descriptor.number()) != 0 || ::rename(temporary_.c_str(), file_.c_str()) != 0) {
+    system_error(file_, "a place that can be written to");
+  }
+  committed_ = true;
+  flush_folder(folder_of(file_));
+}
+
+std::string read_text(const fs::path& file) {
+  std::string text;
+  read_pieces(file, [&](const char* bytes, size_t count) { text.append(bytes, count); });
+  return text;
+}
+
+nlohmann::json read_json(const fs::path& file) {
+  std::vector<Problem> problems;
+  std::optional<nlohmann::json> value = parse_json(read_text(file), file.string(), &problems);
+  if (!problems.empty()) throw UserError(std::move(problems));
+  return std::move(*value);
+}
+
+std::string digest_of(std::string_view bytes) {
+  return hexadecimal(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+std::string digest_of_file(const fs::path& file) {
+  // device, inode, size, seconds and nanoseconds of the last change of content
+  using Stamp = std::array<int64_t, 5>;
+  static std::mutex guard;
+  static std::map<std::string, std::pair<Stamp, std::string>> cache;
+  struct stat status {};
+  if (::stat(file.c_str(), &status) != 0) system_error(file, "a readable file");
+  const Stamp stamp = {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
+                       static_cast<int64_t>(status.st_size), static_cast<int64_t>(status.st_mtim.tv_sec),
+                       static_cast<int64_t>(status.st_mtim.tv_nsec)};
+  const std::string name = fs::absolute(file).lexically_normal().string();
+  {
+    const std::lock_guard lock(guard);
+    const auto known = cache.find(name);
+    if (known != cache.end() && known->second.first == stamp) return known->second.second;
+  }
+  XXH3_state_t state;
+  XXH3_128bits_reset(&state);
+  read_pieces(file, [&](const char* bytes, size_t count) { XXH3_128bits_update(&state, bytes, count); });
+  const std::string digest = hexadecimal(XXH3_128bits_digest(&state));
+  const std::lock_guard lock(guard);
+  cache[name] = {stamp, digest};
+  return digest;
+}
+
+std::string format_number(double value) {
+  if (std::isnan(value)) return "";
+  if (value == 0) return "0";  // no "-0" in tables
+  char buffer[64];
+  const double size = std::abs(value);
+  // the shortest form alone would write 100000 as 1e+05
+  const auto result = size >= 1e-5 && size < 1e15
+                          ? std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed)
+                          : std::to_chars(buffer, buffer + sizeof(buffer), value);
+  return {buffer, result.ptr};
+}
+
+std::string csv_field(std::string_view text) {
+  if (text.find_first_of(",\"\r\n") == std::string_view::npos) return std::string(text);
+  std::string field = "\"";
+  for (const char letter : text) {
+    if (letter == '"') field += '"';
+    field += letter;
+  }
+  return field + '"';
+}
+
+}  // namespace harness

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace harness {
+
+struct FileTrouble {
+  std::string found;       // "no file data/mnist/mnist.h5"
+  std::string suggestion;  // the command that makes it, or a file of a similar name beside it; may be empty
+};
+
+// Why `file` cannot be read as an ordinary file; nothing where it can.
+std::optional<FileTrouble> trouble_with_file(const std::filesystem::path& file);
+
+}  // namespace harness

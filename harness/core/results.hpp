@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/core/error.hpp"
+#include "harness/core/record.hpp"
+
+namespace harness {
+
+// A results tree that holds something no run of this harness writes; exit 4 (DESIGN 7).
+class ResultsError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// One cell of the plan, as run and report see it.
+struct PlannedCell {
+  CellId cell;
+  std::string key, name;  // "RAND", "Random weights (Arachne)"
+  Level level = Level::control;
+  bool in_study = false;
+  uint64_t seed = 0;
+  // All that decides the result (DESIGN 7): schema, subject, approach, version, seed, device, limit, files
+  // (digests; null where a file was not at hand).
+  nlohmann::json identity;
+  std::string digest() const;  // of `identity`
+};
+
+enum class CellState {
+  missing,
+  finished,
+  stale,     // made by another version of the approach: kept until --redo (DESIGN 7)
+  outdated,  // made from another configuration, model or data: recomputed, and no result of this plan
+};
+const char* to_text(CellState state);
+
+// What may differ between a plan and a record that still belong together: nothing for the run engine; for
+// tables the device and --limit, which they show, and files that are not at hand.
+enum class Compare { exact, tables };
+CellState state_of(const PlannedCell& planned, const std::optional<Record>& record, Compare how);
+
+// Where everything of a results folder lies (DESIGN 11).
+class ResultsTree {
+ public:
+  explicit ResultsTree(std::filesystem::path root) : root_(std::move(root)) {}
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path plan() const { return root_ / "plan.json"; }
+  std::filesystem::path tables() const { return root_ / "tables"; }
+  std::filesystem::path subject(const std::string& name) const { return root_ / "subjects" / name; }
+  std::filesystem::path cell(const CellId& id) const { return root_ / "cells" / id.folder(); }
+  std::filesystem::path record(const CellId& id) const { return cell(id) / "record.json"; }
+  // nullopt where there is none. Throws ResultsError for a file that is no record, or another cell's.
+  std::optional<Record> read(const CellId& id) const;
+
+ private:
+  std::filesystem::path root_;
+};
+
+}  // namespace harness

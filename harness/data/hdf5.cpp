@@ -1,0 +1,217 @@
+#include "harness/data/hdf5.hpp"
+
+#include <cstring>
+
+#include "harness/core/error.hpp"
+#include "harness/core/missing.hpp"
+
+namespace harness::hdf5 {
+
+namespace {
+
+constexpr hssize_t kMostAttributeValues = 1 << 20;
+constexpr size_t kChunkCache = size_t{64} << 20;  // a slab's chunks are decompressed once
+
+// The number of values of a simple or scalar data space; nothing for an empty or a huge one.
+std::optional<size_t> value_count(hid_t space) {
+  const hssize_t count = H5Sget_simple_extent_npoints(space);
+  if (count < 1 || count > kMostAttributeValues) return std::nullopt;
+  return static_cast<size_t>(count);
+}
+
+struct OpenAttribute {
+  Handle attribute, type, space;
+  std::optional<size_t> count;
+};
+
+OpenAttribute open_attribute(hid_t object, const std::string& name) {
+  OpenAttribute open;
+  open.attribute = Handle(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose);
+  if (!open.attribute) return open;
+  open.type = Handle(H5Aget_type(open.attribute), H5Tclose);
+  open.space = Handle(H5Aget_space(open.attribute), H5Sclose);
+  if (open.type && open.space) open.count = value_count(open.space);
+  return open;
+}
+
+std::vector<std::string> read_variable_strings(const OpenAttribute& open, const Handle& memory) {
+  std::vector<char*> pointers(*open.count, nullptr);
+  std::vector<std::string> texts;
+  if (H5Aread(open.attribute, memory, pointers.data()) < 0) return texts;
+  for (const char* text : pointers) texts.emplace_back(text == nullptr ? "" : text);
+  H5Dvlen_reclaim(memory, open.space, H5P_DEFAULT, pointers.data());
+  return texts;
+}
+
+std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
+  const size_t length = H5Tget_size(open.type);
+  std::vector<std::string> texts;
+  if (length == 0 || length > size_t{kMostAttributeValues}) return texts;
+  std::vector<char> buffer(*open.count * length);
+  if (H5Aread(open.attribute, open.type, buffer.data()) < 0) return texts;
+  const bool padded = H5Tget_strpad(open.type) == H5T_STR_SPACEPAD;
+  for (size_t i = 0; i < *open.count; ++i) {
+    std::string text(buffer.data() + i * length, strnlen(buffer.data() + i * length, length));
+    while (padded && !text.empty() && text.back() == ' ') text.pop_back();
+    texts.push_back(std::move(text));
+  }
+  return texts;
+}
+
+}  // namespace
+
+Silence::Silence() {
+  H5Eget_auto2(H5E_DEFAULT, &print_, &data_);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+Silence::~Silence() {
+  H5Eset_auto2(H5E_DEFAULT, print_, data_);
+}
+
+std::string last_error() {
+  std::string message;
+  // walking downwards, the last visited is the innermost
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_DOWNWARD,
+      [](unsigned, const H5E_error2_t* error, void* target) -> herr_t {
+        if (error->desc != nullptr) *static_cast<std::string*>(target) = error->desc;
+        return 0;
+      },
+      &message);
+  return message.empty() ? "no reason given by HDF5" : message;
+}
+
+Handle open_file(const std::filesystem::path& file) {
+  const std::string name = file.string();
+  if (const auto trouble = trouble_with_file(file)) {
+    throw UserError({name, "", trouble->found, "a data file (HDF5)", trouble->suggestion});
+  }
+  if (H5Fis_hdf5(name.c_str()) <= 0) {
+    throw UserError({name, "/", "a file of another format, or a damaged one", "HDF5", ""});
+  }
+  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+#if H5_VERSION_GE(1, 10, 7)
+  H5Pset_file_locking(access, false, true);
+#endif
+  Handle handle(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  if (!handle) throw UserError({name, "/", "a damaged file (" + last_error() + ")", "a whole HDF5 file", ""});
+  return handle;
+}
+
+Link link_kind(hid_t parent, const std::string& name) {
+  if (H5Lexists(parent, name.c_str(), H5P_DEFAULT) <= 0) return Link::absent;
+  const Handle object(H5Oopen(parent, name.c_str(), H5P_DEFAULT), H5Oclose);
+  if (!object) return Link::other;
+  switch (H5Iget_type(object)) {
+    case H5I_GROUP:
+      return Link::group;
+    case H5I_DATASET:
+      return Link::dataset;
+    default:
+      return Link::other;
+  }
+}
+
+std::vector<std::string> link_names(hid_t group) {
+  std::vector<std::string> names;
+  hsize_t position = 0;
+  H5Literate(
+      group, H5_INDEX_NAME, H5_ITER_NATIVE, &position,
+      [](hid_t, const char* name, const H5L_info_t*, void* target) -> herr_t {
+        static_cast<std::vector<std::string>*>(target)->emplace_back(name);
+        return 0;
+      },
+      &names);
+  return names;
+}
+
+std::string type_name(hid_t type) {
+  const std::string bits = std::to_string(8 * H5Tget_size(type));
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+      return (H5Tget_sign(type) == H5T_SGN_NONE ? "uint" : "int") + bits;
+    case H5T_FLOAT:
+      return "float" + bits;
+    case H5T_STRING:
+      return "text";
+    case H5T_COMPOUND:
+      return "compound";
+    case H5T_ENUM:
+      return "enumeration";
+    default:
+      return "another type";
+  }
+}
+
+std::optional<DatasetHandle> open_dataset(hid_t parent, const std::string& name) {
+  const Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
+  H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, kChunkCache, H5D_CHUNK_CACHE_W0_DEFAULT);
+  DatasetHandle open;
+  open.dataset = Handle(H5Dopen2(parent, name.c_str(), access), H5Dclose);
+  if (!open.dataset) return std::nullopt;
+  const Handle type(H5Dget_type(open.dataset), H5Tclose), space(H5Dget_space(open.dataset), H5Sclose);
+  if (!type || !space) return std::nullopt;
+  open.type = type_name(type);
+  open.is_integer = H5Tget_class(type) == H5T_INTEGER;
+  const int rank = H5Sget_simple_extent_ndims(space);
+  if (rank < 0) return std::nullopt;
+  std::vector<hsize_t> sizes(static_cast<size_t>(rank));
+  if (rank > 0) H5Sget_simple_extent_dims(space, sizes.data(), nullptr);
+  open.shape.assign(sizes.begin(), sizes.end());
+  return open;
+}
+
+bool read_rows(const DatasetHandle& source, int64_t begin, int64_t count, hid_t memory_type, void* target) {
+  if (count == 0) return true;
+  std::vector<hsize_t> start(source.shape.size(), 0), size(source.shape.begin(), source.shape.end());
+  start[0] = static_cast<hsize_t>(begin);
+  size[0] = static_cast<hsize_t>(count);
+  const int rank = static_cast<int>(size.size());
+  const Handle file_space(H5Dget_space(source.dataset), H5Sclose);
+  const Handle memory_space(H5Screate_simple(rank, size.data(), nullptr), H5Sclose);
+  return file_space && memory_space &&
+         H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0 &&
+         H5Dread(source.dataset, memory_type, memory_space, file_space, H5P_DEFAULT, target) >= 0;
+}
+
+bool has_attribute(hid_t object, const std::string& name) {
+  return H5Aexists(object, name.c_str()) > 0;
+}
+
+std::string attribute_type(hid_t object, const std::string& name) {
+  const OpenAttribute open = open_attribute(object, name);
+  if (!open.type || !open.space) return "an attribute that cannot be read";
+  if (!open.count) return "an attribute without values";
+  const bool scalar = H5Sget_simple_extent_ndims(open.space) == 0;
+  return (scalar ? "one " : "a list of " + std::to_string(*open.count) + " ") + type_name(open.type);
+}
+
+std::optional<NumericAttribute> read_numbers(hid_t object, const std::string& name) {
+  const OpenAttribute open = open_attribute(object, name);
+  if (!open.count || H5Sget_simple_extent_ndims(open.space) > 1) return std::nullopt;
+  const H5T_class_t kind = H5Tget_class(open.type);
+  if (kind != H5T_INTEGER && kind != H5T_FLOAT) return std::nullopt;
+  NumericAttribute attribute;
+  attribute.is_integer = kind == H5T_INTEGER;
+  attribute.scalar = H5Sget_simple_extent_ndims(open.space) == 0;
+  attribute.values.resize(*open.count);
+  if (H5Aread(open.attribute, H5T_NATIVE_DOUBLE, attribute.values.data()) < 0) return std::nullopt;
+  return attribute;
+}
+
+std::optional<std::vector<std::string>> read_strings(hid_t object, const std::string& name) {
+  const OpenAttribute open = open_attribute(object, name);
+  if (!open.count || H5Tget_class(open.type) != H5T_STRING) return std::nullopt;
+  std::vector<std::string> texts;
+  if (H5Tis_variable_str(open.type) > 0) {
+    const Handle memory(H5Tget_native_type(open.type, H5T_DIR_DEFAULT), H5Tclose);
+    texts = read_variable_strings(open, memory);
+  } else {
+    texts = read_fixed_strings(open);
+  }
+  if (texts.size() != *open.count) return std::nullopt;
+  return texts;
+}
+
+}  // namespace harness::hdf5

@@ -1,0 +1,328 @@
+#include <algorithm>
+#include <set>
+
+#include "harness/core/config.hpp"
+#include "harness/core/config_parts.hpp"
+#include "harness/core/files.hpp"
+#include "tests/support.hpp"
+
+using namespace harness;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kExamples = "tests/core/examples";
+
+Catalog test_catalog() {
+  ApproachInfo apricot{.key = "AP", .name = "Apricot", .level = Level::model, .in_study = true};
+  ApproachInfo arachne{.key = "AR", .name = "Arachne", .level = Level::neuron, .in_study = true};
+  arachne.parameters = {
+      {"generations", ParameterType::integer, 100, "search length", "", "card", 1, 10000},
+      {"fraction", ParameterType::number, 0.1, "of negatives", "", "card", 0, 1},
+      {"front", ParameterType::text, "pareto", "which weights", "", "card", {}, {}, {"pareto", "random"}},
+      {"stop_early", ParameterType::boolean, true, "", "", "card"},
+      {"limit", ParameterType::integer, nullptr, "", "", "card", 1, {}, {}, true}};
+  ApproachInfo continued{.key = "CT", .name = "Continued training", .shadows = true, .shadow_of = {"AP"}};
+  ApproachInfo none{.key = "NONE", .name = "No fix"};
+  ApproachInfo random{.key = "RAND", .name = "Random weights", .shadows = true};
+  random.parameters = {{"weights", ParameterType::integer, 10, "", "", "card", 1},
+                       {"fraction", ParameterType::number, 0.9, "", "", "card", 0, 1}};
+  return {apricot, arachne, continued, none, random};
+}
+
+// Problems of reading, or none.
+std::vector<Problem> problems_of(const fs::path& file, const ConfigOptions& options = {}) {
+  try {
+    read_config(file, test_catalog(), options);
+  } catch (const UserError& error) {
+    return error.problems();
+  }
+  return {};
+}
+
+std::vector<std::string> places_of(const std::vector<Problem>& problems) {
+  std::vector<std::string> places;
+  for (const Problem& problem : problems) places.push_back(problem.place);
+  std::sort(places.begin(), places.end());
+  return places;
+}
+
+void check_places(const std::string& folder) {
+  const json table = read_json(kExamples / (folder + "_places.json"));
+  size_t count = 0;
+  for (const auto& entry : fs::directory_iterator(kExamples / folder)) {
+    INFO(entry.path());
+    const std::string stem = entry.path().stem().string();
+    REQUIRE(table.contains(stem));
+    auto wanted = table[stem].get<std::vector<std::string>>();
+    std::sort(wanted.begin(), wanted.end());
+    const std::vector<Problem> problems = problems_of(entry.path());
+    CHECK(places_of(problems) == wanted);
+    for (const Problem& problem : problems) {
+      CHECK_FALSE(problem.file.empty());
+      CHECK_FALSE(problem.found.empty());
+      CHECK_FALSE(problem.expected.empty());
+    }
+    ++count;
+  }
+  CHECK(count == table.size());
+}
+
+std::string suggestion_of(const std::string& example) {
+  const std::vector<Problem> problems = problems_of(kExamples / (example + ".json"));
+  return problems.empty() ? "no problem" : problems[0].suggestion;
+}
+
+// A config in a folder of its own, beside the files that it names.
+class Workspace {
+ public:
+  Workspace() {
+    for (const char* name : {"model.pt", "data.h5"}) write_atomically(folder_ / name, "x");
+    write_atomically(
+        folder_ / "toy.json",
+        R"({"name": "toy", "model": "model.pt", "data": "data.h5", "attack": {"epsilon": 0.5}})");
+  }
+  fs::path config(const std::string& text) const {
+    write_atomically(folder_ / "config.json", text);
+    return folder_ / "config.json";
+  }
+  fs::path standard() const {
+    return config(R"({"subjects": ["toy.json"], "approaches": ["NONE", {"key": "AR"}], "runs": 5})");
+  }
+  fs::path operator/(const std::string& name) const { return folder_ / name; }
+
+ private:
+  testing::TemporaryFolder folder_;
+};
+
+}  // namespace
+
+TEST_CASE("good examples are read, and what was read reads the same again") {
+  size_t count = 0;
+  testing::TemporaryFolder folder;
+  for (const auto& entry : fs::directory_iterator(kExamples / "good")) {
+    INFO(entry.path());
+    const Config config = read_config(entry.path(), test_catalog());
+    json effective = config.effective();
+    // written elsewhere, paths as seen from here are right when made absolute
+    for (json& subject : effective["subjects"]) {
+      for (const char* key : {"model", "data"})
+        subject[key] = fs::absolute(subject[key].get<std::string>()).string();
+      for (json& files : subject["published"]) {
+        for (json& file : files) file = fs::absolute(file.get<std::string>()).string();
+      }
+      for (json& file : subject["history"]) file = fs::absolute(file.get<std::string>()).string();
+    }
+    write_atomically(folder / "again.json", effective.dump());
+    CHECK(read_config(folder / "again.json", test_catalog()).effective() == effective);
+    ++count;
+  }
+  CHECK(count >= 10);
+}
+
+TEST_CASE("bad examples are refused where the table says") {
+  check_places("bad");
+  check_places("reader_only");
+}
+
+TEST_CASE("the configs of the repository are right but for data that is not there") {
+  ConfigOptions listing;
+  listing.need_files = false;
+  Catalog catalog = test_catalog();
+  const Config mnist = read_config("configs/mnist.json", catalog, listing);
+  CHECK(mnist.name == "mnist");
+  REQUIRE(mnist.subjects.size() == 1);
+  CHECK(mnist.subjects[0].name == "MNIST");
+  CHECK(mnist.subjects[0].model == fs::path("data/mnist/lenet5.pt"));
+  CHECK(mnist.subjects[0].published.size() == 2);
+  CHECK(mnist.subjects[0].published[1].files.size() == 3);
+  CHECK(mnist.subjects[0].attack->epsilon == 0.15);
+  CHECK_FALSE(mnist.subjects[0].attack->relative_step);
+  CHECK(mnist.subjects[0].attack->sample == 1000);
+  CHECK(mnist.subjects[0].training->initialiser == "glorot_uniform");
+  const Config demo = read_config("configs/demo.json", catalog, listing);
+  CHECK(demo.approaches.size() == 3);  // all that imitate none
+  CHECK(demo.runs == 3);
+  CHECK_FALSE(demo.subjects[0].attack->sample);
+}
+
+TEST_CASE("every default is the documented one") {
+  const Config config = read_config(kExamples / "good/minimal.json", test_catalog());
+  CHECK(config.name == "minimal");
+  CHECK(config.runs == 3);
+  CHECK(config.seed == 42);
+  CHECK(config.corrupted_below == 0.5);
+  CHECK(config.device == "auto");
+  CHECK(config.keep == "all");
+  CHECK(config.deterministic);
+  CHECK_FALSE(config.tf32);
+  CHECK(config.batch == 250);
+  CHECK_FALSE(config.budget_seconds);
+  CHECK(config.subjects[0].model_name == "model");
+  CHECK_FALSE(config.subjects[0].attack);
+  CHECK_FALSE(config.subjects[0].groups);
+  CHECK_FALSE(config.subjects[0].training);
+}
+
+TEST_CASE("every value arrives") {
+  const Config config = read_config(kExamples / "good/every_key.json", test_catalog());
+  CHECK(config.name == "every.key-1");
+  CHECK(config.seed == std::numeric_limits<uint64_t>::max());
+  CHECK(config.device == "cuda:0,12");
+  CHECK(config.budget_seconds == 0.5);
+  const SubjectConfig& subject = config.subjects.at(0);
+  CHECK(subject.attack->epsilon_in_pixels);
+  CHECK(subject.attack->relative_step == 0.25);
+  CHECK_FALSE(subject.attack->sample);
+  CHECK((*subject.attack->bounds)[0] == -1.5);
+  CHECK(subject.attack->on_logits);
+  CHECK_FALSE(subject.attack->margin);
+  CHECK(subject.groups == std::vector<std::string>{"light", "dark"});
+  CHECK(subject.published.at(1).key == "my-fix_2");
+  CHECK(subject.published.at(1).files.size() == 2);
+  CHECK(subject.training->momentum == 0.9);
+  CHECK(subject.history.size() == 1);
+  CHECK(subject.budget_seconds == 60);
+  CHECK(config.subjects.at(1).name == "from_file");
+  CHECK(config.subjects.at(1).model == kExamples / "files/model.pt");
+  const ApproachConfig& variant = config.approaches.at(1);
+  CHECK(variant.as == "AR_g1");
+  CHECK(variant.parameters.integer("generations") == 5);
+  CHECK(variant.parameters.boolean("stop_early"));
+  CHECK(variant.parameters.is_null("limit"));
+  CHECK(variant.budget_seconds == 3600);
+  CHECK(config.approaches.at(3).shadow == "AP");
+  CHECK(config.approaches.at(3).as == "CT_AP");
+}
+
+TEST_CASE("a control has its own parameters and those of what it imitates") {
+  const Config config = read_config(kExamples / "good/every_key.json", test_catalog());
+  const ApproachConfig& control = config.approaches.at(2);
+  CHECK(control.key == "RAND");
+  CHECK(control.shadow == "AR");
+  CHECK(control.as == "RAND:AR");
+  CHECK(control.parameters.values().size() == 6);
+  CHECK(control.parameters.integer("weights") == 10);
+  CHECK(control.parameters.integer("generations") == 100);
+  CHECK(control.parameters.number("fraction") == 0.9);  // its own wins
+}
+
+TEST_CASE("all and study choose from what is there") {
+  const auto keys = [](const char* example) {
+    std::vector<std::string> result;
+    for (const auto& approach : read_config(kExamples / "good" / example, test_catalog()).approaches) {
+      result.push_back(approach.as);
+    }
+    return result;
+  };
+  CHECK(keys("all_approaches.json") == std::vector<std::string>{"AP", "AR", "NONE"});
+  CHECK(keys("study_approaches.json") == std::vector<std::string>{"AP", "AR"});
+  CHECK_THROWS_AS(read_config(kExamples / "good/study_approaches.json", {}), UserError);
+}
+
+TEST_CASE("what is wrong comes with what was probably meant") {
+  CHECK(suggestion_of("bad/unknown_key") == "seed");
+  CHECK(suggestion_of("bad/keep_unknown").empty());
+  CHECK(suggestion_of("bad/epsilon_unit_unknown") == "pixel");
+  CHECK(suggestion_of("bad/subject_unknown_key") == "model_name");
+  CHECK(suggestion_of("reader_only/unknown_approach") == "AR");
+  CHECK(suggestion_of("reader_only/unknown_approach_in_object") == "NONE");
+  CHECK(suggestion_of("reader_only/unknown_parameter") == "generations");
+  CHECK(suggestion_of("reader_only/parameter_not_a_choice").empty());
+  CHECK(suggestion_of("reader_only/missing_model") == "model.pt");
+  CHECK(suggestion_of("reader_only/missing_subject_file") == "subject.json");
+  CHECK(suggestion_of("reader_only/missing_data_of_mnist")
+            .starts_with("scripts/prepare mnist --source DIR --out "));
+  CHECK(suggestion_of("reader_only/missing_model_of_mnist")
+            .starts_with("scripts/export lenet5 --weights FILE --out "));
+  CHECK(suggestion_of("reader_only/missing_model_of_digits") == "scripts/demo");
+  CHECK(problems_of("tests/core/examples/good/minimul.json")[0].suggestion == "minimal.json");
+}
+
+TEST_CASE("problems of all files come at once, each with its file") {
+  const Workspace space;
+  write_atomically(space / "bad.json", R"({"name": "x", "model": "nope.pt", "data": "data.h5", "attak": 1})");
+  write_atomically(space / "broken.json", "{\n  \"name\": \n}");
+  const auto problems = problems_of(space.config(
+      R"({"subjects": ["bad.json", "broken.json", "gone.json", "toy.json"], "approaches": ["AR"], "runs": 0})"));
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const Problem& problem : problems) seen.emplace(fs::path(problem.file).filename(), problem.place);
+  CHECK(seen == std::set<std::pair<std::string, std::string>>{{"bad.json", "/model"},
+                                                              {"bad.json", "/attak"},
+                                                              {"broken.json", "line 3, column 1"},
+                                                              {"config.json", "/subjects/2"},
+                                                              {"config.json", "/runs"}});
+}
+
+TEST_CASE("broken JSON names line and column") {
+  const Workspace space;
+  const auto problems = problems_of(space.config("{\n \"runs\": 3,\n \"seed\" 4\n}"));
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].place == "line 3, column 9");
+  CHECK(problems_of(space / "missing.json")[0].found.find("no file") == 0);
+}
+
+TEST_CASE("--set puts values into the config and into subject files") {
+  const Workspace space;
+  ConfigOptions options;
+  options.set = {{"/runs", "7"},
+                 {"/device", "cpu"},
+                 {"/subjects/0/attack/epsilon", "0.25"},
+                 {"/subjects/0/name", "other"},
+                 {"/subjects/0/attack/bounds", "[0,1]"},
+                 {"/approaches/1/parameters", R"({"generations": 4})"},
+                 {"/approaches/0", "AP"}};
+  const Config config = read_config(space.standard(), test_catalog(), options);
+  CHECK(config.runs == 7);
+  CHECK(config.device == "cpu");
+  CHECK(config.subjects[0].attack->epsilon == 0.25);
+  CHECK((*config.subjects[0].attack->bounds)[1] == 1);
+  CHECK(config.subjects[0].name == "other");
+  CHECK(config.approaches[0].key == "AP");
+  CHECK(config.approaches[1].parameters.integer("generations") == 4);
+  CHECK(config.effective()["subjects"][0]["attack"]["epsilon"] == 0.25);
+}
+
+TEST_CASE("--set in the wrong place or with a wrong value blames the command line") {
+  const Workspace space;
+  const auto blamed = [&](const std::string& pointer, const std::string& value) {
+    ConfigOptions options;
+    options.set = {{pointer, value}};
+    const auto problems = problems_of(space.standard(), options);
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].file == "command line");
+    return problems[0].place;
+  };
+  CHECK(blamed("/runs", "-1") == "--set /runs");
+  CHECK(blamed("/rusn", "1") == "--set /rusn");
+  CHECK(blamed("/subjects/0/attack/epsilon", "big") == "--set /subjects/0/attack/epsilon");
+  CHECK(blamed("/subjects/0/attack", R"({"epsilon": 1, "step": 2})") == "--set /subjects/0/attack/step");
+  CHECK(blamed("/subjects/0/atack/epsilon", "1") == "--set /subjects/0/atack/epsilon");
+  CHECK(blamed("/subjects/1/name", "x") == "--set /subjects/1/name");
+  CHECK(blamed("/subjects/-/name", "x") == "--set /subjects/-/name");
+  CHECK(blamed("/subjects/00/name", "x") == "--set /subjects/00/name");
+  CHECK(blamed("/subjects/0", "gone.json") == "--set /subjects/0");
+  CHECK(blamed("/approaches/2", "AP") == "--set /approaches/2");
+  CHECK(blamed("/approaches/0/parameters", "{}") == "--set /approaches/0/parameters");
+  CHECK(blamed("runs", "1") == "--set runs");
+  CHECK(blamed("", "{}") == "--set ");
+  CHECK(blamed("/a~2", "1") == "--set /a~2");
+  CHECK(blamed("/budget", R"({"seconds": 1, "seconds": 2})") == "--set /budget/seconds");
+  ConfigOptions options;
+  options.set = {{"/subjects/0/atack/epsilon", "1"}};
+  CHECK(problems_of(space.standard(), options)[0].suggestion == "attack");
+}
+
+TEST_CASE("a name of one's own for the results") {
+  const Workspace space;
+  write_atomically(space / "my config.v2.json", read_text(space.standard()));
+  CHECK(read_config(space / "my config.v2.json", test_catalog()).name == "my_config.v2");
+  write_atomically(space / ".json", read_text(space.standard()));
+  CHECK(read_config(space / ".json", test_catalog()).name == "_json");
+  CHECK(is_name("a.b-c_1", true));
+  CHECK_FALSE(is_name("a.b", false));
+  CHECK_FALSE(is_name("..", true));
+  CHECK_FALSE(is_name("-a", true));
+  CHECK_FALSE(is_name(std::string(101, 'a'), true));
+}
