@@ -26,9 +26,9 @@ struct Refusal {
 
 // What fix() writes down of itself; goes into the record.
 struct FixLog {
-  std::map<std::string, double> phases;     // seconds
-  std::map<std::string, int64_t> counters;  // "evaluations", "optimiser_steps"
-  std::map<std::string, double> scalars;    // "front_size", "best_fitness"
+  std::map<std::string, double> phases;               // seconds
+  std::map<std::string, int64_t> counters;            // "evaluations", "optimiser_steps"
+  std::map<std::string, double> scalars;              // "front_size", "best_fitness"
   std::map<std::string, std::vector<double>> series;  // "best_fitness" per generation
 };
 
@@ -125,11 +125,21 @@ struct Approach {
   std::function<std::optional<Refusal>(const AdaptContext&)> adapt;
   // `original` may be read and forked, not changed.
   std::function<FixResult(const Network& original, FixContext&)> fix;
+  // What controls ask of the approach they shadow; each may be left out, the control is then UNADAPTABLE.
+  // RAND:KEY: the same search, on as many weights drawn at random as fix() would have chosen itself. The
+  // parameters are those of this approach, and ctx.parameters() those of the control.
+  std::function<FixResult(const Network& original, FixContext&, const Parameters&)> fix_on_random_weights =
+      {};
+  // CT:KEY: how many optimiser steps fix() makes on that many training images.
+  std::function<int64_t(const Parameters&, const TrainingConfig&, int64_t train_size)> optimiser_steps = {};
 };
 
+// Misuse: a key that is taken, a missing function, a declared test split. Always true.
 bool register_approach(Approach approach);
-const std::vector<Approach>& approaches();                // sorted by key
+const std::vector<Approach>& approaches();  // sorted by key
 const Approach* find_approach(const std::string& key);
 Catalog approach_catalog();
+// The defaults of `info`, replaced by the values of the same name in `given`: what a control hands on.
+Parameters parameters_of(const ApproachInfo& info, const Parameters& given);
 
 }  // namespace harness

@@ -1,0 +1,311 @@
+// AR, Arachne, the generation of 2023: bidirectional localisation and differential evolution (card
+// arachne.md).
+#include <ATen/ATen.h>
+
+#include <chrono>
+
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/impact.hpp"
+#include "approaches/search/candidate_evaluator.hpp"
+#include "approaches/search/differential_evolution.hpp"
+#include "approaches/search/pareto.hpp"
+#include "approaches/weights.hpp"
+
+namespace harness {
+namespace {
+
+constexpr double kSaveSeconds = 30;  // between two checkpoints of a search
+
+struct Sets {
+  std::vector<int64_t> positives, negatives;
+};
+
+class Arachne {
+ public:
+  Arachne(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        split_(context.split("repair")),
+        layers_(target_layers(original)) {}
+
+  FixResult run(bool random_weights) {
+    FixResult result;
+    if (context_.checkpoint().load) saved_ = context_.checkpoint().load();
+    std::vector<WeightRef> weights;
+    {
+      const PhaseTimer timer(context_.log(), "localise");
+      const Judgement judgement = judge_split(original_, split_, context_.batch());
+      RandomStream stream = context_.stream("localise");
+      choose_sets(judgement, stream);
+      if (sets_.negatives.empty()) {
+        result.failure = {"no_fix", "the repair split has no misclassified input of the chosen kind"};
+        return result;
+      }
+      weights = saved_ ? saved_weights() : localise(judgement, stream);
+      if (random_weights && !saved_) weights = replace_by_random(weights);
+    }
+    if (weights.empty()) {
+      result.failure = {"no_fix", "no weight has any impact on the misclassified inputs"};
+      return result;
+    }
+    const PhaseTimer timer(context_.log(), "search");
+    return search(weights);
+  }
+
+ private:
+  void choose_sets(const Judgement& judgement, RandomStream& stream) {
+    const NegativeChoice choice{.which = parameters_.text("negatives"),
+                                .fraction = parameters_.number("negative_fraction"),
+                                .pair_rank = parameters_.integer("pair_rank")};
+    sets_.negatives = choose_negatives(judgement, choice, stream);
+    sets_.positives = judgement.correct;
+    context_.log().scalars["negatives"] = static_cast<double>(sets_.negatives.size());
+    context_.log().scalars["positives"] = static_cast<double>(sets_.positives.size());
+  }
+
+  // Steps 1 to 4: the weights on the Pareto front of both scores, over all layers.
+  std::vector<WeightRef> localise(const Judgement& judgement, RandomStream& stream) {
+    context_.progress(0, "localise");
+    const ImpactSettings settings{.compat_softmax = parameters_.boolean("compat_softmax"),
+                                  .conv_per_sample = parameters_.text("conv_front") == "per_sample",
+                                  .batch = context_.batch()};
+    const std::vector<int64_t> positives =
+        matching_positives(judgement, static_cast<int64_t>(sets_.negatives.size()), stream);
+    const auto of_negatives = weight_scores(original_, layers_, split_, sets_.negatives, settings);
+    const auto of_positives = weight_scores(original_, layers_, split_, positives, settings);
+    // The front of all weights is the front of the layers' fronts.
+    std::vector<WeightRef> weights;
+    std::vector<double> gradient, impact;
+    for (size_t l = 0; l < layers_.size(); ++l) {
+      const at::Tensor costs[] = {
+          (of_negatives[l].gradient_loss / (1 + of_positives[l].gradient_loss)).contiguous(),
+          (of_negatives[l].forward_impact / (1 + of_positives[l].forward_impact)).contiguous()};
+      const auto span = [](const at::Tensor& cost) {
+        return std::span<const double>(cost.data_ptr<double>(), cost.numel());
+      };
+      for (const int64_t index : pareto_front(span(costs[0]), span(costs[1]))) {
+        weights.push_back({layers_[l].weight, index});
+        gradient.push_back(span(costs[0])[index]);
+        impact.push_back(span(costs[1])[index]);
+      }
+    }
+    std::vector<WeightRef> front;
+    for (const int64_t k : pareto_front(gradient, impact)) front.push_back(weights[k]);
+    return front;
+  }
+
+  std::vector<WeightRef> replace_by_random(const std::vector<WeightRef>& front) {
+    RandomStream stream = context_.stream("random_weights");
+    return random_weights(original_, layers_, static_cast<int64_t>(front.size()), stream);
+  }
+
+  EvolutionSettings evolution_settings(const std::vector<WeightRef>& weights) const {
+    EvolutionSettings settings{.population = parameters_.integer("population"),
+                               .generations = parameters_.integer("generations"),
+                               .factor_low = parameters_.number("mutation_low"),
+                               .factor_high = parameters_.number("mutation_high"),
+                               .crossover = parameters_.number("crossover"),
+                               .generational = parameters_.text("update") == "generational"};
+    settings.patience = parameters_.is_null("patience") ? std::max<int64_t>(10, settings.generations / 10)
+                                                        : parameters_.integer("patience");
+    for (const WeightRef& weight : weights) {
+      const at::Tensor kernel =
+          original_.parameters()[weight.parameter].value.detach().to(at::kCPU, at::kDouble);
+      const double low = kernel.min().item<double>(), high = kernel.max().item<double>();
+      settings.dimensions.push_back({.low = low < 0 ? 2 * low : low / 2,
+                                     .high = high > 0 ? 2 * high : high / 2,
+                                     .mean = kernel.mean().item<double>(),
+                                     .deviation = kernel.std(/*unbiased=*/false).item<double>()});
+    }
+    return settings;
+  }
+
+  // Step 5.
+  FixResult search(const std::vector<WeightRef>& weights) {
+    const CandidateEvaluator evaluator({.network = original_,
+                                        .split = split_,
+                                        .positives = sets_.positives,
+                                        .negatives = sets_.negatives,
+                                        .weights = weights,
+                                        .alpha = parameters_.number("alpha"),
+                                        .compat_softmax = parameters_.boolean("compat_softmax"),
+                                        .batch = context_.batch()});
+    const EvolutionSettings settings = evolution_settings(weights);
+    std::optional<EvolutionState> resumed;
+    if (saved_) resumed = EvolutionState::load(*saved_);
+    auto last_saved = std::chrono::steady_clock::now();
+    const EvolutionHooks hooks{
+        .stop = [this] { return context_.should_stop(); },
+        .after_generation =
+            [&](const EvolutionState& state) {
+              context_.progress(
+                  static_cast<double>(state.generation) / static_cast<double>(settings.generations + 1),
+                  "search");
+              const auto now = std::chrono::steady_clock::now();
+              if (std::chrono::duration<double>(now - last_saved).count() < kSaveSeconds) return;
+              last_saved = now;
+              save(weights, state);
+            }};
+    const EvolutionResult found = evolve(
+        settings, seeded_draws(context_.seed("search"), settings.population),
+        [&](auto candidates, auto floors, auto fitness) { evaluator.evaluate(candidates, floors, fitness); },
+        hooks, std::move(resumed));
+    if (found.stopped) save(weights, found.state);
+    return conclude(weights, evaluator, found);
+  }
+
+  FixResult conclude(const std::vector<WeightRef>& weights, const CandidateEvaluator& evaluator,
+                     const EvolutionResult& found) {
+    const std::vector<float> values = read_weights(original_, weights);
+    const std::vector<double> before(values.begin(), values.end());
+    const double original_fitness = evaluator.fitness().value(evaluator.judge(before));
+    FixLog& log = context_.log();
+    log.counters["evaluations"] = found.state.evaluations;
+    log.counters["generations"] = found.generations;
+    log.scalars["front_size"] = static_cast<double>(weights.size());
+    log.scalars["original_fitness"] = original_fitness;
+    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.series["best_fitness"] = found.state.series;
+
+    FixResult result;
+    if (found.best.empty()) {
+      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
+      return result;
+    }
+    const Verdict verdict = evaluator.judge(found.best);
+    log.scalars["best_fitness"] = found.best_fitness;
+    log.scalars["negatives_fixed"] =
+        static_cast<double>(evaluator.fitness().negatives - verdict.negative.count);
+    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.count);
+    result.network = original_.fork();
+    if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
+    if (parameters_.boolean("keep_original") && found.best_fitness <= original_fitness) {
+      result.note +=
+          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
+      return result;
+    }
+    write_weights(*result.network, weights, found.best);
+    result.touched = touched_weights(original_, weights);
+    return result;
+  }
+
+  void save(const std::vector<WeightRef>& weights, const EvolutionState& state) const {
+    if (!context_.checkpoint().save) return;
+    CheckpointState tensors;
+    std::vector<int64_t> flat;
+    for (const WeightRef& weight : weights)
+      flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
+    tensors["weights"] = at::tensor(flat, at::kLong).view({-1, 2});
+    state.save(tensors);
+    context_.checkpoint().save(tensors);
+  }
+
+  std::vector<WeightRef> saved_weights() const {
+    const at::Tensor table = saved_->at("weights");
+    const auto entry = table.accessor<int64_t, 2>();
+    std::vector<WeightRef> weights;
+    for (int64_t k = 0; k < entry.size(0); ++k) {
+      weights.push_back({static_cast<ParameterId>(entry[k][0]), entry[k][1]});
+    }
+    return weights;
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  const Split& split_;
+  const std::vector<TargetLayer> layers_;
+  std::optional<CheckpointState> saved_;
+  Sets sets_;
+};
+
+const std::string kCard = "card arachne.md section 4";
+const std::string kCardNotes = "card arachne.md sections 3 and 8";
+
+std::vector<ParameterSpec> parameter_specs() {
+  const auto number = [](const char* name, double value, const char* meaning, double low, double high) {
+    return ParameterSpec{.name = name,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = kCard,
+                         .minimum = low,
+                         .maximum = high};
+  };
+  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
+                          double low) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::integer,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = unit,
+                         .source = kCard,
+                         .minimum = low};
+  };
+  const auto choice = [](const char* name, const char* value, const char* meaning, const std::string& source,
+                         std::vector<std::string> choices) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::text,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = source,
+                         .choices = std::move(choices)};
+  };
+  const auto boolean = [](const char* name, bool value, const char* meaning, const std::string& source) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::boolean,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = source};
+  };
+  ParameterSpec patience = integer("patience", 10,
+                                   "stop after more generations than this without change; null: "
+                                   "max(10, generations / 10)",
+                                   "generations", 0);
+  patience.default_value = nullptr;
+  patience.nullable = true;
+  return {
+      choice("negatives", "fraction", "which misclassified inputs are to be fixed",
+             "card arachne.md sections 2 and 6", {"all", "fraction", "pair"}),
+      number("negative_fraction", 0.1, "share of the misclassified inputs (negatives = fraction)", 0, 1),
+      integer("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)", "", 1),
+      number("alpha", 10, "weight of the inputs to be fixed in the fitness", 0, 1e6),
+      integer("population", 100, "size of the population", "candidates", 4),
+      integer("generations", 100, "most generations", "generations", 0),
+      number("mutation_low", 0.5, "least mutation factor, one drawn per generation", 0, 2),
+      number("mutation_high", 1, "greatest mutation factor", 0, 2),
+      number("crossover", 0.7, "probability that a dimension is exchanged", 0, 1),
+      patience,
+      choice("update", "asynchronous", "replace individuals at once, or after the generation",
+             "card arachne.md section 7", {"asynchronous", "generational"}),
+      choice("conv_front", "reference", "share of a convolution's weight: of the whole set, or of each input",
+             "card arachne.md section 8", {"reference", "per_sample"}),
+      boolean("compat_softmax", false, "losses and impacts on the softmax's output instead of the logits",
+              kCardNotes),
+      boolean("keep_original", true, "return the original when no candidate is better", kCardNotes),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "AR",
+             .name = "Arachne",
+             .level = Level::neuron,
+             .publication = "ACM TOSEM 2023",
+             .version = 1,
+             .needs = {"repair"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = refuse_without_targets,
+    .fix = [](const Network& original,
+              FixContext& context) { return Arachne(original, context, context.parameters()).run(false); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return Arachne(original, context, parameters).run(true);
+        },
+});
+
+}  // namespace
+}  // namespace harness

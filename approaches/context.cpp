@@ -1,0 +1,55 @@
+#include <algorithm>
+
+#include "approaches/approach.hpp"
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+void demand_declared(const ApproachInfo& info, const std::string& split) {
+  const auto holds = [&](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), split) != names.end();
+  };
+  if (split == "test" || (!holds(info.needs) && !holds(info.uses))) {
+    interface_misuse("approach " + info.key + " asks for the split \"" + split +
+                     "\", which it did not declare");
+  }
+}
+
+}  // namespace
+
+PhaseTimer::PhaseTimer(FixLog& log, std::string phase)
+    : log_(log), phase_(std::move(phase)), start_(std::chrono::steady_clock::now()) {}
+
+PhaseTimer::~PhaseTimer() {
+  log_.phases[phase_] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+FixContext::FixContext(Setup setup) : setup_(std::move(setup)) {
+  if (setup_.info == nullptr || setup_.data == nullptr)
+    interface_misuse("FixContext without approach or data");
+}
+
+const Split& FixContext::split(const std::string& name) const {
+  demand_declared(*setup_.info, name);
+  return setup_.data->split(name);
+}
+
+bool FixContext::has_split(const std::string& name) const {
+  demand_declared(*setup_.info, name);
+  return setup_.data->has(name);
+}
+
+uint64_t FixContext::seed(std::string_view purpose) const {
+  return derive_seed(setup_.seed, purpose);
+}
+
+RandomStream FixContext::stream(std::string_view purpose) const {
+  return RandomStream(seed(purpose));
+}
+
+void FixContext::progress(double done, const std::string& what) const {
+  if (setup_.progress) setup_.progress(done, what);
+}
+
+}  // namespace harness

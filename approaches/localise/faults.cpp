@@ -1,0 +1,82 @@
+#include "approaches/localise/faults.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+std::vector<int64_t> pick(const std::vector<int64_t>& from, int64_t count, RandomStream& stream) {
+  std::vector<int64_t> picked;
+  for (const int64_t k : stream.sample(static_cast<int64_t>(from.size()), count)) picked.push_back(from[k]);
+  return picked;
+}
+
+std::vector<int64_t> faults_of_pair(const Judgement& judgement, int64_t rank) {
+  const auto label = judgement.labels.accessor<int64_t, 1>();
+  const auto prediction = judgement.predictions.accessor<int64_t, 1>();
+  std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>> faults;
+  for (const int64_t n : judgement.wrong) faults[{label[n], prediction[n]}].push_back(n);
+  if (rank > static_cast<int64_t>(faults.size())) return {};
+  std::vector<std::vector<int64_t>> sorted;
+  for (auto& [pair, members] : faults) sorted.push_back(std::move(members));
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  return sorted[rank - 1];
+}
+
+}  // namespace
+
+Judgement judge_split(const Network& network, const Split& split, int64_t batch) {
+  Judgement judgement;
+  judgement.labels = split.labels();
+  std::vector<at::Tensor> predictions;
+  for (int64_t begin = 0; begin < split.size(); begin += batch) {
+    const at::Tensor x = split.inputs(begin, std::min(split.size(), begin + batch)).to(network.device());
+    predictions.push_back(network.classify(x).cpu());
+  }
+  judgement.predictions = predictions.empty() ? at::empty({0}, at::kLong) : at::cat(predictions);
+  const auto label = judgement.labels.accessor<int64_t, 1>();
+  const auto prediction = judgement.predictions.accessor<int64_t, 1>();
+  for (int64_t n = 0; n < split.size(); ++n) {
+    (label[n] == prediction[n] ? judgement.correct : judgement.wrong).push_back(n);
+  }
+  return judgement;
+}
+
+std::vector<int64_t> choose_negatives(const Judgement& judgement, const NegativeChoice& choice,
+                                      RandomStream& stream) {
+  if (choice.which == "all" || judgement.wrong.empty()) return judgement.wrong;
+  if (choice.which == "pair") return faults_of_pair(judgement, choice.pair_rank);
+  if (choice.which != "fraction") interface_misuse("unknown choice of negatives: " + choice.which);
+  const double share = std::floor(choice.fraction * static_cast<double>(judgement.wrong.size()));
+  std::vector<int64_t> negatives =
+      pick(judgement.wrong, std::max<int64_t>(1, static_cast<int64_t>(share)), stream);
+  std::sort(negatives.begin(), negatives.end());
+  return negatives;
+}
+
+std::vector<int64_t> matching_positives(const Judgement& judgement, int64_t negatives, RandomStream& stream) {
+  const int64_t positives = static_cast<int64_t>(judgement.correct.size());
+  if (negatives >= positives) return judgement.correct;
+  const auto label = judgement.labels.accessor<int64_t, 1>();
+  std::map<int64_t, std::vector<int64_t>> of_class;
+  for (const int64_t n : judgement.correct) of_class[label[n]].push_back(n);
+  std::vector<int64_t> matching;
+  for (const auto& [name, members] : of_class) {
+    const int64_t there = static_cast<int64_t>(members.size());
+    const double share =
+        static_cast<double>(negatives) * static_cast<double>(there) / static_cast<double>(positives);
+    const std::vector<int64_t> picked =
+        pick(members, std::clamp<int64_t>(std::lround(share), 1, there), stream);
+    matching.insert(matching.end(), picked.begin(), picked.end());
+  }
+  std::sort(matching.begin(), matching.end());
+  return matching;
+}
+
+}  // namespace harness

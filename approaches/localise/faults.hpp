@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "approaches/approach.hpp"
+
+namespace harness {
+
+// What the network says of every input of a split.
+struct Judgement {
+  at::Tensor labels, predictions;       // int64 (N), CPU
+  std::vector<int64_t> correct, wrong;  // positions, ascending
+};
+Judgement judge_split(const Network& network, const Split& split, int64_t batch);
+
+// Which of the misclassified inputs a fix is asked to repair (card arachne.md section 2). The others belong
+// to neither set.
+struct NegativeChoice {
+  std::string which = "fraction";  // all | fraction | pair
+  double fraction = 0.1;           // of the misclassified inputs, rounded down, at least one
+  int64_t pair_rank = 1;           // pair: the n-th most frequent (label, prediction) pair
+};
+// Positions, ascending; empty where there is no misclassified input, or no pair of that rank.
+std::vector<int64_t> choose_negatives(const Judgement& judgement, const NegativeChoice& choice,
+                                      RandomStream& stream);
+
+// Positives to hold against `negatives` faults: all where there are no more of them, else of every class its
+// share of round(negatives * correct_c / correct), at least one and at most what there is. Positions,
+// ascending.
+std::vector<int64_t> matching_positives(const Judgement& judgement, int64_t negatives, RandomStream& stream);
+
+}  // namespace harness

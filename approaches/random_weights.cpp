@@ -1,0 +1,54 @@
+// RAND, a control: the search of another approach on weights drawn at random instead of localised ones. What
+// it reaches is what the search alone is worth. The approach offers the hook; nothing here knows any of them.
+#include "approaches/approach.hpp"
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+// Plain RAND imitates Arachne, the first approach that searched single weights.
+std::string shadowed_key(const std::string& shadow) {
+  return shadow.empty() ? "AR" : shadow;
+}
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  const std::string key = shadowed_key(context.shadow);
+  const Approach* shadowed = find_approach(key);
+  if (shadowed == nullptr || !shadowed->fix_on_random_weights) {
+    return Refusal{"structure", key + " has no search that could be run on weights drawn at random"};
+  }
+  for (const std::string& split : shadowed->info.needs) {
+    if (!context.data.has(split)) return Refusal{"missing_split", split};
+  }
+  const Parameters parameters = parameters_of(shadowed->info, context.parameters);
+  return shadowed->adapt({.network = context.network,
+                          .data = context.data,
+                          .parameters = parameters,
+                          .shadow = "",
+                          .training = context.training,
+                          .history_size = context.history_size,
+                          .repair_faults = context.repair_faults,
+                          .repair_correct = context.repair_correct});
+}
+
+FixResult fix(const Network& original, FixContext& context) {
+  const std::string key = shadowed_key(context.shadow());
+  const Approach* shadowed = find_approach(key);
+  if (shadowed == nullptr || !shadowed->fix_on_random_weights) interface_misuse("RAND cannot imitate " + key);
+  return shadowed->fix_on_random_weights(original, context,
+                                         parameters_of(shadowed->info, context.parameters()));
+}
+
+const bool registered = register_approach({
+    .info = {.key = "RAND",
+             .name = "Random weights (control)",
+             .level = Level::control,
+             .publication = "this project",
+             .uses = {"train", "validation", "repair"},
+             .shadows = true},
+    .adapt = adapt,
+    .fix = fix,
+});
+
+}  // namespace
+}  // namespace harness

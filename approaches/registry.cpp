@@ -1,0 +1,65 @@
+#include <algorithm>
+
+#include "approaches/approach.hpp"
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+// Inside a function, because the static objects of the approaches' sources run in no given order.
+std::vector<Approach>& registered() {
+  static std::vector<Approach> list;
+  return list;
+}
+
+bool by_key(const Approach& approach, const std::string& key) {
+  return approach.info.key < key;
+}
+
+}  // namespace
+
+bool register_approach(Approach approach) {
+  const ApproachInfo& info = approach.info;
+  if (info.key.empty() || !approach.adapt || !approach.fix) {
+    interface_misuse("approach \"" + info.key + "\" is registered without a key, adapt or fix");
+  }
+  for (const auto* names : {&info.needs, &info.uses}) {
+    if (std::find(names->begin(), names->end(), "test") != names->end()) {
+      interface_misuse("approach " + info.key + " declares the test split, which no approach may see");
+    }
+  }
+  std::vector<Approach>& list = registered();
+  const auto place = std::lower_bound(list.begin(), list.end(), info.key, by_key);
+  if (place != list.end() && place->info.key == info.key) {
+    interface_misuse("two approaches are registered as " + info.key);
+  }
+  list.insert(place, std::move(approach));
+  return true;
+}
+
+const std::vector<Approach>& approaches() {
+  return registered();
+}
+
+const Approach* find_approach(const std::string& key) {
+  const std::vector<Approach>& list = registered();
+  const auto place = std::lower_bound(list.begin(), list.end(), key, by_key);
+  return place != list.end() && place->info.key == key ? &*place : nullptr;
+}
+
+Catalog approach_catalog() {
+  Catalog catalog;
+  for (const Approach& approach : registered()) catalog.push_back(approach.info);
+  return catalog;
+}
+
+Parameters parameters_of(const ApproachInfo& info, const Parameters& given) {
+  nlohmann::json values = nlohmann::json::object();
+  for (const ParameterSpec& spec : info.parameters) {
+    const auto entry = given.values().find(spec.name);
+    values[spec.name] = entry != given.values().end() ? *entry : spec.default_value;
+  }
+  return Parameters(std::move(values));
+}
+
+}  // namespace harness

@@ -1,0 +1,212 @@
+#include "approaches/search/differential_evolution.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "harness/core/error.hpp"
+#include "harness/core/random.hpp"
+
+namespace harness {
+namespace {
+
+class Evolution {
+ public:
+  Evolution(const EvolutionSettings& settings, const EvolutionDraws& draws,
+            const EvaluateCandidates& evaluate, const EvolutionHooks& hooks, EvolutionState state)
+      : settings_(settings), draws_(draws), evaluate_(evaluate), hooks_(hooks), state_(std::move(state)) {
+    size_ = static_cast<int64_t>(settings_.dimensions.size());
+    trial_.cross.resize(size_);
+  }
+
+  EvolutionResult run() {
+    bool stopped = false;
+    while (state_.generation <= settings_.generations && state_.unchanged <= settings_.patience) {
+      stopped = !finish_generation();
+      if (stopped) break;
+      close_generation();
+    }
+    return result(stopped);
+  }
+
+ private:
+  std::span<double> individual(int64_t i) { return std::span(state_.population).subspan(i * size_, size_); }
+  bool stop() const { return hooks_.stop && hooks_.stop(); }
+  double floor_of(int64_t i) const {
+    return std::isnan(state_.fitness[i]) ? -std::numeric_limits<double>::infinity() : state_.fitness[i];
+  }
+
+  // False when stopped on the way.
+  bool finish_generation() {
+    const int64_t step = settings_.generational ? settings_.population : 1;
+    factor_ = state_.generation == 0
+                  ? 0
+                  : settings_.factor_low +
+                        draws_.factor(state_.generation) * (settings_.factor_high - settings_.factor_low);
+    std::vector<double> candidates(step * size_), floors(step), fitness(step);
+    while (state_.next < settings_.population) {
+      if (stop()) return false;
+      for (int64_t k = 0; k < step; ++k) {
+        propose(state_.next + k, std::span(candidates).subspan(k * size_, size_));
+        floors[k] = floor_of(state_.next + k);
+      }
+      evaluate_(candidates, floors, fitness);
+      for (int64_t k = 0; k < step; ++k) {
+        if (!(fitness[k] >= floors[k])) continue;
+        const std::span<double> place = individual(state_.next + k);
+        std::copy_n(candidates.begin() + k * size_, size_, place.begin());
+        state_.fitness[state_.next + k] = fitness[k];
+      }
+      state_.next += step;
+      state_.evaluations += step;
+    }
+    return true;
+  }
+
+  void propose(int64_t i, std::span<double> candidate) {
+    if (state_.generation == 0) {
+      draws_.initial(i, candidate);
+      for (int64_t k = 0; k < size_; ++k) {
+        candidate[k] = settings_.dimensions[k].mean + settings_.dimensions[k].deviation * candidate[k];
+      }
+      return;
+    }
+    draws_.trial(state_.generation, i, trial_);
+    const auto x = individual(i), a = individual(trial_.a), b = individual(trial_.b),
+               c = individual(trial_.c);
+    for (int64_t k = 0; k < size_; ++k) {
+      const Dimension& dimension = settings_.dimensions[k];
+      const bool exchange = k == trial_.forced || trial_.cross[k] < settings_.crossover;
+      candidate[k] =
+          exchange ? std::clamp(a[k] + factor_ * (b[k] - c[k]), dimension.low, dimension.high) : x[k];
+    }
+  }
+
+  void close_generation() {
+    const int64_t fittest = best_individual();
+    const double best = fittest < 0 ? -std::numeric_limits<double>::infinity() : state_.fitness[fittest];
+    state_.series.push_back(best);
+    // Sums over thousands of inputs carry noise in their last bits; float32 is what the card compares.
+    const float rounded = static_cast<float>(best);
+    state_.unchanged = state_.generation > 0 && rounded == state_.best_known ? state_.unchanged + 1 : 0;
+    state_.best_known = rounded;
+    ++state_.generation;
+    state_.next = 0;
+    if (hooks_.after_generation) hooks_.after_generation(state_);
+  }
+
+  int64_t best_individual() const {  // the first of equals; -1 while none has a fitness
+    int64_t best = -1;
+    for (int64_t i = 0; i < settings_.population; ++i) {
+      if (std::isnan(state_.fitness[i])) continue;
+      if (best < 0 || state_.fitness[i] > state_.fitness[best]) best = i;
+    }
+    return best;
+  }
+
+  EvolutionResult result(bool stopped) {
+    EvolutionResult result;
+    result.stopped = stopped;
+    result.generations = std::max<int64_t>(0, state_.generation - 1);
+    const int64_t best = best_individual();
+    if (best >= 0) {
+      result.best.assign(individual(best).begin(), individual(best).end());
+      result.best_fitness = state_.fitness[best];
+    }
+    result.state = std::move(state_);
+    return result;
+  }
+
+  const EvolutionSettings& settings_;
+  const EvolutionDraws& draws_;
+  const EvaluateCandidates& evaluate_;
+  const EvolutionHooks& hooks_;
+  EvolutionState state_;
+  Trial trial_;
+  int64_t size_ = 0;
+  double factor_ = 0;
+};
+
+at::Tensor doubles(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble);
+}
+
+std::vector<double> doubles(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.contiguous();
+  return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+}
+
+}  // namespace
+
+EvolutionDraws seeded_draws(uint64_t seed, int64_t population) {
+  const auto stream = [seed](const char* purpose, int64_t generation, int64_t individual) {
+    return RandomStream(
+        derive_seed(seed, purpose + ("/" + std::to_string(generation)) + "/" + std::to_string(individual)));
+  };
+  EvolutionDraws draws;
+  draws.initial = [stream](int64_t individual, std::span<double> normals) {
+    RandomStream source = stream("initial", 0, individual);
+    for (double& value : normals) value = source.normal();
+  };
+  draws.factor = [stream](int64_t generation) { return stream("factor", generation, 0).uniform(); };
+  draws.trial = [stream, population](int64_t generation, int64_t individual, Trial& trial) {
+    RandomStream source = stream("trial", generation, individual);
+    int64_t picked[3];
+    for (int p = 0; p < 3; ++p) {
+      do {
+        picked[p] = source.below(population);
+      } while (picked[p] == individual || std::find(picked, picked + p, picked[p]) != picked + p);
+    }
+    trial.a = picked[0];
+    trial.b = picked[1];
+    trial.c = picked[2];
+    trial.forced = source.below(static_cast<int64_t>(trial.cross.size()));
+    for (double& value : trial.cross) value = source.uniform();
+  };
+  return draws;
+}
+
+void EvolutionState::save(std::map<std::string, at::Tensor>& tensors) const {
+  tensors["evolution.position"] =
+      at::tensor(std::vector<int64_t>{generation, next, unchanged, evaluations}, at::kLong);
+  tensors["evolution.best_known"] = at::full({1}, best_known, at::kFloat);
+  tensors["evolution.population"] = doubles(population);
+  tensors["evolution.fitness"] = doubles(fitness);
+  tensors["evolution.series"] = doubles(series);
+}
+
+std::optional<EvolutionState> EvolutionState::load(const std::map<std::string, at::Tensor>& tensors) {
+  const auto position = tensors.find("evolution.position");
+  if (position == tensors.end()) return std::nullopt;
+  const int64_t* numbers = position->second.data_ptr<int64_t>();
+  EvolutionState state;
+  state.generation = numbers[0];
+  state.next = numbers[1];
+  state.unchanged = numbers[2];
+  state.evaluations = numbers[3];
+  state.best_known = tensors.at("evolution.best_known").item<float>();
+  state.population = doubles(tensors.at("evolution.population"));
+  state.fitness = doubles(tensors.at("evolution.fitness"));
+  state.series = doubles(tensors.at("evolution.series"));
+  return state;
+}
+
+EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& draws,
+                       const EvaluateCandidates& evaluate, const EvolutionHooks& hooks,
+                       std::optional<EvolutionState> resumed) {
+  if (settings.dimensions.empty() || settings.population < 4) {
+    interface_misuse("differential evolution needs at least one dimension and four individuals");
+  }
+  EvolutionState state;
+  if (resumed) {
+    state = std::move(*resumed);
+  } else {
+    state.population.assign(settings.population * settings.dimensions.size(), 0);
+    state.fitness.assign(settings.population, std::numeric_limits<double>::quiet_NaN());
+  }
+  return Evolution(settings, draws, evaluate, hooks, std::move(state)).run();
+}
+
+}  // namespace harness

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+// One searched dimension: its bounds, and the normal distribution of its first values (not clipped).
+struct Dimension {
+  double low = 0, high = 0;
+  double mean = 0, deviation = 1;
+};
+
+// Differential evolution rand/1/bin with one mutation factor a generation (card arachne.md step 5);
+// maximises.
+struct EvolutionSettings {
+  std::vector<Dimension> dimensions = {};
+  int64_t population = 100;  // at least 4
+  int64_t generations = 100;
+  double factor_low = 0.5, factor_high = 1;  // mutation factor F, uniform
+  double crossover = 0.7;
+  int64_t patience = 10;      // stops once the best, as float32, was equal for more generations than that
+  bool generational = false;  // replace after each generation instead of at once
+};
+
+// What one trial vector needs of chance.
+struct Trial {
+  int64_t a = 0, b = 0, c = 0;  // distinct, and not the individual
+  int64_t forced = 0;           // the dimension that is always exchanged
+  std::vector<double> cross;    // one uniform number a dimension
+};
+
+// The random numbers by what they are for, so that a search may be continued anywhere and that a test may
+// replay another program's numbers. Generations count from 1.
+struct EvolutionDraws {
+  std::function<void(int64_t individual, std::span<double> normals)> initial;  // standard normal
+  std::function<double(int64_t generation)> factor;                            // uniform in [0, 1)
+  std::function<void(int64_t generation, int64_t individual, Trial&)> trial;   // `cross` is sized
+};
+EvolutionDraws seeded_draws(uint64_t seed, int64_t population);
+
+// Fitness of K candidates (K x dimensions, row-major). Where a candidate's fitness lies below its floor any
+// number below the floor will do, so that hopeless candidates can be left early.
+using EvaluateCandidates = std::function<void(std::span<const double> candidates,
+                                              std::span<const double> floors, std::span<double> fitness)>;
+
+// Where a search stands, between two individuals.
+struct EvolutionState {
+  int64_t generation = 0;          // being made; 0 = the first population
+  int64_t next = 0;                // individual of it that comes next
+  std::vector<double> population;  // row-major
+  std::vector<double> fitness;     // NaN: not evaluated yet
+  float best_known = 0;
+  int64_t unchanged = 0;
+  int64_t evaluations = 0;
+  std::vector<double> series;  // best fitness after the first population and after each generation
+
+  void save(std::map<std::string, at::Tensor>& tensors) const;  // under names "evolution.*"
+  static std::optional<EvolutionState> load(const std::map<std::string, at::Tensor>& tensors);
+};
+
+struct EvolutionHooks {
+  std::function<bool()> stop;  // asked before every individual (generational: every generation)
+  std::function<void(const EvolutionState&)> after_generation;
+};
+
+struct EvolutionResult {
+  EvolutionState state;      // as it was at the end
+  std::vector<double> best;  // empty when stopped before anything was evaluated
+  double best_fitness = 0;
+  int64_t generations = 0;  // finished ones
+  bool stopped = false;     // by the hook
+};
+
+EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& draws,
+                       const EvaluateCandidates& evaluate, const EvolutionHooks& hooks = {},
+                       std::optional<EvolutionState> resumed = std::nullopt);
+
+}  // namespace harness

@@ -1,0 +1,107 @@
+#include "approaches/weights.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace harness {
+
+std::vector<TargetLayer> target_layers(const Network& network) {
+  std::vector<TargetLayer> layers;
+  if (!network.importable()) return layers;
+  const std::vector<Node>& nodes = network.nodes();
+  std::vector<int> weight_readers(network.parameters().size(), 0);
+  std::vector<std::vector<NodeId>> readers(nodes.size());
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    for (const ParameterId id : nodes[n].parameters) {
+      if (id >= 0) ++weight_readers[id];
+    }
+    for (const NodeId input : nodes[n].inputs) readers[input].push_back(static_cast<NodeId>(n));
+  }
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    const Node& node = nodes[n];
+    const bool dense = node.kind == NodeKind::linear && node.shape.size() == 1;
+    const bool convolution = node.kind == NodeKind::conv && node.shape.size() == 3 &&
+                             std::get<ConvAttributes>(node.attributes).groups == 1;
+    if (!dense && !convolution) continue;
+    const ParameterId weight = node.parameters.at(0);
+    if (weight < 0 || !network.parameters()[weight].trainable || weight_readers[weight] != 1) continue;
+    TargetLayer layer{.node = static_cast<NodeId>(n),
+                      .input = node.inputs.at(0),
+                      .behind = static_cast<NodeId>(n),
+                      .weight = weight,
+                      .convolution = convolution};
+    if (readers[n].size() == 1 && is_activation(nodes[readers[n][0]].kind)) layer.behind = readers[n][0];
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+std::optional<Refusal> refuse_without_targets(const AdaptContext& context) {
+  const ImportReport& report = context.network.report();
+  if (!report.importable) return Refusal{"operator", report.unknown_operator};
+  if (target_layers(context.network).empty()) {
+    return Refusal{"structure", "no dense layer or ungrouped convolution with weights of its own"};
+  }
+  if (context.repair_faults && *context.repair_faults == 0) {
+    return Refusal{"no_faults", "the repair split has no misclassified input"};
+  }
+  return std::nullopt;
+}
+
+std::vector<WeightRef> random_weights(const Network& network, const std::vector<TargetLayer>& layers,
+                                      int64_t count, RandomStream& stream) {
+  std::vector<int64_t> ends;  // running totals of the kernels' sizes
+  int64_t total = 0;
+  for (const TargetLayer& layer : layers) {
+    total += network.parameters()[layer.weight].value.numel();
+    ends.push_back(total);
+  }
+  std::vector<int64_t> drawn = stream.sample(total, std::min(count, total));
+  std::sort(drawn.begin(), drawn.end());
+  std::vector<WeightRef> weights;
+  for (const int64_t position : drawn) {
+    const size_t at = std::upper_bound(ends.begin(), ends.end(), position) - ends.begin();
+    weights.push_back({layers[at].weight, at == 0 ? position : position - ends[at - 1]});
+  }
+  return weights;
+}
+
+std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
+                                                  const std::vector<WeightRef>& weights,
+                                                  std::span<const double> values) {
+  const at::NoGradGuard no_grad;
+  std::map<ParameterId, at::Tensor> kernels;
+  for (size_t k = 0; k < weights.size(); ++k) {
+    at::Tensor& kernel = kernels[weights[k].parameter];
+    if (!kernel.defined()) {
+      kernel = network.parameters()[weights[k].parameter].value.detach().clone(at::MemoryFormat::Contiguous);
+    }
+    kernel.view(-1).select(0, weights[k].index).fill_(static_cast<float>(values[k]));
+  }
+  return kernels;
+}
+
+void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values) {
+  for (const auto& [id, kernel] : changed_kernels(network, weights, values))
+    network.set_parameter(id, kernel);
+}
+
+std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights) {
+  std::vector<float> values;
+  for (const WeightRef& weight : weights) {
+    const at::Tensor kernel = network.parameters()[weight.parameter].value.detach().contiguous();
+    values.push_back(kernel.view(-1).select(0, weight.index).item<float>());
+  }
+  return values;
+}
+
+Touched touched_weights(const Network& network, const std::vector<WeightRef>& weights) {
+  Touched touched;
+  for (const WeightRef& weight : weights) {
+    touched.weights[network.parameters()[weight.parameter].name].push_back(weight.index);
+  }
+  return touched;
+}
+
+}  // namespace harness

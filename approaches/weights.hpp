@@ -1,0 +1,48 @@
+#pragma once
+
+#include <map>
+#include <span>
+#include <vector>
+
+#include "approaches/approach.hpp"
+
+namespace harness {
+
+// One single weight of a network.
+struct WeightRef {
+  ParameterId parameter = -1;
+  int64_t index = 0;  // flat, row-major
+  bool operator==(const WeightRef&) const = default;
+};
+
+// A layer whose kernel the neuron-level approaches may change (card arachne.md section 2): an ungrouped 2-D
+// convolution, or a linear layer on (N, features), with a trainable kernel that no other node reads.
+struct TargetLayer {
+  NodeId node = 0;
+  NodeId input = 0;   // node whose value the layer reads
+  NodeId behind = 0;  // the layer's output after its activation: its only reader if that is one, else `node`
+  ParameterId weight = -1;
+  bool convolution = false;
+};
+
+// In the order of the graph; empty for models that cannot be imported.
+std::vector<TargetLayer> target_layers(const Network& network);
+
+// Why the approaches that search single weights cannot be applied: operator, structure, no_faults.
+std::optional<Refusal> refuse_without_targets(const AdaptContext& context);
+
+// `count` distinct weights, uniform over the kernels of all `layers`; all of them where there are fewer.
+std::vector<WeightRef> random_weights(const Network& network, const std::vector<TargetLayer>& layers,
+                                      int64_t count, RandomStream& stream);
+
+// The kernels that `weights` belong to, with these values (rounded to float32) in place of theirs: new
+// tensors on the network's device, for Network::suffix() and set_parameter().
+std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
+                                                  const std::vector<WeightRef>& weights,
+                                                  std::span<const double> values);
+// Values as float32, in the order of `weights`; all other weights keep their bits.
+void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values);
+std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights);
+Touched touched_weights(const Network& network, const std::vector<WeightRef>& weights);
+
+}  // namespace harness

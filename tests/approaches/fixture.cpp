@@ -1,0 +1,118 @@
+#include "tests/approaches/fixture.hpp"
+
+#include <cstring>
+
+#include "tests/support.hpp"
+
+namespace harness::testing {
+namespace {
+
+const char* const kProgram = R"(
+import sys, h5py, numpy as np, torch
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(2, 3, 3, padding=1)
+        self.conv2 = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.fc1 = nn.Linear(16, 10)
+        self.fc2 = nn.Linear(10, 4)
+    def forward(self, x):
+        x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)
+        x = torch.flatten(torch.tanh(self.conv2(x)), 1)
+        return torch.softmax(self.fc2(torch.relu(self.fc1(x))), 1)
+
+torch.manual_seed(5)
+net = Tiny().eval()
+with torch.no_grad():
+    for p in net.parameters():
+        p.mul_(3)
+torch.jit.script(net).save('@/tiny.pt')
+rng = np.random.default_rng(6)
+with h5py.File('@/tiny.h5', 'w') as f:
+    f.attrs['classes'] = 4
+    f.attrs['divisor'] = 1.0
+    f.attrs['mean'] = np.zeros(2)
+    f.attrs['std'] = np.ones(2)
+    for name, n in (('train', 96), ('validation', 24), ('repair', 120), ('test', 24)):
+        x = rng.normal(size=(n, 2, 8, 8)).astype('float32')
+        with torch.no_grad():
+            y = net(torch.tensor(x)).argmax(1).numpy()
+        y = np.where(np.arange(n) % 6 == 0, (y + rng.integers(1, 4, n)) % 4, y)
+        f.create_dataset(name + '/images', data=x)
+        f.create_dataset(name + '/labels', data=y.astype('int64'))
+)";
+
+struct Tiny {
+  TemporaryFolder folder;
+  std::optional<Dataset> data;
+  std::optional<Network> network;
+
+  Tiny() {
+    std::string program = kProgram;
+    for (size_t at; (at = program.find('@')) != std::string::npos;)
+      program.replace(at, 1, folder.path().string());
+    run_python(program);
+    data = Dataset::open(folder / "tiny.h5");
+    network = Network::load(folder / "tiny.pt", data->split("repair").inputs(0, 3));
+  }
+};
+
+const Tiny& tiny() {
+  static const Tiny made;
+  return made;
+}
+
+}  // namespace
+
+const Network& tiny_network() {
+  return *tiny().network;
+}
+const Dataset& tiny_data() {
+  return *tiny().data;
+}
+
+FixContext::Setup setup_for(const std::string& key, const nlohmann::json& parameters,
+                            const std::string& shadow) {
+  const Approach* approach = find_approach(key);
+  REQUIRE(approach != nullptr);
+  nlohmann::json values = parameters_of(approach->info, Parameters(parameters)).values();
+  values.update(parameters);  // a control is given its shadow's parameters as well
+  FixContext::Setup setup;
+  setup.info = &approach->info;
+  setup.data = &tiny_data();
+  setup.parameters = Parameters(values);
+  setup.shadow = shadow;
+  setup.seed = 11;
+  setup.batch = 50;
+  return setup;
+}
+
+std::vector<std::pair<std::string, int64_t>> changed_values(const Network& a, const Network& b) {
+  std::vector<std::pair<std::string, int64_t>> changed;
+  REQUIRE(a.parameters().size() == b.parameters().size());
+  for (size_t id = 0; id < a.parameters().size(); ++id) {
+    const at::Tensor left = a.parameters()[id].value.contiguous(),
+                     right = b.parameters()[id].value.contiguous();
+    REQUIRE(left.sizes() == right.sizes());
+    const size_t size = left.element_size();
+    for (int64_t k = 0; k < left.numel(); ++k) {
+      if (std::memcmp(static_cast<const char*>(left.data_ptr()) + k * size,
+                      static_cast<const char*>(right.data_ptr()) + k * size, size) != 0) {
+        changed.emplace_back(a.parameters()[id].name, k);
+      }
+    }
+  }
+  return changed;
+}
+
+CheckpointSlot MemorySlot::slot() {
+  return {[this] { return state; },
+          [this](const CheckpointState& given) {
+            state = given;
+            ++saves;
+          }};
+}
+
+}  // namespace harness::testing

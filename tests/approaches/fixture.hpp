@@ -1,0 +1,28 @@
+#pragma once
+
+#include "approaches/approach.hpp"
+
+namespace harness::testing {
+
+// A tiny scripted network (two convolutions, two dense layers, softmax at the end) on 2x8x8 images of four
+// classes, with untrained weights, and data whose labels are its own answers, one in six of them replaced.
+// The splits are train (96), validation (24), repair (120) and test (24). Made once by Python.
+const Network& tiny_network();
+const Dataset& tiny_data();
+
+// All that FixContext needs for one approach on the tiny data.
+FixContext::Setup setup_for(const std::string& key,
+                            const nlohmann::json& parameters = nlohmann::json::object(),
+                            const std::string& shadow = "");
+
+// (parameter name, flat index) of every value whose bits differ.
+std::vector<std::pair<std::string, int64_t>> changed_values(const Network& a, const Network& b);
+
+// A checkpoint slot in memory.
+struct MemorySlot {
+  std::optional<CheckpointState> state;
+  int saves = 0;
+  CheckpointSlot slot();
+};
+
+}  // namespace harness::testing

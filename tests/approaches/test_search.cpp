@@ -1,0 +1,218 @@
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "approaches/search/differential_evolution.hpp"
+#include "approaches/search/pareto.hpp"
+#include "harness/core/random.hpp"
+#include "tests/support.hpp"
+
+namespace harness {
+namespace {
+
+std::vector<int64_t> brute_force_front(const std::vector<double>& x, const std::vector<double>& y) {
+  std::vector<int64_t> front;
+  for (size_t a = 0; a < x.size(); ++a) {
+    bool keep = x[a] > 0 || y[a] > 0;
+    for (size_t b = 0; b < x.size(); ++b) {
+      const bool dominates = x[b] >= x[a] && y[b] >= y[a] && (x[b] > x[a] || y[b] > y[a]);
+      keep &= !dominates && !(b < a && x[b] == x[a] && y[b] == y[a]);
+    }
+    if (keep) front.push_back(static_cast<int64_t>(a));
+  }
+  return front;
+}
+
+TEST_CASE("pareto front equals brute force") {
+  RandomStream stream(3);
+  for (int round = 0; round < 200; ++round) {
+    const int64_t size = stream.below(60), grid = 1 + stream.below(40);  // a small grid makes many ties
+    std::vector<double> x, y;
+    for (int64_t k = 0; k < size; ++k) {
+      x.push_back(static_cast<double>(stream.below(grid)));
+      y.push_back(static_cast<double>(stream.below(grid)));
+    }
+    REQUIRE(pareto_front(x, y) == brute_force_front(x, y));
+  }
+}
+
+TEST_CASE("pareto front leaves out what says nothing") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  REQUIRE(pareto_front(std::vector<double>{0, 0}, std::vector<double>{0, 0}).empty());
+  REQUIRE(pareto_front(std::vector<double>{nan, 1, 2}, std::vector<double>{9, 1, nan}) ==
+          std::vector<int64_t>{1});
+}
+
+EvolutionSettings sphere_settings(bool generational) {
+  EvolutionSettings settings;
+  for (int k = 0; k < 4; ++k) settings.dimensions.push_back({-5, 5, 1, 2});
+  settings.population = 40;
+  settings.generations = 150;
+  settings.patience = 150;
+  settings.generational = generational;
+  return settings;
+}
+
+// Best at (1, 2, 3, 4), where it is 0.
+double sphere(std::span<const double> x) {
+  double value = 0;
+  for (size_t k = 0; k < x.size(); ++k) value -= std::pow(x[k] - static_cast<double>(k + 1), 2);
+  return value;
+}
+
+void evaluate_sphere(std::span<const double> candidates, std::span<const double>, std::span<double> fitness) {
+  const size_t size = candidates.size() / fitness.size();
+  for (size_t k = 0; k < fitness.size(); ++k) fitness[k] = sphere(candidates.subspan(k * size, size));
+}
+
+TEST_CASE("differential evolution finds the optimum of a sphere") {
+  for (const bool generational : {false, true}) {
+    const EvolutionSettings settings = sphere_settings(generational);
+    const EvolutionResult result = evolve(settings, seeded_draws(1, settings.population), evaluate_sphere);
+    REQUIRE(result.generations == 150);
+    REQUIRE(result.state.evaluations == 40 * 151);
+    REQUIRE(result.state.series.size() == 151);
+    for (size_t k = 0; k < 4; ++k) REQUIRE(result.best[k] == Approx(static_cast<double>(k + 1)).margin(1e-3));
+    REQUIRE(result.best_fitness == sphere(result.best));
+    for (size_t g = 1; g < result.state.series.size(); ++g) {
+      REQUIRE(result.state.series[g] >= result.state.series[g - 1]);
+    }
+  }
+}
+
+TEST_CASE("trial vectors keep to the bounds, first vectors need not") {
+  EvolutionSettings settings = sphere_settings(false);
+  settings.generations = 20;
+  for (Dimension& dimension : settings.dimensions) dimension = {-0.5, 0.25, 0, 3};
+  int64_t seen = 0, outside_at_first = 0;
+  evolve(settings, seeded_draws(2, settings.population), [&](auto candidates, auto floors, auto fitness) {
+    const bool first = seen++ < settings.population;
+    int64_t outside = 0;
+    for (const double value : candidates) outside += value < -0.5 || value > 0.25;
+    if (first) outside_at_first += outside;
+    // A trial keeps values of its individual that were outside from the start, so only new values can be
+    // checked here: at least the forced dimension lies inside.
+    if (!first) REQUIRE(outside < static_cast<int64_t>(candidates.size()));
+    evaluate_sphere(candidates, floors, fitness);
+  });
+  REQUIRE(outside_at_first > 0);
+}
+
+// Draws under the test's control: two dimensions, four individuals at (i, 10 i).
+EvolutionDraws scripted_draws(double cross) {
+  EvolutionDraws draws;
+  draws.initial = [](int64_t i, std::span<double> normals) {
+    normals[0] = static_cast<double>(i);
+    normals[1] = static_cast<double>(10 * i);
+  };
+  draws.factor = [](int64_t) { return 0.5; };
+  draws.trial = [cross](int64_t, int64_t i, Trial& trial) {
+    trial.a = (i + 1) % 4;
+    trial.b = (i + 2) % 4;
+    trial.c = (i + 3) % 4;
+    trial.forced = 0;
+    for (double& value : trial.cross) value = cross;
+  };
+  return draws;
+}
+
+TEST_CASE("one generation, computed by hand") {
+  EvolutionSettings settings;
+  settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
+  settings.population = 4;
+  settings.generations = 1;
+  std::vector<std::vector<double>> tried;
+  const auto sum = [&](std::span<const double> candidates, std::span<const double>,
+                       std::span<double> fitness) {
+    for (size_t k = 0; k < fitness.size(); ++k) {
+      tried.push_back({candidates[2 * k], candidates[2 * k + 1]});
+      fitness[k] = candidates[2 * k] + candidates[2 * k + 1];
+    }
+  };
+  // F = 0.5 + 0.5 * 0.5 = 0.75.
+  SECTION("asynchronous: later individuals see earlier replacements") {
+    evolve(settings, scripted_draws(0.0), sum);
+    REQUIRE(tried[4] ==
+            std::vector<double>{1 + 0.75 * (2 - 3), 10 + 0.75 * (20 - 30)});  // 0.25, 2.5: replaces 0
+    REQUIRE(tried[5] == std::vector<double>{2 + 0.75 * (3 - 0.25), 20 + 0.75 * (30 - 2.5)});
+    REQUIRE(tried[6][0] == 3 + 0.75 * (0.25 - tried[5][0]));
+  }
+  SECTION("generational: all of them see the old population") {
+    settings.generational = true;
+    evolve(settings, scripted_draws(0.0), sum);
+    REQUIRE(tried[5] == std::vector<double>{2 + 0.75 * (3 - 0), 20 + 0.75 * (30 - 0)});
+  }
+  SECTION("without crossover only the forced dimension is exchanged") {
+    evolve(settings, scripted_draws(0.99), sum);
+    REQUIRE(tried[4] == std::vector<double>{0.25, 0});
+    REQUIRE(tried[5][1] == 10);
+  }
+}
+
+TEST_CASE("an equally fit trial replaces its individual, a less fit one does not") {
+  EvolutionSettings settings;
+  settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
+  settings.population = 4;
+  settings.generations = 1;
+  for (const double later : {1.0, 0.5}) {
+    int64_t calls = 0;
+    const auto flat = [&](auto, auto, std::span<double> fitness) { fitness[0] = calls++ < 4 ? 1.0 : later; };
+    const EvolutionResult result = evolve(settings, scripted_draws(0.0), flat);
+    REQUIRE((result.state.population[0] == 0.25) == (later == 1.0));
+    REQUIRE(result.best_fitness == 1.0);
+  }
+}
+
+TEST_CASE("the search stops when patience is exceeded") {
+  EvolutionSettings settings = sphere_settings(false);
+  settings.patience = 7;
+  const auto constant = [](auto, auto, std::span<double> fitness) { fitness[0] = 4876.5; };
+  REQUIRE(evolve(settings, seeded_draws(1, 40), constant).generations == 8);
+  // Gains below float32's resolution count as none.
+  double tiny = 4876.5;
+  const auto creeping = [&](auto, auto, std::span<double> fitness) { fitness[0] = tiny += 1e-9; };
+  REQUIRE(evolve(settings, seeded_draws(1, 40), creeping).generations == 8);
+}
+
+TEST_CASE("a stopped search goes on bit for bit") {
+  for (const bool generational : {false, true}) {
+    const EvolutionSettings settings = sphere_settings(generational);
+    const EvolutionDraws draws = seeded_draws(9, settings.population);
+    const EvolutionResult whole = evolve(settings, draws, evaluate_sphere);
+    for (const int64_t polls : {0, 17, 40, 63, 130}) {
+      int64_t left = polls;
+      const EvolutionResult part =
+          evolve(settings, draws, evaluate_sphere, {[&] { return left-- == 0; }, nullptr});
+      REQUIRE(part.stopped);
+      REQUIRE(part.best.empty() == (polls == 0));
+      std::map<std::string, at::Tensor> saved;
+      part.state.save(saved);
+      const EvolutionResult rest = evolve(settings, draws, evaluate_sphere, {}, EvolutionState::load(saved));
+      REQUIRE(rest.best == whole.best);
+      REQUIRE(rest.state.population == whole.state.population);
+      REQUIRE(rest.state.series == whole.state.series);
+      REQUIRE(rest.state.evaluations == whole.state.evaluations);
+    }
+  }
+}
+
+TEST_CASE("seeded draws are distinct individuals and depend on their place alone") {
+  const EvolutionDraws draws = seeded_draws(4, 5);
+  std::set<std::vector<double>> seen;
+  for (int64_t generation = 1; generation < 40; ++generation) {
+    for (int64_t i = 0; i < 5; ++i) {
+      Trial trial, again;
+      trial.cross.resize(3);
+      again.cross.resize(3);
+      draws.trial(generation, i, trial);
+      REQUIRE(std::set<int64_t>{i, trial.a, trial.b, trial.c}.size() == 4);
+      REQUIRE((trial.forced >= 0 && trial.forced < 3));
+      REQUIRE(seen.insert(trial.cross).second);
+      seeded_draws(4, 5).trial(generation, i, again);
+      REQUIRE((again.cross == trial.cross && again.a == trial.a && again.forced == trial.forced));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace harness
