@@ -18,11 +18,11 @@ struct PgdOptions {
   int64_t steps = 40;
   double relative_step = 0.01 / 0.3;
   bool random_start = true;
-  double low = 0, high = 1;   // bounds
-  bool on_logits = false;     // cross-entropy of the logits instead of the model's own output
+  double low = 0, high = 1;  // bounds
+  bool on_logits = false;    // cross-entropy of the logits instead of the model's own output
   AttackLoss loss = AttackLoss::cross_entropy;
-  uint64_t seed = 0;          // with the image number decides the random start, nothing else does
-  int64_t piece = 0;          // images per piece; 0: preferred_piece(network)
+  uint64_t seed = 0;  // with the image number decides the random start, nothing else does
+  int64_t piece = 0;  // images per piece; 0: preferred_piece(network)
 };
 
 struct PgdResult {

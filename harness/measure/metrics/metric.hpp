@@ -46,8 +46,8 @@ const char* to_text(Better better);  // "higher", "lower", ""
 
 // A metric of DESIGN 11. One source file per family registers itself; run and report pick it up by itself.
 struct Metric {
-  std::string name;   // "RR"
-  std::string unit;   // "percent", "count", "fraction", "seconds"
+  std::string name;  // "RR"
+  std::string unit;  // "percent", "count", "fraction", "seconds"
   Better better = Better::neither;
   std::string table;  // "rq2" or "rq3"
   int order = 0;      // of rows within the table

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "harness/measure/metrics/metric.hpp"
+
+namespace harness {
+
+// What one split's predictions amount to (study/README.md section 2).
+struct FlipCounts {
+  int64_t images = 0;
+  int64_t right_original = 0;  // |R|; |W| = images - right_original
+  int64_t right_fixed = 0;
+  int64_t repaired = 0;  // of W, right after the fix
+  int64_t broken = 0;    // of R, wrong after the fix
+};
+
+// Misuse where label, original and fixed differ in length.
+FlipCounts count_flips(const SplitOutcome& split);
+
+// A metric of the counts of one split; the split is never empty when it is asked.
+using CountMetric = MetricValue (*)(const FlipCounts&);
+MetricValue on_test(const Evaluation& run, CountMetric metric);
+MetricValue on_repair(const Evaluation& run, CountMetric metric);  // "no_repair_split: ..." without one
+
+// 100 * (gain / baseline); "no_baseline: ..." where the original's value is 0.
+MetricValue relative_improvement(double gain, double baseline, const char* name);
+
+}  // namespace harness
