@@ -1,0 +1,1 @@
+"""What the preparation and export scripts share: errors, files."""

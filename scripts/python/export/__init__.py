@@ -1,0 +1,1 @@
+"""Trained weights, or anyone's own PyTorch network, to a TorchScript file."""

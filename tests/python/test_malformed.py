@@ -1,0 +1,295 @@
+"""Two hundred malformed configs and data files, made by mutation from good ones: every one is refused with exit code
+2, its file and its place, and none ends in a crash or a trace."""
+
+import concurrent.futures
+import copy
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import h5py
+import numpy as np
+import torch
+
+BINARY = os.environ.get("HARNESS_BINARY", "")
+TRACES = ("terminate", "Segmentation", "what():", "Traceback", "#0 ", "Sanitizer", "Assertion")
+CONFIGS, FILES = 130, 90  # of all the mutants there are; each is a process
+CONFIG = {
+    "name": "toy",
+    "subjects": [
+        {
+            "name": "inline",
+            "model_name": "Toy",
+            "model": "model.pt",
+            "data": "good.h5",
+            "attack": {"epsilon": 0.1, "epsilon_unit": "input", "steps": 3, "relative_step": 0.1, "random_start": True,
+                       "sample": 10, "bounds": [0, 1], "output": "as_is", "margin": False},
+            "groups": ["light", "dark"],
+            "published": {"AP": ["model.pt", "model.pt"]},
+            "training": {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch": 8,
+                         "epochs": 1, "augmentation": "flip", "initialiser": "glorot_uniform"},
+            "budget": {"seconds": 5},
+        },
+        "subject.json",
+    ],
+    "approaches": ["NONE", {"key": "NONE", "as": "again", "parameters": {}, "budget": {"seconds": 9}}],
+    "runs": 1,
+    "seed": 7,
+    "corrupted_below": 0.5,
+    "device": "cpu",
+    "keep": "all",
+    "deterministic": True,
+    "tf32": False,
+    "batch": 16,
+    "budget": {"seconds": 100},
+}
+SUBJECT = {"name": "own_file", "model": "model.pt", "data": "good.h5", "attack": {"epsilon": 0.1}}
+ALLOWED_NULLS = {"attack", "groups", "training", "relative_step", "budget"}
+
+
+def pointers(value, path=()):
+    """Every place of a document but its root."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield path + (key,)
+        yield from pointers(child, path + (key,))
+
+
+def at(document, path):
+    for key in path:
+        document = document[key]
+    return document
+
+
+def text_of(path):
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def wrong_values(path, value):
+    """Values that are wrong wherever they stand instead of `value`."""
+    wrong = [[[[]]], {"no": {"such": "key"}}]
+    if path[-1] not in ALLOWED_NULLS and path[-1] != "parameters":
+        wrong.append(None)
+    if isinstance(value, bool):
+        wrong += ["True", 1]
+    elif isinstance(value, (int, float)):
+        wrong += ["1", True]
+        if "bounds" not in path:
+            wrong += [-1]
+    elif isinstance(value, str):
+        wrong += [3, "", "no\nsuch"]
+    else:
+        wrong += [12.5, False]
+    return wrong
+
+
+def config_mutants(rng):
+    """(config text, subject file text, file that is blamed, place)"""
+    good = json.dumps(CONFIG, indent=1), json.dumps(SUBJECT, indent=1)
+
+    def mutant(which, document, place):
+        texts = list(good)
+        texts[which] = document if isinstance(document, (str, bytes)) else json.dumps(document, indent=1)
+        return texts[0], texts[1], ("config.json", "subject.json")[which], place
+
+    for which, original in enumerate((CONFIG, SUBJECT)):
+        for path in pointers(original):  # another type or value
+            value = at(original, path)
+            for wrong in rng.sample(wrong_values(path, value), 2):
+                document = copy.deepcopy(original)
+                at(document, path[:-1])[path[-1]] = wrong
+                yield mutant(which, document, text_of(path))
+        for path in [()] + list(pointers(original)):  # a key that does not exist, a key twice
+            if not isinstance(at(original, path), dict) or path[-1:] == ("published",):
+                continue
+            document = copy.deepcopy(original)
+            key = rng.choice(["foo", "Name", "epsilonn", "a/b", "x y", "\u00e4\u00f6", "~", ""])
+            at(document, path)[key] = rng.choice([1, None, [], {}])
+            yield mutant(which, document, text_of(path + (key,)))
+        for key in ("name", "model", "data") if which else ("subjects", "approaches"):  # a key that is needed
+            document = copy.deepcopy(original)
+            del document[key]
+            yield mutant(which, document, "/")
+        text = good[which]
+        for position in rng.sample(range(1, len(text) - 1), 6):  # cut short
+            yield mutant(which, text[:position], "line ")
+        structural = [i for i, letter in enumerate(text) if letter in '{}[]:"']
+        for position in rng.sample(structural, 6):  # a character lost
+            yield mutant(which, text[:position] + text[position + 1:], "line ")
+        for position in rng.sample(structural, 4):  # a byte that is no text
+            data = text.encode()
+            yield mutant(which, data[:position] + rng.choice([b"\x00", b"\xff", b"\x01", b"\xc3"]) + data[position:],
+                         "line ")
+        yield mutant(which, '{"name": 1, ' + text[1:], "/name")
+        yield mutant(which, "[" * 100000, "/0")
+        yield mutant(which, "", "line ")
+        yield mutant(which, "[]", "/")
+        yield mutant(which, "null", "/")
+
+
+def good_file(path):
+    rng = np.random.default_rng(1)
+    with h5py.File(path, "w") as file:
+        for split, count in (("train", 12), ("validation", 4), ("repair", 8), ("test", 8)):
+            group = file.create_group(split)
+            images = rng.random((count, 1, 8, 8), dtype=np.float32)
+            group.create_dataset("images", data=images, chunks=(4, 1, 8, 8), compression="gzip")
+            group["labels"] = np.arange(count) % 3
+            group["group"] = (np.arange(count) % 2).astype(np.uint8)
+        file.attrs["classes"] = 3
+        file.attrs["divisor"] = 1.0
+        file.attrs["mean"] = [0.5]
+        file.attrs["std"] = [0.25]
+        file.attrs["group_names"] = ["light", "dark"]
+
+
+def replaced(group, name, values):
+    del group[name]
+    group[name] = values
+
+
+def with_pixel(images, index, value):
+    images[index] = value
+    return images
+
+
+def file_mutants(rng):
+    """(function that changes an open file, place)"""
+    for split in ("train", "validation", "repair", "test"):
+        images, labels, groups = f"/{split}/images", f"/{split}/labels", f"/{split}/group"
+        count = {"train": 12, "validation": 4}.get(split, 8)
+        place = (rng.randrange(count), 0, rng.randrange(8), rng.randrange(8))
+        bad_label = rng.choice([3, -1, 255, 10**12])
+        for path, change in (
+            (images, lambda values: values.astype(rng.choice(["f8", "f2", "i4", "u2"]))),
+            (images, lambda values: values.reshape(values.shape[0], -1)),
+            (images, lambda values: values[:, 0]),
+            (images, lambda values: values[:0]),
+            # the first split's shape is what the others are held against
+            (images.replace("train", "validation"), lambda values: np.concatenate([values, values], 1)),
+            (images, lambda values, place=place: with_pixel(values, place, rng.choice([np.nan, np.inf, -np.inf]))),
+            (images, lambda values: float(values[0, 0, 0, 0])),
+            (labels, lambda values: values.astype("f4")),
+            (labels, lambda values: values[:-1]),
+            (labels, lambda values: values[None]),
+            (labels, lambda values, bad=bad_label: np.where(np.arange(len(values)) == 2, bad, values)),
+            (labels, lambda values: np.array([b"zero"] * len(values))),
+            (groups, lambda values: values.astype("i8")),
+            (groups, lambda values: np.append(values, 0).astype("u1")),
+            (groups, lambda values: np.where(np.arange(len(values)) == 1, 2, values).astype("u1")),
+        ):
+            yield (lambda file, path=path, change=change: replaced(file, path, change(file[path][()])), path)
+        for path in (images, labels):
+            yield (lambda file, path=path: file.__delitem__(path), path)
+        yield (lambda file, split=split: replaced(file, split, 1), f"/{split}")
+        yield (lambda file, split=split: file.move(split, split + "s"), f"/{split}s")
+    for name, values in {
+        "classes": [1, 0, -3, 3.0, "three", [3, 3], np.inf],
+        "divisor": [0, -1.0, np.nan, "1", [1, 2]],
+        "mean": [[0.5, 0.5], [np.nan], "0.5", [np.inf]],
+        "std": [[0.25] * 3, [0.0], [-1.0], [np.nan], [1e-300]],
+        "group_names": [["a"], ["a", "b", "c"], ["a", "a"], [0, 1], ["", "b"]],
+    }.items():
+        for value in values:
+            yield (lambda file, name=name, value=value: file.attrs.__setitem__(name, value), f"/@{name}")
+        if name != "group_names":
+            yield (lambda file, name=name: file.attrs.__delitem__(name), f"/@{name}")
+    yield (lambda file: [file.__delitem__(split) for split in list(file)], "/")
+
+
+class MalformedTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.holder.name).resolve()
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(),
+                                      torch.nn.Linear(72, 3)).eval()
+        torch.jit.script(network).save(str(cls.folder / "model.pt"))
+        good_file(cls.folder / "good.h5")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.holder.cleanup()
+
+    def case(self, number, config, subject):
+        folder = self.folder / str(number)
+        folder.mkdir()
+        for name in ("model.pt", "good.h5"):
+            (folder / name).symlink_to(self.folder / name)
+        for name, text in (("config.json", config), ("subject.json", subject)):
+            (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return folder
+
+    def check(self, folder):
+        return subprocess.run([BINARY, "check", str(folder / "config.json")], capture_output=True, timeout=120,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def refused(self, folder, file, place):
+        """What is wrong with the refusal, or nothing."""
+        result = self.check(folder)
+        errors = result.stderr.decode(errors="replace")
+        if result.returncode != 2:
+            return f"exit code {result.returncode}: {errors[-500:]}"
+        everything = errors + result.stdout.decode(errors="replace")
+        if any(trace in everything for trace in TRACES):
+            return f"a trace: {everything[:500]}"
+        wanted = f"{folder / file}: {place}"
+        if not any(wanted in line and "found " in line and "expected " in line for line in errors.splitlines()):
+            return f"no line with {wanted}: {errors[:500]}"
+        return None
+
+    def run_all(self, cases):
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            outcomes = list(pool.map(lambda case: self.refused(*case), cases))
+        failures = [f"{case[1]} {case[2]} ({case[0].name}): {outcome}" for case, outcome in zip(cases, outcomes)
+                    if outcome]
+        self.assertEqual(failures, [], "\n".join(failures))
+
+    def test_the_good_ones_pass(self):
+        result = self.check(self.case("good", json.dumps(CONFIG), json.dumps(SUBJECT)))
+        self.assertEqual(result.returncode, 0, result.stderr.decode(errors="replace"))
+
+    def test_malformed_configs(self):
+        rng = random.Random(20)
+        mutants = rng.sample(list(config_mutants(rng)), CONFIGS)
+        cases = [(self.case(f"c{number}", config, subject), file, place)
+                 for number, (config, subject, file, place) in enumerate(mutants)]
+        self.run_all(cases)
+        print(f"{len(cases)} malformed configs refused", file=sys.stderr)
+
+    def test_malformed_data_files(self):
+        rng = random.Random(21)
+        config = json.dumps({"subjects": ["subject.json"], "approaches": ["NONE"]})
+        subject = json.dumps({**SUBJECT, "data": "data.h5"})
+        cases = []
+
+        def add(place):
+            cases.append((self.case(f"f{len(cases)}", config, subject), "data.h5", place))
+            return cases[-1][0] / "data.h5"
+
+        for change, place in rng.sample(list(file_mutants(rng)), FILES - 12):
+            path = add(place)
+            path.write_bytes((self.folder / "good.h5").read_bytes())
+            with h5py.File(path, "a") as file:
+                change(file)
+        content = (self.folder / "good.h5").read_bytes()
+        for length in rng.sample(range(1, len(content)), 8):  # cut short
+            add("/").write_bytes(content[:length])
+        for position in range(4):  # another signature
+            add("/").write_bytes(content[:position] + b"?" + content[position + 1:])
+        self.assertEqual(len(cases), FILES)
+        self.run_all(cases)
+        print(f"{len(cases)} malformed data files refused", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if not os.access(BINARY, os.X_OK):
+        print("HARNESS_BINARY names no program: skipped", file=sys.stderr)
+        sys.exit(77)
+    unittest.main()
