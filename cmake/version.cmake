@@ -1,0 +1,25 @@
+# Run at every build (cheap): writes the header that names version and commit, only when it changes.
+#   cmake -DSOURCE=... -DTARGET=... -DVERSION=... -P version.cmake
+set(commit "")
+set(dirty false)
+find_program(GIT git)
+if(GIT)
+  execute_process(COMMAND "${GIT}" rev-parse --short=12 HEAD WORKING_DIRECTORY "${SOURCE}"
+    OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE code)
+  if(NOT code EQUAL 0)
+    set(commit "")
+  endif()
+  execute_process(COMMAND "${GIT}" status --porcelain --untracked-files=no WORKING_DIRECTORY "${SOURCE}"
+    OUTPUT_VARIABLE changes OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(changes)
+    set(dirty true)
+  endif()
+endif()
+set(text "#pragma once\n\n#define HARNESS_VERSION \"${VERSION}\"\n#define HARNESS_COMMIT \"${commit}\"\n#define HARNESS_DIRTY ${dirty}\n")
+set(old "")
+if(EXISTS "${TARGET}")
+  file(READ "${TARGET}" old)
+endif()
+if(NOT old STREQUAL text)
+  file(WRITE "${TARGET}" "${text}")
+endif()

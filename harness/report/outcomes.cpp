@@ -1,0 +1,87 @@
+#include "harness/report/outcomes.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "harness/core/files.hpp"
+#include "harness/core/results.hpp"
+
+namespace harness {
+namespace {
+
+// Rows of whole numbers under a header line that must be one of `headers`.
+std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file,
+                                               const std::vector<std::string_view>& headers) {
+  std::string content;
+  try {
+    content = read_text(file);
+  } catch (const UserError& error) {
+    throw ResultsError(error.problems());
+  }
+  std::string_view rest = content;
+  size_t number = 0, columns = 0;
+  const auto fail = [&](std::string_view line, const std::string& expected) {
+    throw ResultsError(Problem{file.string(), "line " + std::to_string(number), '"' + std::string(line) + '"',
+                               expected, ""});
+  };
+  std::vector<std::vector<int64_t>> rows;
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    if (++number == 1) {
+      bool known = false;
+      for (const std::string_view header : headers) known = known || header == line;
+      if (!known) fail(line, "the header " + std::string(headers.front()));
+      columns = static_cast<size_t>(std::count(line.begin(), line.end(), ',')) + 1;
+      continue;
+    }
+    std::vector<int64_t> row(columns);
+    const char* at = line.data();
+    const char* stop = at + line.size();
+    for (size_t i = 0; i < columns; ++i) {
+      const auto [next, trouble] = std::from_chars(at, stop, row[i]);
+      const bool last = i + 1 == columns;
+      if (trouble != std::errc() || (last ? next != stop : next == stop || *next != ',')) {
+        fail(line, std::to_string(columns) + " whole numbers");
+      }
+      at = next + 1;
+    }
+    rows.push_back(std::move(row));
+  }
+  if (number == 0) fail("", "the header " + std::string(headers.front()));
+  return rows;
+}
+
+}  // namespace
+
+SplitOutcome read_predictions(const std::filesystem::path& file) {
+  SplitOutcome outcome;
+  for (const auto& row : read_numbers(file, {"index,label,original,fixed"})) {
+    outcome.label.push_back(static_cast<int32_t>(row[1]));
+    outcome.original.push_back(static_cast<int32_t>(row[2]));
+    outcome.fixed.push_back(static_cast<int32_t>(row[3]));
+  }
+  return outcome;
+}
+
+AttackOutcome read_attack(const std::filesystem::path& file) {
+  AttackOutcome outcome;
+  for (const auto& row : read_numbers(
+           file,
+           {"image,original,fixed,zero_gradient_original,zero_gradient",
+            "image,original,fixed,zero_gradient_original,zero_gradient,original_margin,fixed_margin"})) {
+    outcome.image.push_back(row[0]);
+    outcome.original.push_back(static_cast<uint8_t>(row[1]));
+    outcome.fixed.push_back(static_cast<uint8_t>(row[2]));
+    outcome.zero_gradient_original.push_back(static_cast<uint8_t>(row[3]));
+    outcome.zero_gradient.push_back(static_cast<uint8_t>(row[4]));
+    if (row.size() == 5) continue;
+    outcome.original_margin.push_back(static_cast<uint8_t>(row[5]));
+    outcome.fixed_margin.push_back(static_cast<uint8_t>(row[6]));
+  }
+  return outcome;
+}
+
+}  // namespace harness

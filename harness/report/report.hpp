@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/core/results.hpp"
+#include "harness/measure/metrics/metric.hpp"
+
+namespace harness {
+
+// One planned cell with what the results tree has of it. Outdated records are left out: they belong to
+// another configuration.
+struct RunCell {
+  PlannedCell planned;
+  CellState state = CellState::missing;
+  std::optional<Record> record;  // finished and stale cells
+  bool ok() const { return record && record->status == Status::ok; }
+};
+
+// Values of one metric, one for each ok run that has it.
+struct Value {
+  std::string metric, unit, table;
+  Better better = Better::neither;
+  bool joint = false;
+  std::vector<double> runs;
+  std::string reason;  // where there is none
+  std::optional<double> mean() const;
+  std::optional<double> deviation() const;  // with n-1; none for one run
+};
+
+// Times of the ok runs of one device model under one number of concurrent workers: others are not comparable.
+struct TimeGroup {
+  std::string device;
+  int64_t workers = 1, interruptions = 0;  // interruptions: the sum
+  std::vector<Value> values;               // TIME, then TIME_<phase> sorted
+};
+
+// One approach on one subject.
+struct ApproachReport {
+  CellId cell;  // run is not meant
+  std::string name;
+  Level level = Level::control;
+  std::vector<RunCell> runs;
+  std::string status;              // "ok" if any run is, else the gravest of theirs, or "missing"
+  std::string reason;              // why not, and notes on what is not as planned
+  std::vector<std::string> marks;  // on the rows of attack metrics ("gradient masking: ...")
+  int64_t recorded = 0, ok_runs = 0;
+  std::vector<Value> values;                           // every metric, in registry order; empty unless ok
+  std::vector<TimeGroup> times;                        // empty unless ok
+  const Value* find(const std::string& metric) const;  // of `values`
+  std::string reason_of(const Value& value) const;     // its own reason, marks and those of the row
+};
+
+// All rows, by subject; in a subject the approaches, then published models, then controls, each by name.
+struct Report {
+  std::vector<ApproachReport> rows;
+  int64_t planned = 0, recorded = 0, missing = 0, outdated = 0, stale = 0, limited = 0, mistrusted = 0;
+  std::vector<std::string> subjects() const;
+  std::string coverage() const;  // one line
+};
+
+// From the records alone (and the attack flags beside them, which joint metrics need). Throws ResultsError.
+Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan);
+
+}  // namespace harness

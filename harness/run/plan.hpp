@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "harness/core/config.hpp"
+#include "harness/core/results.hpp"
+
+namespace harness {
+
+// A cell with the parts of the configuration it comes from; valid as long as that Config.
+struct PlanEntry {
+  PlannedCell planned;
+  const SubjectConfig* subject = nullptr;
+  const ApproachConfig* approach = nullptr;  // null for published models
+  std::filesystem::path published;
+};
+
+// All cells, sorted by subject, approach and run: a pure function of configuration and catalog (and of the
+// files' digests). `device_class` "cpu" or "cuda". Files that are absent have the digest null.
+std::vector<PlanEntry> make_plan(const Config& config, const Catalog& catalog,
+                                 const std::string& device_class);
+std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan);
+
+// plan.json: schema, name of the configuration, every cell with seed and digest.
+void write_plan(const ResultsTree& tree, const Config& config, const std::vector<PlanEntry>& plan);
+
+}  // namespace harness

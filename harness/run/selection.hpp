@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+
+namespace harness {
+
+// "MNIST/*/1": * any text, also over slashes; ? one character; nothing else is special.
+bool matches(const std::string& glob, const std::string& text);
+
+// Part i of n, from 1. Cells are dealt out in turn by their place in the plan.
+struct Shard {
+  int64_t index = 1, count = 1;
+  bool holds(int64_t place) const { return place % count == index - 1; }
+};
+
+// "--shard 2/4"; without it Slurm's array variables (SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT), all or none of
+// them. Throws UserError for what is half given.
+Shard choose_shard(const std::optional<std::string>& option);
+
+// What of a run is wanted, from the command line.
+struct Selection {
+  std::optional<std::string> only, redo;  // globs over subject/approach/run
+  std::set<std::string> retry;            // reason codes, such as "crashed"
+  Shard shard;
+};
+
+}  // namespace harness

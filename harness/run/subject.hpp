@@ -1,0 +1,62 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/core/config.hpp"
+#include "harness/data/dataset.hpp"
+#include "harness/measure/pgd.hpp"
+#include "harness/model/network.hpp"
+
+namespace harness {
+
+// The inputs a model is recorded and checked on: the first images of the first split that has two or more (test
+// before the others). Throws UserError where no split has.
+at::Tensor sample_inputs(const Dataset& data);
+
+// One subject, opened: data and original on their device, and how its attack is done (DESIGN 7). Throws
+// UserError for files that cannot be used or do not fit each other.
+class Subject {
+ public:
+  Subject(const SubjectConfig& subject, const Config& config, at::Device device);
+
+  const SubjectConfig& config() const { return subject_; }
+  const Dataset& data() const { return data_; }
+  const Network& original() const { return *original_; }
+  const at::Tensor& sample() const { return sample_; }
+  const std::vector<std::map<std::string, at::Tensor>>& history() const { return history_; }
+  const std::vector<std::string>& group_names() const { return group_names_; }
+  int64_t batch() const { return batch_; }
+  double load_seconds() const { return load_seconds_; }
+
+  // A model of this subject from elsewhere, on the same device. Throws UserError, also when its classes differ.
+  Network load_model(const std::filesystem::path& file) const;
+
+  // Labels and groups of a split beside the classes predicted there.
+  std::vector<int32_t> labels(const std::string& split) const;
+  std::vector<uint8_t> groups(const std::string& split) const;  // empty where there are none
+
+  // Attack: test images in their seeded order; options but for the bounds.
+  const std::vector<int64_t>& attack_order() const { return attack_order_; }
+  PgdOptions attack_options() const;
+  uint64_t attack_order_seed() const { return order_seed_; }
+  uint64_t attack_start_seed() const { return start_seed_; }
+
+ private:
+  double epsilon_in_inputs() const;
+
+  const SubjectConfig& subject_;
+  Dataset data_;
+  at::Tensor sample_;
+  std::optional<Network> original_;
+  std::vector<std::map<std::string, at::Tensor>> history_;
+  std::vector<std::string> group_names_;
+  std::vector<int64_t> attack_order_;
+  uint64_t order_seed_ = 0, start_seed_ = 0;
+  int64_t batch_ = 250;
+  double load_seconds_ = 0;
+};
+
+}  // namespace harness
