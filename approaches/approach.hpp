@@ -113,8 +113,9 @@ struct AdaptContext {
   const std::string& shadow;
   const std::optional<TrainingConfig>& training;
   size_t history_size = 0;
-  std::optional<int64_t> repair_faults;  // misclassified inputs of the repair split, where it is there
-  std::optional<int64_t> repair_correct;
+  // Misclassified and correctly classified inputs of the repair split, where it is there.
+  std::optional<int64_t> repair_faults = std::nullopt;
+  std::optional<int64_t> repair_correct = std::nullopt;
 };
 
 // An approach: a record of functions, made known by one static object in its source file:

@@ -43,6 +43,11 @@ std::string run_python(const std::string& program) {
   return output;
 }
 
+void skip_process(const std::string& reason) {
+  std::printf("skipped: %s\n", reason.c_str());
+  std::exit(77);
+}
+
 }  // namespace harness::testing
 
 int main(int count, char** arguments) { return Catch::Session().run(count, arguments); }

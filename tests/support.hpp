@@ -28,6 +28,9 @@ class TemporaryFolder {
 // ./.venv); returns its standard output, fails the test with its standard error when it exits non-zero.
 std::string run_python(const std::string& program);
 
+// Ends the whole test program with ctest's code for "skipped"; for tests on data that is not there.
+[[noreturn]] void skip_process(const std::string& reason);
+
 }  // namespace harness::testing
 
 #include <catch2/catch.hpp>

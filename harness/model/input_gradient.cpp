@@ -43,7 +43,8 @@ NodeId output_node(const Network& network) {
   if (!network.ends_in_softmax()) return network.logits_node();
   const auto& nodes = network.nodes();
   for (size_t i = nodes.size(); i-- > 0;) {
-    if (nodes[i].kind == NodeKind::softmax && nodes[i].inputs[0] == network.logits_node()) {
+    const bool normalises = nodes[i].kind == NodeKind::softmax || nodes[i].kind == NodeKind::log_softmax;
+    if (normalises && nodes[i].inputs[0] == network.logits_node()) {
       return static_cast<NodeId>(i);
     }
   }

@@ -19,7 +19,8 @@ int64_t slab_images(const Subject& subject, const Network& network) {
   return std::max<int64_t>(kSlabBytes / bytes / piece, 1) * piece;
 }
 
-void set_flags(const std::vector<int64_t>& images, const std::vector<uint8_t>& values, std::vector<uint8_t>* flags) {
+void set_flags(const std::vector<int64_t>& images, const std::vector<uint8_t>& values,
+               std::vector<uint8_t>* flags) {
   if (values.size() != images.size()) interface_misuse("the attack answers for another number of images");
   for (size_t i = 0; i < images.size(); ++i) (*flags)[static_cast<size_t>(images[i])] = values[i];
 }
@@ -156,10 +157,16 @@ bool Original::load() {
     low_ = value.at("low");
     high_ = value.at("high");
     if (!subject_.data().has("test") || !subject_.config().attack) return true;
-    const auto images = value.at("attacked").at("image").get<std::vector<int64_t>>();
-    set_flags(images, value["attacked"].at("success"), &flags_.success);
-    set_flags(images, value["attacked"].at("zero_gradient"), &flags_.zero_gradient);
-    if (!flags_.margin.empty()) set_flags(images, value["attacked"].at("margin"), &flags_.margin);
+    const json& attacked = value.at("attacked");
+    const auto images = attacked.at("image").get<std::vector<int64_t>>();
+    const auto restore = [&](const char* name, std::vector<uint8_t>* flags) {
+      const auto values = attacked.at(name).get<std::vector<uint8_t>>();
+      if (values.size() != images.size()) throw std::runtime_error("sizes differ");
+      for (size_t i = 0; i < images.size(); ++i) flags->at(static_cast<size_t>(images[i])) = values[i];
+    };
+    restore("success", &flags_.success);
+    restore("zero_gradient", &flags_.zero_gradient);
+    if (!flags_.margin.empty()) restore("margin", &flags_.margin);
     return true;
   } catch (const std::exception&) {  // damaged: it is only a cache
     classes_.clear();

@@ -16,9 +16,9 @@ struct AttackFlags {
   std::vector<uint8_t> success, zero_gradient, margin;  // one per test image; margin empty where not wanted
 };
 
-// What all cells of a subject need of the original: computed once, kept in subjects/<subject>/original.json. The
-// attack grows as cells ask for more images, always by whole pieces of the original's own correct images in the
-// subject's seeded order, so that no flag depends on which cell asked first.
+// What all cells of a subject need of the original: computed once, kept in subjects/<subject>/original.json.
+// The attack grows as cells ask for more images, always by whole pieces of the original's own correct images
+// in the subject's seeded order, so that no flag depends on which cell asked first.
 class Original {
  public:
   // `cache` empty: nothing is kept. `identity`: digest of all that decides the values.
@@ -26,11 +26,11 @@ class Original {
 
   const std::vector<int32_t>& classes(const std::string& split) const;  // test or repair
   bool finite() const { return finite_; }
-  double low() const { return low_; }    // of the test split, after normalisation
+  double low() const { return low_; }  // of the test split, after normalisation
   double high() const { return high_; }
-  double accuracy() const;               // percent, of the test split
+  double accuracy() const;  // percent, of the test split
   int64_t faults(const std::string& split) const;
-  PgdOptions attack_options() const;     // with the bounds filled in
+  PgdOptions attack_options() const;  // with the bounds filled in
 
   // Attacks what is missing of `images` (correct ones) and saves. Throws Interrupted.
   const AttackFlags& attack(const std::vector<int64_t>& images);
@@ -50,7 +50,8 @@ class Original {
   AttackFlags flags_;
 };
 
-// Both attacks (margin where the subject wants it) of `network` on test images; flags of their images are set.
+// Both attacks (margin where the subject wants it) of `network` on test images; flags of their images are
+// set.
 void attack_images(const Subject& subject, const Network& network, PgdOptions options,
                    const std::vector<int64_t>& images, AttackFlags* flags);
 AttackFlags no_flags(const Subject& subject);

@@ -1,7 +1,5 @@
 #include "harness/run/subject.hpp"
 
-#include <chrono>
-
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 
@@ -9,10 +7,6 @@ namespace harness {
 namespace {
 
 constexpr int64_t kSampleSize = 16;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 template <typename T>
 std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType type) {
@@ -27,17 +21,18 @@ at::Tensor sample_inputs(const Dataset& data) {
     if (!data.has(name) || data.split(name).size() < 2) continue;
     return data.split(name).inputs(0, std::min(kSampleSize, data.split(name).size()));
   }
-  throw UserError({data.file().string(), "/", "no split with two images or more", "at least one such split", ""});
+  throw UserError(
+      {data.file().string(), "/", "no split with two images or more", "at least one such split", ""});
 }
 
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
     : subject_(subject), data_(Dataset::open(subject.data, config.limit)), batch_(config.batch) {
-  const auto start = std::chrono::steady_clock::now();
   sample_ = sample_inputs(data_);
   original_ = Network::load(subject.model, sample_);
   if (original_->classes() != data_.info().classes) {
     throw UserError({subject.model.string(), "output", std::to_string(original_->classes()) + " classes",
-                     std::to_string(data_.info().classes) + " classes, as " + subject.data.string() + " says", ""});
+                     std::to_string(data_.info().classes) + " classes, as " + subject.data.string() + " says",
+                     ""});
   }
   original_->to(device);
   group_names_ = data_.info().group_names;
@@ -60,7 +55,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   order_seed_ = derive_seed(config.seed, subject.name + "/attack/order");
   start_seed_ = derive_seed(config.seed, subject.name + "/attack/start");
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
-  load_seconds_ = seconds_since(start);
+  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
 Network Subject::load_model(const std::filesystem::path& file) const {
@@ -82,8 +77,9 @@ std::vector<uint8_t> Subject::groups(const std::string& split) const {
   return groups.defined() ? to_vector<uint8_t>(groups, at::kByte) : std::vector<uint8_t>();
 }
 
-// One pixel step of 0..255 is 1 in stored units for uint8 images; float images are taken as 0..divisor. Channels
-// have one epsilon (the study's attack knows no other), so channels of different std share that of the mean std.
+// One pixel step of 0..255 is 1 in stored units for uint8 images; float images are taken as 0..divisor.
+// Channels have one epsilon (the study's attack knows no other), so channels of different std share that of
+// the mean std.
 double Subject::epsilon_in_inputs() const {
   const DatasetInfo& info = data_.info();
   if (!subject_.attack->epsilon_in_pixels) return subject_.attack->epsilon;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -12,8 +13,8 @@
 
 namespace harness {
 
-// The inputs a model is recorded and checked on: the first images of the first split that has two or more (test
-// before the others). Throws UserError where no split has.
+// The inputs a model is recorded and checked on: the first images of the first split that has two or more
+// (test before the others). Throws UserError where no split has.
 at::Tensor sample_inputs(const Dataset& data);
 
 // One subject, opened: data and original on their device, and how its attack is done (DESIGN 7). Throws
@@ -31,7 +32,8 @@ class Subject {
   int64_t batch() const { return batch_; }
   double load_seconds() const { return load_seconds_; }
 
-  // A model of this subject from elsewhere, on the same device. Throws UserError, also when its classes differ.
+  // A model of this subject from elsewhere, on the same device. Throws UserError, also when its classes
+  // differ.
   Network load_model(const std::filesystem::path& file) const;
 
   // Labels and groups of a split beside the classes predicted there.
@@ -47,6 +49,7 @@ class Subject {
  private:
   double epsilon_in_inputs() const;
 
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();  // first: times what follows
   const SubjectConfig& subject_;
   Dataset data_;
   at::Tensor sample_;

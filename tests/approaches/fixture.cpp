@@ -1,5 +1,7 @@
 #include "tests/approaches/fixture.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <cstring>
 
 #include "tests/support.hpp"
@@ -50,6 +52,7 @@ struct Tiny {
   std::optional<Network> network;
 
   Tiny() {
+    at::set_num_threads(1);  // threads only get in each other's way on tensors this small
     std::string program = kProgram;
     for (size_t at; (at = program.find('@')) != std::string::npos;)
       program.replace(at, 1, folder.path().string());

@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include <cmath>
 #include <limits>
 
@@ -70,7 +72,9 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
       const size_t size = one.weights.size(), count = 16;
       std::vector<double> candidates(count * size), fitness(count), single(1);
       for (double& value : candidates) value = 3 * stream.normal();
+      at::set_num_threads(2);  // candidates in parallel
       evaluator.evaluate(candidates, kNoFloor, fitness);
+      at::set_num_threads(1);
       double least = fitness[0], most = fitness[0];
       for (size_t k = 0; k < count; ++k) {
         const std::span<const double> candidate = std::span(candidates).subspan(k * size, size);

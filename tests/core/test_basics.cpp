@@ -217,7 +217,7 @@ TEST_CASE("unreadable files are named") {
 TEST_CASE("digests are XXH3's and follow the content") {
   testing::TemporaryFolder folder;
   CHECK(digest_of("harness") == "2cc8992e8a4f6b6aef596e5fc7c39f41");  // by the reference package
-  CHECK(digest_of("") == "99aa06d3014798d86001c324468d497f");  // XXH3_128bits of nothing, as published
+  CHECK(digest_of("") == "99aa06d3014798d86001c324468d497f");         // XXH3_128bits of nothing, as published
   const auto file = folder / "big";
   const std::string content(2500000, 'q');
   write_atomically(file, content);

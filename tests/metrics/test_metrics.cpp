@@ -147,10 +147,11 @@ TEST_CASE("undefined values say why") {
   CHECK(reason("ASR_MARGIN", run) == "not_measured");
   CHECK(number("ASR", run) == 50.0);
   CHECK(reason("ASR_REL_IMPROVEMENT", run) == "no_baseline");
-  run.test.group = {0, 1};
-  CHECK(reason("AAOD_REL_IMPROVEMENT", run) == "no_baseline");
   run.test.original = {1, 0};
   CHECK(reason("ACC_REL_IMPROVEMENT", run) == "no_baseline");
+  run.test = {.label = {0, 1, 0, 1}, .original = {0, 1, 0, 1}, .fixed = {0, 0, 0, 1}, .group = {0, 0, 1, 1}};
+  CHECK(number("AAOD", run) == 0.5);
+  CHECK(reason("AAOD_REL_IMPROVEMENT", run) == "no_baseline");
 }
 
 TEST_CASE("attack success and gradient masking") {

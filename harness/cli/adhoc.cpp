@@ -1,0 +1,52 @@
+#include "harness/cli/adhoc.hpp"
+
+#include "harness/cli/common.hpp"
+#include "harness/core/config_parts.hpp"
+#include "harness/core/missing.hpp"
+
+namespace harness {
+namespace {
+
+void demand_file(const std::string& option, const std::filesystem::path& file) {
+  if (const auto trouble = trouble_with_file(file)) {
+    throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
+  }
+}
+
+}  // namespace
+
+RepairCounts AdHoc::repair_counts() const {
+  if (!subject->data().has("repair")) return {};
+  const int64_t faults = original->faults("repair");
+  return {faults, subject->data().split("repair").size() - faults};
+}
+
+std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,
+                                   const Arguments& arguments, std::optional<AttackConfig> attack) {
+  demand_file("--model", model);
+  demand_file("--data", data);
+  auto opened = std::make_unique<AdHoc>();
+  opened->config.device = arguments.text("device").value_or("auto");
+  opened->config.seed = static_cast<uint64_t>(arguments.integer("seed", 0).value_or(42));
+  opened->config.batch = arguments.integer("batch", 1).value_or(opened->config.batch);
+  opened->device = prepare_device(opened->config, arguments);
+  SubjectConfig& subject = opened->subject_config;
+  subject.model = model;
+  subject.data = data;
+  subject.name = subject.model_name = subject.model.stem().string();
+  subject.attack = attack;
+  opened->subject = std::make_unique<Subject>(subject, opened->config, opened->device.first());
+  opened->original = std::make_unique<Original>(*opened->subject, "", "");
+  return opened;
+}
+
+ApproachConfig approach_entry(const std::string& text, const nlohmann::json& parameters) {
+  std::vector<Problem> problems;
+  const nlohmann::json entry = {{"key", text}, {"parameters", parameters}};
+  const auto entries = read_approaches(nlohmann::json::array({entry}),
+                                       {"command line", "--approach", &problems}, approach_catalog());
+  if (!problems.empty()) throw UserError(std::move(problems));
+  return entries.at(0);
+}
+
+}  // namespace harness

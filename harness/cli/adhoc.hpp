@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "harness/cli/arguments.hpp"
+#include "harness/run/device.hpp"
+#include "harness/run/fixing.hpp"
+#include "harness/run/original.hpp"
+
+namespace harness {
+
+// A subject from --model and --data alone, for commands that take no configuration. Its results are kept
+// nowhere.
+struct AdHoc {
+  Config config;
+  SubjectConfig subject_config;
+  DeviceChoice device;
+  std::unique_ptr<Subject> subject;
+  std::unique_ptr<Original> original;
+  RepairCounts repair_counts() const;
+};
+
+// Options it understands: model, data, seed, device, threads, batch; `attack` may be absent.
+std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,
+                                   const Arguments& arguments, std::optional<AttackConfig> attack);
+
+// The entry of "approaches" that `text` ("AR", "RAND:AR") and `parameters` stand for. Throws UserError.
+ApproachConfig approach_entry(const std::string& text, const nlohmann::json& parameters);
+
+}  // namespace harness

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+enum class OptionKind {
+  flag,      // --quiet
+  single,    // --device cpu
+  repeated,  // --set a=1 --set b=[0,1]: one value each time, commas are its own
+  list       // --fixed a b c: all words up to the next option
+};
+
+struct OptionSpec {
+  std::string name;
+  OptionKind kind = OptionKind::single;
+  std::string value;  // what its value is called in the help: "FILE"
+  std::string help;
+};
+
+struct CommandSpec {
+  std::string name;
+  std::string summary;                   // one line
+  std::vector<std::string> positionals;  // names: {"CONFIG"}; all required
+  std::vector<OptionSpec> options;
+};
+
+// The parsed words of one command.
+class Arguments {
+ public:
+  bool has(const std::string& option) const { return values_.count(option) > 0; }
+  std::optional<std::string> text(const std::string& option) const;
+  std::string required(const std::string& option) const;  // UserError where it is absent
+  const std::vector<std::string>& list(const std::string& option) const;
+  std::optional<int64_t> integer(const std::string& option, int64_t least) const;
+  std::optional<double> number(const std::string& option, double least) const;
+  // One of `words`, the first where the option is absent.
+  std::string choice(const std::string& option, const std::vector<std::string>& words) const;
+  const std::string& positional(size_t place) const { return positionals_.at(place); }
+
+ private:
+  friend Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words);
+  std::map<std::string, std::vector<std::string>> values_;
+  std::vector<std::string> positionals_;
+};
+
+// Throws UserError naming the word, and the nearest option where one is unknown.
+Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words);
+std::string help_text(const CommandSpec& spec);
+
+}  // namespace harness

@@ -1,0 +1,125 @@
+#include "harness/cli/common.hpp"
+
+#include <charconv>
+#include <iostream>
+
+#include "approaches/approach.hpp"
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+std::optional<int64_t> positive(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (trouble != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
+  return value;
+}
+
+[[noreturn]] void refuse(const std::string& option, const std::string& found, const std::string& expected,
+                         const std::string& suggestion = "") {
+  throw UserError({"command line", option, '"' + found + '"', expected, suggestion});
+}
+
+}  // namespace
+
+OptionSpec results_option() {
+  return {"results", OptionKind::single, "DIR",
+          "results tree (default: results/<name of the configuration>)"};
+}
+OptionSpec set_option() {
+  return {"set", OptionKind::repeated, "POINTER=VALUE",
+          "override one value of the configuration; repeatable"};
+}
+OptionSpec device_option() {
+  return {"device", OptionKind::single, "DEVICE",
+          "auto, cpu, cuda, or cuda:0,2 (default: the configuration's)"};
+}
+OptionSpec threads_option() {
+  return {"threads", OptionKind::single, "N", "CPU threads (default: LibTorch's choice)"};
+}
+OptionSpec limit_option() {
+  return {"limit", OptionKind::single, "SPLIT=N,...",
+          "only the first N images of a split; tables say LIMITED"};
+}
+OptionSpec format_option() {
+  return {"format", OptionKind::single, "FORMAT", "text (default), csv or json"};
+}
+OptionSpec quiet_option() {
+  return {"quiet", OptionKind::flag, "", "no progress on standard error"};
+}
+
+Config configured(const Arguments& arguments, bool need_files) {
+  ConfigOptions options;
+  options.need_files = need_files;
+  for (const std::string& text : arguments.list("set"))
+    options.set.push_back(parse_assignment("--set", text));
+  Config config = read_config(arguments.positional(0), approach_catalog(), options);
+  if (const auto device = arguments.text("device")) config.device = *device;
+  if (const auto limit = arguments.text("limit")) config.limit = parse_limit(*limit);
+  return config;
+}
+
+ResultsTree tree_of(const Arguments& arguments, const Config& config) {
+  if (const auto results = arguments.text("results")) return ResultsTree(*results);
+  return ResultsTree(std::filesystem::path("results") / config.name);
+}
+
+std::map<std::string, int64_t> parse_limit(const std::string& text) {
+  std::map<std::string, int64_t> limit;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const auto [split, number] = parse_assignment("--limit", part);
+    const auto count = positive(number);
+    if (std::find(kSplitNames.begin(), kSplitNames.end(), split) == kSplitNames.end()) {
+      refuse("--limit", split, "train, validation, repair or test", nearest_name(split, kSplitNames));
+    }
+    if (!count) refuse("--limit", number, "a whole number above 0");
+    limit[split] = *count;
+  }
+  if (limit.empty()) refuse("--limit", text, "SPLIT=N,...");
+  return limit;
+}
+
+std::pair<std::string, std::string> parse_assignment(const std::string& option, const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) refuse(option, text, "NAME=VALUE");
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+std::vector<int64_t> parse_shape(const std::string& text) {
+  std::vector<int64_t> shape;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const auto size = positive(part);
+    if (!size) refuse("--shape", text, "N,C,H,W with whole numbers above 0");
+    shape.push_back(*size);
+  }
+  if (shape.size() != 4) refuse("--shape", text, "N,C,H,W");
+  return shape;
+}
+
+DeviceChoice prepare_device(const Config& config, const Arguments& arguments) {
+  require_one_openmp();
+  DeviceChoice device = choose_device(config.device);
+  if (!device.note.empty()) reporter(arguments)(device.note);
+  apply_switches(config, device, arguments.integer("threads", 1).value_or(0));
+  return device;
+}
+
+std::function<void(const std::string&)> reporter(const Arguments& arguments) {
+  if (arguments.has("quiet")) return [](const std::string&) {};
+  return [](const std::string& line) { std::cerr << line << std::endl; };
+}
+
+void print_table(const Table& table, const std::string& format) {
+  if (format == "csv") {
+    std::cout << to_csv(table);
+  } else if (format == "json") {
+    std::cout << to_json(table).dump(2) << "\n";
+  } else {
+    std::cout << to_aligned({table.columns}, table.rows, table.columns.size());
+  }
+}
+
+}  // namespace harness

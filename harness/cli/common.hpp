@@ -1,0 +1,46 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "harness/cli/arguments.hpp"
+#include "harness/core/config.hpp"
+#include "harness/core/results.hpp"
+#include "harness/report/table.hpp"
+#include "harness/run/device.hpp"
+
+namespace harness {
+
+// Options that several commands share, each described once.
+OptionSpec results_option();
+OptionSpec set_option();
+OptionSpec device_option();
+OptionSpec threads_option();
+OptionSpec limit_option();
+OptionSpec format_option();  // text, csv or json
+OptionSpec quiet_option();
+
+// Reads the positional CONFIG with --set, --device and --limit applied.
+Config configured(const Arguments& arguments, bool need_files);
+// --results, else results/<name of the configuration>.
+ResultsTree tree_of(const Arguments& arguments, const Config& config);
+// "test=100,repair=50"
+std::map<std::string, int64_t> parse_limit(const std::string& text);
+// "name=value" at the first equals sign.
+std::pair<std::string, std::string> parse_assignment(const std::string& option, const std::string& text);
+// "1,3,32,32"
+std::vector<int64_t> parse_shape(const std::string& text);
+
+// Chooses the device, checks the OpenMP runtime and sets the switches; says on standard error what "auto"
+// chose.
+DeviceChoice prepare_device(const Config& config, const Arguments& arguments);
+
+// Lines for people, on standard error; nothing with --quiet.
+std::function<void(const std::string&)> reporter(const Arguments& arguments);
+
+// A table as --format says.
+void print_table(const Table& table, const std::string& format);
+
+}  // namespace harness

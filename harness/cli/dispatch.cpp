@@ -1,0 +1,81 @@
+#include <filesystem>
+#include <iostream>
+
+#include "harness/cli/commands.hpp"
+#include "harness/core/error.hpp"
+#include "harness/run/version.hpp"
+
+namespace harness {
+namespace {
+
+const Command* find_command(const std::string& word) {
+  for (const Command& command : commands()) {
+    if (command.spec.name == word) return &command;
+  }
+  return nullptr;
+}
+
+void print_help() {
+  std::cout << "Repairs trained classifiers with published fixing approaches and compares the results.\n\n"
+               "Usage: harness CONFIG [options]     the same as harness run CONFIG\n"
+               "       harness COMMAND ... [options]\n\n";
+  for (const Command& command : commands()) {
+    std::string words = "  " + command.spec.name;
+    for (const std::string& name : command.spec.positionals) words += " " + name;
+    words.resize(std::max<size_t>(words.size() + 2, 24), ' ');
+    std::cout << words << command.spec.summary << "\n";
+  }
+  std::cout
+      << "\nharness COMMAND --help lists the options of a command; harness --version names the version.\n"
+         "Exit codes: 0 all is well, 1 some cell has no result, 2 usage or configuration, 3 interrupted "
+         "(the\n"
+         "same command continues), 4 the results tree is damaged.\n";
+}
+
+// A word that is no command is a configuration if it looks like a file; else it is a misspelt command.
+bool looks_like_file(const std::string& word) {
+  return word.find('/') != std::string::npos || word.find('.') != std::string::npos ||
+         std::filesystem::exists(word);
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = {run_command(),     check_command(),    plan_command(),
+                                           status_command(),  tables_command(),   list_command(),
+                                           inspect_command(), evaluate_command(), fix_command()};
+  return all;
+}
+
+int dispatch(const std::vector<std::string>& words) {
+  if (words.empty()) {
+    print_help();
+    return 2;
+  }
+  if (words[0] == "--help" || words[0] == "help") {
+    print_help();
+    return 0;
+  }
+  if (words[0] == "--version") {
+    std::cout << "harness " << harness_version() << "\n";
+    return 0;
+  }
+  const Command* command = find_command(words[0]);
+  std::vector<std::string> rest(words.begin() + (command == nullptr ? 0 : 1), words.end());
+  if (command == nullptr) {
+    if (words[0].rfind("--", 0) != 0 && !looks_like_file(words[0])) {
+      std::vector<std::string> names;
+      for (const Command& known : commands()) names.push_back(known.spec.name);
+      throw UserError({"command line", "", '"' + words[0] + '"', "a command or a configuration file",
+                       nearest_name(words[0], names)});
+    }
+    command = find_command("run");
+  }
+  if (std::find(rest.begin(), rest.end(), "--help") != rest.end()) {
+    std::cout << help_text(command->spec);
+    return 0;
+  }
+  return command->run(parse_arguments(command->spec, rest));
+}
+
+}  // namespace harness

@@ -1,0 +1,183 @@
+#include "harness/run/evaluate.hpp"
+
+#include <iostream>
+
+#include "harness/cli/adhoc.hpp"
+#include "harness/cli/commands.hpp"
+#include "harness/cli/common.hpp"
+#include "harness/core/files.hpp"
+#include "harness/report/report.hpp"
+
+namespace harness {
+namespace {
+
+struct Evaluated {
+  std::string file;
+  int64_t right = 0, repaired = 0, broken = 0, images = 0;
+  Evaluation evaluation;
+};
+
+std::optional<AttackConfig> attack_of(const Arguments& arguments) {
+  const auto epsilon = arguments.number("epsilon", 0);
+  if (!epsilon) {
+    for (const char* option : {"sample", "steps", "no-margin"}) {
+      if (!arguments.has(option)) continue;
+      throw UserError({"command line", std::string("--") + option, "it without --epsilon",
+                       "--epsilon E: without it nothing is attacked", ""});
+    }
+    return std::nullopt;
+  }
+  AttackConfig attack;
+  attack.epsilon = *epsilon;
+  attack.steps = arguments.integer("steps", 1).value_or(attack.steps);
+  attack.margin = !arguments.has("no-margin");
+  if (arguments.text("sample") == "all") {
+    attack.sample = std::nullopt;
+  } else if (const auto sample = arguments.integer("sample", 1)) {
+    attack.sample = *sample;
+  }
+  return attack;
+}
+
+Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
+  const Network fixed = opened.subject->load_model(file);
+  EvaluatedModel model = evaluate_predictions(*opened.subject, *opened.original, fixed);
+  if (!model.finite) {
+    throw UserError({file, "output", "values that are not finite", "finite outputs on all images", ""});
+  }
+  evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
+  Evaluated result{file, 0, 0, 0, 0, std::move(model.evaluation)};
+  const SplitOutcome& test = result.evaluation.test;
+  for (size_t i = 0; i < test.label.size(); ++i) {
+    const bool before = test.original[i] == test.label[i], after = test.fixed[i] == test.label[i];
+    ++result.images;
+    result.right += after;
+    result.repaired += after && !before;
+    result.broken += before && !after;
+  }
+  return result;
+}
+
+// One row per metric, one column per model; joint metrics on the images attacked in all of them.
+Table table_of(const std::vector<Evaluated>& models) {
+  Table table{"evaluate", {"metric", "unit"}, {}};
+  std::vector<Evaluation> runs;
+  for (const Evaluated& model : models) {
+    table.columns.push_back(model.file);
+    runs.push_back(model.evaluation);
+  }
+  for (const char* column : {"mean", "std", "reason"}) table.columns.emplace_back(column);
+  runs = restrict_to_common(std::move(runs));
+  for (const Metric& metric : metrics()) {
+    Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
+    std::vector<std::string> row = {metric.name, metric.unit};
+    for (const Evaluation& run : runs) {
+      const MetricValue computed = metric.compute(run);
+      row.push_back(computed.value ? format_number(*computed.value) : "");
+      if (computed.value) value.runs.push_back(*computed.value);
+      if (!computed.value) value.reason = computed.reason;
+    }
+    const auto mean = value.mean(), deviation = value.deviation();
+    if (metric.mark_above && mean && *mean > *metric.mark_above) value.reason = metric.mark;
+    row.push_back(mean ? format_number(*mean) : "");
+    row.push_back(deviation ? format_number(*deviation) : "");
+    row.push_back(value.reason);
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table table) {
+  const int64_t images = opened.subject->data().split("test").size();
+  std::cout << "original: " << images - opened.original->faults("test") << " of " << images << " right ("
+            << format_number(opened.original->accuracy()) << " %)\n";
+  for (const Evaluated& model : models) {
+    std::cout << model.file << ": " << model.right << " of " << model.images << " right, " << model.repaired
+              << " repaired, " << model.broken << " broken\n";
+  }
+  std::erase_if(table.rows, [](const auto& row) { return row[row.size() - 3].empty(); });
+  for (auto& row : table.rows) {
+    for (size_t i = 2; i + 1 < row.size(); ++i) {
+      if (row[i].empty() || row[1] == "count") continue;
+      char text[32];
+      std::snprintf(text, sizeof text, row[1] == "percent" ? "%.2f" : "%.4f", std::stod(row[i]));
+      row[i] = text;
+    }
+  }
+  for (size_t i = 2; i + 3 < table.columns.size(); ++i) {
+    table.columns[i] = std::filesystem::path(table.columns[i]).filename().string();
+  }
+  std::cout << "\n" << to_aligned({table.columns}, table.rows, 2);
+}
+
+nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models, const Table& table) {
+  nlohmann::json list = nlohmann::json::array();
+  const auto metrics_in = [&](size_t column) {
+    nlohmann::json values = nlohmann::json::object();
+    for (const auto& row : table.rows) {
+      values[row[0]] = row[column].empty() ? nlohmann::json() : nlohmann::json(std::stod(row[column]));
+    }
+    return values;
+  };
+  for (size_t i = 0; i < models.size(); ++i) {
+    list.push_back({{"file", models[i].file},
+                    {"right", models[i].right},
+                    {"repaired", models[i].repaired},
+                    {"broken", models[i].broken},
+                    {"metrics", metrics_in(i + 2)}});
+  }
+  return {{"images", opened.subject->data().split("test").size()},
+          {"original",
+           {{"right", opened.subject->data().split("test").size() - opened.original->faults("test")},
+            {"ACC", opened.original->accuracy()}}},
+          {"models", list},
+          {"mean", metrics_in(models.size() + 2)}};
+}
+
+int evaluate(const Arguments& arguments) {
+  const std::string format = arguments.choice("format", {"text", "csv", "json"});
+  const std::string model = arguments.required("model"), data = arguments.required("data");
+  arguments.required("fixed");
+  const auto opened = open_ad_hoc(model, data, arguments, attack_of(arguments));
+  if (!opened->subject->data().has("test")) {
+    throw UserError({data, "/test", "no such group", "the split test, on which models are evaluated", ""});
+  }
+  std::vector<Evaluated> models;
+  for (const std::string& file : arguments.list("fixed")) {
+    reporter(arguments)("evaluating " + file);
+    models.push_back(evaluate_one(*opened, file));
+  }
+  const Table table = table_of(models);
+  if (format == "csv") {
+    std::cout << to_csv(table);
+  } else if (format == "json") {
+    std::cout << json_of(*opened, models, table).dump(2) << "\n";
+  } else {
+    print_text(*opened, models, table);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command evaluate_command() {
+  return {{"evaluate",
+           "Compares fixed models with their original, as the study's evaluate.py does.",
+           {},
+           {{"data", OptionKind::single, "FILE", "data file (HDF5); its split test is used"},
+            {"model", OptionKind::single, "FILE", "the original (TorchScript)"},
+            {"fixed", OptionKind::list, "FILE", "fixed models, one or more"},
+            {"epsilon", OptionKind::single, "E", "attack with this epsilon, in the network's input unit"},
+            {"steps", OptionKind::single, "N", "steps of the attack (default 40)"},
+            {"sample", OptionKind::single, "N", "images attacked (default 1000), or all"},
+            {"no-margin", OptionKind::flag, "", "leave out the second attack (ASR_MARGIN)"},
+            {"seed", OptionKind::single, "N", "of sampling and random start (default 42)"},
+            {"batch", OptionKind::single, "N", "images per forward pass (default 250)"},
+            device_option(),
+            threads_option(),
+            format_option(),
+            quiet_option()}},
+          evaluate};
+}
+
+}  // namespace harness

@@ -1,0 +1,148 @@
+#include <iostream>
+
+#include "harness/cli/adhoc.hpp"
+#include "harness/cli/commands.hpp"
+#include "harness/cli/common.hpp"
+#include "harness/core/files.hpp"
+#include "harness/run/checks.hpp"
+#include "harness/run/evaluate.hpp"
+#include "harness/run/stop.hpp"
+
+namespace harness {
+namespace {
+
+nlohmann::json parameters_from(const std::vector<std::string>& assignments) {
+  nlohmann::json parameters = nlohmann::json::object();
+  for (const std::string& text : assignments) {
+    const auto [name, value] = parse_assignment("--set", text);
+    const nlohmann::json parsed = nlohmann::json::parse(value, nullptr, false);
+    parameters[name] = parsed.is_discarded() ? nlohmann::json(value) : parsed;
+  }
+  return parameters;
+}
+
+nlohmann::json split_json(const SplitOutcome& outcome) {
+  int64_t before = 0, after = 0, repaired = 0, broken = 0;
+  for (size_t i = 0; i < outcome.label.size(); ++i) {
+    const bool was = outcome.original[i] == outcome.label[i], is = outcome.fixed[i] == outcome.label[i];
+    before += was;
+    after += is;
+    repaired += is && !was;
+    broken += was && !is;
+  }
+  return {{"images", outcome.label.size()},
+          {"right_before", before},
+          {"right_after", after},
+          {"repaired", repaired},
+          {"broken", broken}};
+}
+
+// Before and after on the splits the owner knows.
+nlohmann::json effect_of(const AdHoc& opened, const Network& fixed) {
+  nlohmann::json effect = nlohmann::json::object();
+  for (const char* split : {"repair", "test"}) {
+    const Dataset& data = opened.subject->data();
+    if (!data.has(split)) continue;
+    Predictions predictions = predict(fixed, data.split(split), opened.subject->batch());
+    effect[split] = split_json(
+        {opened.subject->labels(split), opened.original->classes(split), std::move(predictions.classes), {}});
+  }
+  return effect;
+}
+
+void print(const nlohmann::json& value, const std::string& format) {
+  if (format == "json") {
+    std::cout << value.dump(2) << "\n";
+    return;
+  }
+  std::cout << "status: " << value["status"].get<std::string>() << "\n";
+  const std::string reason = value["reason"];
+  if (!reason.empty()) std::cout << "reason: " << reason << "\n";
+  if (!value.contains("out")) return;
+  std::cout << "fixed model: " << value["out"].get<std::string>() << "\n";
+  char time[32];
+  std::snprintf(time, sizeof time, "%.1f", value["seconds"].get<double>());
+  std::cout << "time: " << time << " s\n";
+  for (const auto& [name, split] : value["effect"].items()) {
+    std::cout << name << ": " << split["right_before"] << " -> " << split["right_after"] << " of "
+              << split["images"] << " right, " << split["repaired"] << " repaired, " << split["broken"]
+              << " broken\n";
+  }
+  for (const nlohmann::json& failed : value["failed_checks"]) {
+    std::cout << "MISTRUSTED: the check of " << failed.get<std::string>() << " failed\n";
+  }
+}
+
+// Saves, reads back, compares: a file that does not behave as the model in memory is no result.
+void save(const AdHoc& opened, const Network& fixed, const std::filesystem::path& out) {
+  AtomicFile file(out);
+  fixed.save(file.temporary());
+  const at::Tensor sample = opened.subject->sample().to(fixed.device());
+  const Network reloaded = opened.subject->load_model(file.temporary());
+  if (!at::equal(reloaded.classify(sample), fixed.classify(sample))) {
+    throw std::runtime_error("the saved model does not reload to the same predictions");
+  }
+  file.commit();
+}
+
+int fix(const Arguments& arguments) {
+  const std::string format = arguments.choice("format", {"text", "json"});
+  const std::string model = arguments.required("model"), data = arguments.required("data"),
+                    key = arguments.required("approach"), out = arguments.required("out");
+  const ApproachConfig entry = approach_entry(key, parameters_from(arguments.list("set")));
+  install_stop_signals();
+  const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
+  const auto say = reporter(arguments);
+  const FixJob job = {
+      .approach = find_approach(entry.key),
+      .parameters = &entry.parameters,
+      .shadow = entry.shadow,
+      .subject = opened->subject.get(),
+      .repair = opened->repair_counts(),
+      .seed = derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"),
+      .budget_seconds = arguments.number("budget", 0),
+      .progress = [&](double done, const std::string& what) {
+        say(std::to_string(std::lround(100 * done)) + " % " + what);
+      }};
+  FixOutcome outcome = run_fix(job);
+  nlohmann::json value = {
+      {"status", to_text(outcome.status)}, {"reason", outcome.reason}, {"seconds", outcome.seconds}};
+  if (outcome.status == Status::ok) {
+    const Network& fixed = *outcome.result.network;
+    save(*opened, fixed, out);
+    std::map<std::string, int64_t> counters = outcome.log.counters;
+    value["failed_checks"] = nlohmann::json::array();
+    for (const Invariant& check :
+         check_parameters(opened->subject->original(), fixed, outcome.result.touched, &counters)) {
+      if (!check.holds) value["failed_checks"].push_back(check.name);
+    }
+    value["out"] = out;
+    value["counters"] = counters;
+    value["effect"] = effect_of(*opened, fixed);
+  }
+  print(value, format);
+  return outcome.status == Status::ok ? 0 : 1;
+}
+
+}  // namespace
+
+Command fix_command() {
+  return {{"fix",
+           "Applies one approach to one model and writes the fixed model; no configuration.",
+           {},
+           {{"model", OptionKind::single, "FILE", "the model to fix (TorchScript)"},
+            {"data", OptionKind::single, "FILE", "data file (HDF5) with the splits the approach needs"},
+            {"approach", OptionKind::single, "KEY", "harness list approaches"},
+            {"out", OptionKind::single, "FIXED.pt", "where the fixed model goes"},
+            {"set", OptionKind::repeated, "NAME=VALUE", "a parameter of the approach; repeatable"},
+            {"budget", OptionKind::single, "SECONDS", "stop searching after this time (default: none)"},
+            {"seed", OptionKind::single, "N", "default 42"},
+            {"batch", OptionKind::single, "N", "images per forward pass (default 250)"},
+            device_option(),
+            threads_option(),
+            {"format", OptionKind::single, "FORMAT", "text (default) or json"},
+            quiet_option()}},
+          fix};
+}
+
+}  // namespace harness

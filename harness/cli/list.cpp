@@ -1,0 +1,124 @@
+#include <iostream>
+
+#include "approaches/approach.hpp"
+#include "harness/cli/commands.hpp"
+#include "harness/cli/common.hpp"
+#include "harness/core/error.hpp"
+#include "harness/measure/metrics/metric.hpp"
+
+namespace harness {
+namespace {
+
+using nlohmann::json;
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : " ") + name;
+  return text;
+}
+
+const char* to_text(ParameterType type) {
+  switch (type) {
+    case ParameterType::boolean:
+      return "boolean";
+    case ParameterType::integer:
+      return "integer";
+    case ParameterType::number:
+      return "number";
+    case ParameterType::text:
+      return "text";
+  }
+  interface_misuse("no such parameter type");
+}
+
+json parameters_of(const ApproachInfo& info) {
+  json list = json::array();
+  for (const ParameterSpec& spec : info.parameters) {
+    list.push_back({{"name", spec.name},
+                    {"type", to_text(spec.type)},
+                    {"default", spec.default_value},
+                    {"unit", spec.unit},
+                    {"meaning", spec.meaning},
+                    {"source", spec.source},
+                    {"minimum", spec.minimum ? json(*spec.minimum) : json()},
+                    {"maximum", spec.maximum ? json(*spec.maximum) : json()},
+                    {"choices", spec.choices},
+                    {"nullable", spec.nullable}});
+  }
+  return list;
+}
+
+void list_approaches(const std::string& format) {
+  const Catalog catalog = approach_catalog();
+  if (format == "json") {
+    json list = json::array();
+    for (const ApproachInfo& info : catalog) {
+      list.push_back({{"key", info.key},
+                      {"name", info.name},
+                      {"level", to_text(info.level)},
+                      {"publication", info.publication},
+                      {"version", info.version},
+                      {"in_study", info.in_study},
+                      {"needs", info.needs},
+                      {"uses", info.uses},
+                      {"shadows", info.shadows},
+                      {"parameters", parameters_of(info)}});
+    }
+    std::cout << list.dump(2) << "\n";
+    return;
+  }
+  Table table{
+      "approaches", {"key", "name", "level", "publication", "version", "in_study", "needs", "uses"}, {}};
+  for (const ApproachInfo& info : catalog) {
+    table.rows.push_back({info.shadows ? info.key + ":KEY" : info.key, info.name, to_text(info.level),
+                          info.publication, std::to_string(info.version), info.in_study ? "yes" : "no",
+                          join(info.needs), join(info.uses)});
+  }
+  print_table(table, format);
+  if (format != "text") return;
+  for (const ApproachInfo& info : catalog) {
+    if (info.parameters.empty()) continue;
+    std::cout << "\nParameters of " << info.key << "\n\n";
+    Table parameters{"", {"name", "type", "default", "unit", "meaning", "source"}, {}};
+    for (const ParameterSpec& spec : info.parameters) {
+      parameters.rows.push_back(
+          {spec.name, to_text(spec.type), spec.default_value.dump(), spec.unit, spec.meaning, spec.source});
+    }
+    print_table(parameters, "text");
+  }
+}
+
+void list_metrics(const std::string& format) {
+  Table table{"metrics", {"name", "unit", "better", "table", "joint"}, {}};
+  for (const Metric& metric : metrics()) {
+    table.rows.push_back(
+        {metric.name, metric.unit, to_text(metric.better), metric.table, metric.joint ? "yes" : "no"});
+  }
+  print_table(table, format);
+}
+
+int list(const Arguments& arguments) {
+  const std::string format = arguments.choice("format", {"text", "csv", "json"});
+  const std::string& what = arguments.positional(0);
+  if (what == "approaches") {
+    list_approaches(format);
+  } else if (what == "metrics") {
+    list_metrics(format);
+  } else {
+    throw UserError({"command line", "harness list", '"' + what + '"', "approaches or metrics",
+                     nearest_name(what, {"approaches", "metrics"})});
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command list_command() {
+  return {{"list",
+           "Lists the approaches with their parameters, or the metrics.",
+           {"approaches|metrics"},
+           {format_option()}},
+          list};
+}
+
+}  // namespace harness

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "approaches/approach.hpp"
+#include "harness/core/record.hpp"
+
+namespace harness {
+
+// The checks every fix has to pass (DESIGN 5); a failed one marks the record mistrusted.
+
+// "shapes", "untouched", "finite" of the parameters. Adds the counters changed_weights and added_weights.
+std::vector<Invariant> check_parameters(const Network& original, const Network& fixed, const Touched& touched,
+                                        std::map<std::string, int64_t>* counters);
+
+// "identity": ACC = ACC(original) + RR (100 - ACC(original)) / 100 - NFR.
+Invariant check_identity(const std::vector<MetricRecord>& metrics, double original_accuracy);
+
+// "reload": the saved model classifies the first images of the split as the one in memory does.
+Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<int32_t>& reloaded);
+
+}  // namespace harness

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "approaches/approach.hpp"
+#include "harness/core/record.hpp"
+#include "harness/run/subject.hpp"
+
+namespace harness {
+
+// Wrong and right predictions of the original on the repair split, where there is one.
+struct RepairCounts {
+  std::optional<int64_t> faults, correct;
+};
+
+// One fix to do: everything but the cell it belongs to.
+struct FixJob {
+  const Approach* approach = nullptr;
+  const Parameters* parameters = nullptr;
+  std::string shadow;
+  const Subject* subject = nullptr;
+  RepairCounts repair;
+  uint64_t seed = 0;
+  std::optional<double> budget_seconds;
+  std::function<void(double, const std::string&)> progress;
+};
+
+struct FixOutcome {
+  Status status = Status::ok;
+  std::string reason;  // "code: text", or a note where status is ok
+  FixResult result;    // with a network exactly where status is ok
+  FixLog log;
+  double seconds = 0;                      // of fix() alone, device synchronised (DESIGN 6)
+  std::set<std::string> nondeterministic;  // operators without a deterministic form
+};
+
+// Why the approach cannot be applied, before any work: missing_split, or what its adapt() says.
+std::optional<Refusal> why_unadaptable(const FixJob& job);
+
+// adapt(), warm-up, fix(). Trouble inside fix() becomes a FAILURE (crashed, out_of_memory, timeout);
+// UserError and Interrupted pass through.
+FixOutcome run_fix(const FixJob& job);
+
+// An exception text without LibTorch's backtrace, in one line and without absolute paths.
+std::string one_line(const std::exception& error);
+
+}  // namespace harness

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "harness/run/cell.hpp"
+
+namespace harness {
+
+// All that one needs to know to make a record again: versions, device, switches, seeds, digests, the part of
+// the configuration that decides the result. No names of users, hosts or absolute paths.
+nlohmann::json provenance_of(const CellContext& context, const PlanEntry& entry,
+                             const std::set<std::string>& nondeterministic);
+
+}  // namespace harness
