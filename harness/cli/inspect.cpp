@@ -72,11 +72,12 @@ json applicability(const AdHoc& opened) {
   const auto add = [&](const Approach& approach, const std::string& shadow) {
     const std::string written = shadow.empty() ? approach.info.key : approach.info.key + ":" + shadow;
     const ApproachConfig entry = approach_entry(written, json::object());
-    const FixJob job = {.approach = &approach,
-                        .parameters = &entry.parameters,
-                        .shadow = entry.shadow,
-                        .subject = opened.subject.get(),
-                        .repair = opened.repair_counts()};
+    FixJob job;
+    job.approach = &approach;
+    job.parameters = &entry.parameters;
+    job.shadow = entry.shadow;
+    job.subject = opened.subject.get();
+    job.repair = opened.repair_counts();
     const auto refusal = why_unadaptable(job);
     list.push_back({{"key", written},
                     {"name", approach.info.name},

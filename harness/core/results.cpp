@@ -12,7 +12,8 @@ void drop_unknown_files(json* planned, json* recorded) {
   if (!planned->contains("files") || !recorded->contains("files")) return;
   json& left = (*planned)["files"];
   json& right = (*recorded)["files"];
-  for (const auto& [name, digest] : json(left).items()) {
+  const json planned_files = left;  // a copy: the loop erases, and items() of a temporary would dangle
+  for (const auto& [name, digest] : planned_files.items()) {
     if (!digest.is_null()) continue;
     left.erase(name);
     right.erase(name);
