@@ -39,18 +39,6 @@ struct Gradient {
   }
 };
 
-NodeId output_node(const Network& network) {
-  if (!network.ends_in_softmax()) return network.logits_node();
-  const auto& nodes = network.nodes();
-  for (size_t i = nodes.size(); i-- > 0;) {
-    const bool normalises = nodes[i].kind == NodeKind::softmax || nodes[i].kind == NodeKind::log_softmax;
-    if (normalises && nodes[i].inputs[0] == network.logits_node()) {
-      return static_cast<NodeId>(i);
-    }
-  }
-  return network.logits_node();
-}
-
 class Pass {
  public:
   Pass(const std::vector<GradientStep>& steps, const at::Tensor& x) : steps_(steps), values_(steps.size()) {
@@ -252,7 +240,7 @@ InputGradient::InputGradient(const Network& network, Of of)
     : self_(new Implementation{.network = network, .steps = {}}) {
   at::NoGradGuard constant;
   if (!network.importable()) return;
-  self_->steps = plan_gradient(network, of == Of::output ? output_node(network) : network.logits_node());
+  self_->steps = plan_gradient(network, of == Of::output ? network.output_node() : network.logits_node());
   for (const Parameter& parameter : network.parameters()) {
     if (parameter.trainable) self_->type = parameter.value.scalar_type();
   }

@@ -88,6 +88,7 @@ void Network::to(at::Device device) {
 at::Device Network::device() const { return self_->device; }
 const ImportReport& Network::report() const { return self_->report; }
 const std::vector<Node>& Network::nodes() const { return self_->nodes; }
+NodeId Network::output_node() const { return self_->output; }
 NodeId Network::logits_node() const { return self_->logits; }
 bool Network::ends_in_softmax() const { return self_->ends_in_softmax; }
 int64_t Network::classes() const { return self_->classes; }

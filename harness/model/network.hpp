@@ -63,7 +63,8 @@ class Network {
   const ImportReport& report() const;
   bool importable() const { return report().importable; }
   const std::vector<Node>& nodes() const;
-  NodeId logits_node() const;  // the output, or what a trailing softmax reads
+  NodeId output_node() const;
+  NodeId logits_node() const;  // the output, or what a trailing softmax or log-softmax reads
   bool ends_in_softmax() const;
   int64_t classes() const;
   const std::vector<int64_t>& input_shape() const;  // C,H,W
