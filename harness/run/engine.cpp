@@ -61,6 +61,9 @@ class Engine {
       }
     } catch (const Interrupted&) {
       summary.interrupted = true;
+    } catch (const std::exception& error) {
+      if (!is_machine_trouble(error)) throw;
+      say_("stopped, as this machine is in trouble: " + one_line(error));
     }
     for (const size_t place : work.selected) {
       summary.trouble = summary.trouble || is_trouble(tree_.read(plan_[place].planned.cell));

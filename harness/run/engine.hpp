@@ -29,7 +29,8 @@ struct RunSummary {
 
 // Runs what choose_work() found, one cell after the other, subject by subject; `say` gets lines for people.
 // Opens every subject and published model that is needed before the first cell, so that an unusable file is
-// found at once (UserError with all of them) and costs no result.
+// found at once (UserError with all of them) and costs no result. Trouble of the machine (a device or driver
+// error) ends the run: that cell and those after it stay missing.
 RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
                     const Selection& selection, const DeviceChoice& device,
                     const std::function<void(const std::string&)>& say);

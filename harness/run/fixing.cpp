@@ -6,6 +6,7 @@
 #include <new>
 
 #include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
 #include "harness/run/device.hpp"
 #include "harness/run/stop.hpp"
 
@@ -18,13 +19,17 @@ std::string text_of(const Refusal& refusal) {
   return refusal.code + ": " + refusal.text;
 }
 
-// LibTorch's CPU allocator throws a plain c10::Error.
+bool holds_any(const std::string& text, std::initializer_list<const char*> signs) {
+  return std::any_of(signs.begin(), signs.end(),
+                     [&](const char* sign) { return text.find(sign) != std::string::npos; });
+}
+
+// LibTorch's CPU allocator and the CUDA libraries throw a plain c10::Error.
 bool is_out_of_memory(const std::exception& error) {
-  const std::string text = error.what();
   return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
          dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
-         text.find("not enough memory") != std::string::npos ||
-         text.find("can't allocate memory") != std::string::npos;
+         holds_any(error.what(),
+                   {"not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED"});
 }
 
 void fail(FixOutcome* outcome, const std::string& reason) {
@@ -57,7 +62,7 @@ void take(FixResult result, const FixJob& job, FixOutcome* outcome) {
     outcome->result.network->to(job.subject->original().device());
     outcome->reason = outcome->result.note.empty() ? "" : "note: " + outcome->result.note;
   } else if (job.budget_seconds && outcome->seconds > *job.budget_seconds) {
-    fail(outcome, "timeout: no fix within " + std::to_string(std::llround(*job.budget_seconds)) + " s");
+    fail(outcome, "timeout: no fix within " + format_number(*job.budget_seconds) + " s");
   } else if (outcome->result.failure.code.empty()) {
     fail(outcome, "no_fix: the approach found none");
   } else {
@@ -80,6 +85,12 @@ std::string one_line(const std::exception& error) {
     result += (result.empty() ? "" : " ") + word;
   }
   return result.empty() ? "an exception without a text" : result;
+}
+
+bool is_machine_trouble(const std::exception& error) {
+  if (is_out_of_memory(error)) return false;
+  return holds_any(error.what(),
+                   {"CUDA error", "CUDA driver error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS"});
 }
 
 std::optional<Refusal> why_unadaptable(const FixJob& job) {
@@ -126,6 +137,7 @@ FixOutcome run_fix(const FixJob& job) {
     throw;
   } catch (const std::exception& error) {
     throw_if_stopped();
+    if (is_machine_trouble(error)) throw;
     outcome.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     fail(&outcome, (is_out_of_memory(error) ? "out_of_memory: " : "crashed: ") + one_line(error));
   }

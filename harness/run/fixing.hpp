@@ -41,8 +41,12 @@ struct FixOutcome {
 std::optional<Refusal> why_unadaptable(const FixJob& job);
 
 // adapt(), warm-up, fix(). Trouble inside fix() becomes a FAILURE (crashed, out_of_memory, timeout);
-// UserError and Interrupted pass through.
+// UserError, Interrupted and trouble of the machine pass through.
 FixOutcome run_fix(const FixJob& job);
+
+// True for errors of a device or its driver, which say nothing of the approach: such a cell gets no status
+// (DESIGN 2). Memory that runs out is none of them.
+bool is_machine_trouble(const std::exception& error);
 
 // An exception text without LibTorch's backtrace, in one line and without absolute paths.
 std::string one_line(const std::exception& error);

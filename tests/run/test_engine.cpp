@@ -1,0 +1,286 @@
+#include <chrono>
+#include <limits>
+#include <new>
+#include <set>
+#include <thread>
+
+#include "approaches/approach.hpp"
+#include "harness/core/files.hpp"
+#include "harness/run/cell.hpp"
+#include "harness/run/engine.hpp"
+#include "tests/run/fixture.hpp"
+#include "tests/support.hpp"
+
+using namespace harness;
+using namespace harness::testing;
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+// Approaches that misbehave, each in its own way.
+using Fix = std::function<FixResult(const Network&, FixContext&)>;
+
+bool add_approach(const std::string& key, Fix fix, const std::string& needs = "repair") {
+  return register_approach({.info = {.key = key, .name = "Test " + key, .needs = {needs}},
+                            .adapt = [](const AdaptContext&) { return std::nullopt; },
+                            .fix = std::move(fix)});
+}
+
+FixResult filled(const Network& original, const std::string& parameter, double value) {
+  FixResult result{.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
+  const ParameterId id = result.network->find_parameter(parameter);
+  result.network->set_parameter(id,
+                                at::full_like(original.parameters()[static_cast<size_t>(id)].value, value));
+  result.touched.weights[parameter] = {};
+  return result;
+}
+
+FixResult nothing() {
+  return {.network = std::nullopt, .failure = {}, .touched = {}, .note = ""};
+}
+
+const bool kAdded =
+    add_approach("T_THROWS", [](auto&, auto&) -> FixResult { throw std::runtime_error("gave up\nhere"); }) &&
+    add_approach("T_MEMORY", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); }) &&
+    add_approach("T_CUDA",
+                 [](auto&, auto&) -> FixResult {
+                   throw std::runtime_error("CUDA error: unspecified launch failure");
+                 }) &&
+    add_approach("T_NOTHING", [](auto&, auto&) { return nothing(); }) &&
+    add_approach("T_NAN",
+                 [](const Network& original, auto&) {
+                   return filled(original, "b.bias", std::numeric_limits<double>::quiet_NaN());
+                 }) &&
+    add_approach("T_BAD",
+                 [](const Network& original, auto&) {
+                   FixResult result = filled(original, "b.weight", 0);
+                   result.network->set_parameter(result.network->find_parameter("b.bias"),
+                                                 at::tensor({0.0F, 0.0F, 9.0F}));
+                   result.touched.weights["b.bias"] = {};
+                   return result;
+                 }) &&
+    add_approach("T_LIAR",
+                 [](const Network& original, auto&) {
+                   FixResult result = filled(original, "a.bias", 0);
+                   result.touched.weights.clear();
+                   return result;
+                 }) &&
+    add_approach("T_SAME",
+                 [](const Network& original, FixContext& context) {
+                   context.log().counters["seed"] = static_cast<int64_t>(context.seed("x") >> 1);
+                   return FixResult{
+                       .network = original.fork(), .failure = {}, .touched = {}, .note = "as it was"};
+                 }) &&
+    add_approach("T_SLOW",
+                 [](auto&, FixContext& context) {
+                   while (!context.should_stop()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                   return nothing();
+                 }) &&
+    add_approach(
+        "T_TRAIN", [](auto&, auto&) { return nothing(); }, "train");
+
+// One configuration in a folder of its own, run as the program would.
+class Job {
+ public:
+  explicit Job(const json& changes) {
+    value_ = {
+        {"subjects", {{{"name", "S"}, {"model", model_file().string()}, {"data", data_file().string()}}}},
+        {"runs", 1}};
+    value_.merge_patch(changes);
+    read();
+  }
+  void change(const json& changes) {
+    value_.merge_patch(changes);
+    read();
+  }
+  RunSummary run(const Selection& selection = {}) {
+    plan_ = make_plan(config_, approach_catalog(), "cpu");
+    return run_plan(config_, tree(), plan_, selection, device_, [](const std::string&) {});
+  }
+  std::vector<std::string> todo(const Selection& selection = {}) {
+    plan_ = make_plan(config_, approach_catalog(), "cpu");
+    std::vector<std::string> ids;
+    for (const size_t place : choose_work(config_, tree(), plan_, selection).todo) {
+      ids.push_back(plan_[place].planned.cell.text());
+    }
+    return ids;
+  }
+  ResultsTree tree() const { return ResultsTree(folder_ / "results"); }
+  Record record(const std::string& approach, int64_t run = 1) const {
+    const auto found = tree().read({"S", "small", approach, run});
+    REQUIRE(found);
+    return *found;
+  }
+  bool has_record(const std::string& approach) const {
+    return tree().read({"S", "small", approach, 1}).has_value();
+  }
+  std::vector<PlanEntry> plan(const std::string& device = "cpu") {
+    return make_plan(config_, approach_catalog(), device);
+  }
+
+ private:
+  void read() {
+    write_atomically(folder_ / "c.json", value_.dump());
+    config_ = read_config(folder_ / "c.json", approach_catalog());
+  }
+
+  TemporaryFolder folder_;
+  json value_;
+  Config config_;
+  DeviceChoice device_ = choose_device("cpu");
+  std::vector<PlanEntry> plan_;
+};
+
+std::string outcome(const Record& record) {
+  return std::string(to_text(record.status)) + " " + record.reason;
+}
+
+}  // namespace
+
+TEST_CASE("every way a fix can end has its status and reason") {
+  Job job(json{{"approaches",
+                {"T_THROWS",
+                 "T_MEMORY",
+                 "T_NOTHING",
+                 "T_NAN",
+                 "T_BAD",
+                 "T_LIAR",
+                 "T_SAME",
+                 "T_TRAIN",
+                 {{"key", "T_SLOW"}, {"budget", {{"seconds", 0.05}}}}}}});
+  const RunSummary summary = job.run();
+  CHECK(summary.done == 9);
+  CHECK(summary.trouble);
+  CHECK_FALSE(summary.interrupted);
+  CHECK(outcome(job.record("T_THROWS")) == "FAILURE crashed: gave up");
+  CHECK(outcome(job.record("T_MEMORY")).rfind("FAILURE out_of_memory: ", 0) == 0);
+  CHECK(outcome(job.record("T_NOTHING")) == "FAILURE no_fix: the approach found none");
+  CHECK(outcome(job.record("T_SLOW")).rfind("FAILURE timeout: no fix within", 0) == 0);
+  CHECK(outcome(job.record("T_TRAIN")) ==
+        "UNADAPTABLE missing_split: the approach needs the split train, which the data does not have");
+  CHECK(outcome(job.record("T_NAN")).rfind("CORRUPTED not_finite: ", 0) == 0);
+  CHECK(outcome(job.record("T_BAD")).rfind("CORRUPTED accuracy: ", 0) == 0);
+  CHECK(job.record("T_BAD").mistrusted() == false);
+  CHECK(outcome(job.record("T_LIAR")) == "ok ");
+  CHECK(job.record("T_LIAR").mistrusted());
+  CHECK(outcome(job.record("T_SAME")) == "ok note: as it was");
+  CHECK_FALSE(job.record("T_SAME").mistrusted());
+  CHECK(job.record("T_SAME").counters.at("changed_weights") == 0);
+  CHECK(job.record("T_SAME").phases.at("fix") >= 0);
+  for (const char* file : {"fixed.pt", "predictions.csv", "predictions_repair.csv"}) {
+    CHECK(fs::exists(job.tree().cell({"S", "small", "T_SAME", 1}) / file));
+  }
+  CHECK_FALSE(fs::exists(job.tree().cell({"S", "small", "T_SAME", 1}) / "attack.csv"));  // none configured
+}
+
+TEST_CASE("trouble of the machine is no status: the cell stays missing, the others are kept") {
+  Job job(json{{"approaches", {"T_CUDA", "T_SAME", "T_NOTHING"}}});
+  job.run({.only = "S/T_NOTHING/1", .redo = {}, .retry = {}, .shard = {}});
+  const RunSummary summary = job.run();
+  CHECK(summary.done == 0);
+  CHECK(summary.trouble);
+  CHECK(job.has_record("T_NOTHING"));
+  CHECK(job.todo() == std::vector<std::string>{"S/T_CUDA/1", "S/T_SAME/1"});  // in the plan's order
+}
+
+TEST_CASE("what is finished is not repeated, unless asked for or a budget grew") {
+  Job job(json{{"approaches", {"T_SAME", "T_THROWS", {{"key", "T_SLOW"}, {"budget", {{"seconds", 0.05}}}}}},
+               {"runs", 2}});
+  CHECK(job.todo().size() == 6);
+  CHECK(job.run({.only = "S/T_SAME/*", .redo = {}, .retry = {}, .shard = {}}).done == 2);
+  CHECK_FALSE(job.has_record("T_SLOW"));
+  CHECK(job.run().done == 4);
+  CHECK(job.run().done == 0);
+  CHECK(job.run().trouble);  // still
+  const auto asking = [](const std::string& redo, const std::string& retry) {
+    Selection selection;
+    if (!redo.empty()) selection.redo = redo;
+    if (!retry.empty()) selection.retry = {retry};
+    return selection;
+  };
+  CHECK(job.todo(asking("S/T_SAME/1", "")) == std::vector<std::string>{"S/T_SAME/1"});
+  CHECK(job.todo(asking("", "crashed")) == std::vector<std::string>{"S/T_THROWS/1", "S/T_THROWS/2"});
+  CHECK(job.todo(asking("", "timeout")) == std::vector<std::string>{"S/T_SLOW/1", "S/T_SLOW/2"});
+  CHECK(job.todo(asking("", "out_of_memory")).empty());
+  const std::vector<std::string> slow = {"S/T_SLOW/1", "S/T_SLOW/2"};
+  const auto budget = [&](double seconds) {
+    job.change(
+        {{"approaches", {"T_SAME", "T_THROWS", {{"key", "T_SLOW"}, {"budget", {{"seconds", seconds}}}}}}});
+    return job.todo();
+  };
+  CHECK(budget(0.04).empty());  // a smaller budget gives no other answer
+  CHECK(budget(0.06) == slow);
+  job.change({{"seed", 43}});
+  CHECK(job.todo().size() == 6);
+}
+
+TEST_CASE("runs have seeds of their own, and the same ones again") {
+  Job first(json{{"approaches", {"T_SAME"}}, {"runs", 3}});
+  Job second(json{{"approaches", {"T_NOTHING", "T_SAME"}}, {"runs", 2}});
+  first.run();
+  second.run();
+  std::set<int64_t> seeds;
+  for (int64_t run = 1; run <= 3; ++run) seeds.insert(first.record("T_SAME", run).counters.at("seed"));
+  CHECK(seeds.size() == 3);
+  for (int64_t run = 1; run <= 2; ++run) {
+    CHECK(first.record("T_SAME", run).counters.at("seed") ==
+          second.record("T_SAME", run).counters.at("seed"));
+  }
+}
+
+TEST_CASE("the plan is sorted, and a cell's identity holds what decides its result and no more") {
+  Job job(json{{"approaches", {"T_SAME", "NONE"}}, {"runs", 2}});
+  std::vector<std::string> ids;
+  std::set<std::string> digests;
+  for (const PlanEntry& entry : job.plan()) {
+    ids.push_back(entry.planned.cell.text());
+    digests.insert(entry.planned.digest());
+  }
+  CHECK(ids == std::vector<std::string>{"S/NONE/1", "S/NONE/2", "S/T_SAME/1", "S/T_SAME/2"});
+  CHECK(digests.size() == 4);
+  const auto digest = [&] { return job.plan().front().planned.digest(); };
+  const std::string before = digest();
+  for (const json& same : {json{{"name", "other"}}, json{{"budget", {{"seconds", 100}}}},
+                           json{{"keep", "none"}}, json{{"runs", 5}}, json{{"approaches", {"NONE"}}}}) {
+    INFO(same);
+    job.change(same);
+    CHECK(digest() == before);
+  }
+  for (const json& other : {json{{"seed", 1}}, json{{"corrupted_below", 0.4}}, json{{"batch", 100}}}) {
+    INFO(other);
+    const std::string last = digest();
+    job.change(other);
+    CHECK(digest() != last);
+  }
+  CHECK(job.plan("cuda").front().planned.digest() != digest());
+}
+
+TEST_CASE("kept models are as many as the configuration says") {
+  for (const auto& [keep, count] : {std::pair{"all", 3}, {"first", 1}, {"none", 0}}) {
+    Job job(json{{"approaches", {"T_SAME"}}, {"runs", 3}, {"keep", keep}});
+    job.run();
+    int found = 0;
+    for (int64_t run = 1; run <= 3; ++run) {
+      found += fs::exists(job.tree().cell({"S", "small", "T_SAME", run}) / "fixed.pt");
+    }
+    INFO(keep);
+    CHECK(found == count);
+  }
+}
+
+TEST_CASE("epsilon zero attacks nothing: every attacked image stays right") {
+  Job job(json{{"approaches", {"T_SAME", "T_LIAR"}}});
+  json subject = {{"name", "S"}, {"model", model_file().string()}, {"data", data_file().string()}};
+  subject["attack"] = {{"epsilon", 0}, {"sample", "all"}};
+  job.change({{"subjects", {subject}}});
+  job.run();
+  for (const char* approach : {"T_SAME", "T_LIAR"}) {
+    for (const MetricRecord& metric : job.record(approach).metrics) {
+      if (metric.name != "ASR" && metric.name != "ASR_ORIGINAL" && metric.name != "ASR_MARGIN") continue;
+      INFO(approach << " " << metric.name);
+      REQUIRE(metric.value);
+      CHECK(*metric.value == 0);
+    }
+  }
+}
