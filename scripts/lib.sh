@@ -1,7 +1,7 @@
 # What the scripts of this folder share; to be sourced.
 # shellcheck shell=bash disable=SC2034
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 shared=${HARNESS_SHARED:-$root/../shared}  # real data for development; absent on a user's machine
 export PYTHONHASHSEED=0                    # TorchScript writes sets in hash order: same input, same file
 
