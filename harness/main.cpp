@@ -20,9 +20,16 @@ int report(const harness::UserError& error, int code) {
 int main(int argc, char** argv) {
   harness::keep_memory();
   try {
-    return harness::dispatch(std::vector<std::string>(argv + 1, argv + argc));
+    const int code = harness::dispatch(std::vector<std::string>(argv + 1, argv + argc));
+    if (std::cout.flush()) return code;
+    std::cerr << "standard output: found a place that takes no more, expected one that can be written to\n";
+    return code == 0 ? 1 : code;
   } catch (const harness::ResultsError& error) {
-    return report(error, 4);
+    report(error, 4);
+    std::cerr
+        << "the results are damaged there: delete that cell's record.json, and the next run computes the "
+           "cell again\n";
+    return 4;
   } catch (const harness::UserError& error) {
     return report(error, 2);
   } catch (const harness::Interrupted&) {

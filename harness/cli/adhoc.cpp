@@ -5,15 +5,12 @@
 #include "harness/core/missing.hpp"
 
 namespace harness {
-namespace {
 
 void demand_file(const std::string& option, const std::filesystem::path& file) {
   if (const auto trouble = trouble_with_file(file)) {
     throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
   }
 }
-
-}  // namespace
 
 RepairCounts AdHoc::repair_counts() const {
   if (!subject->data().has("repair")) return {};

@@ -21,6 +21,9 @@ struct AdHoc {
   RepairCounts repair_counts() const;
 };
 
+// Throws UserError for a file that cannot be read, named as the value of `option`.
+void demand_file(const std::string& option, const std::filesystem::path& file);
+
 // Options it understands: model, data, seed, device, threads, batch; `attack` may be absent.
 std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,
                                    const Arguments& arguments, std::optional<AttackConfig> attack);

@@ -30,8 +30,8 @@ bool is_option(const std::string& word) {
   std::vector<std::string> names = {"help"};
   for (const OptionSpec& option : spec.options) names.push_back(option.name);
   const std::string near = nearest_name(name, names);
-  refuse("--" + name, "no such option of harness " + spec.name, "harness " + spec.name + " --help lists them",
-         near.empty() ? "" : "--" + near);
+  refuse("--" + name, "an option that harness " + spec.name + " does not have",
+         "one that harness help " + spec.name + " lists", near.empty() ? "" : "--" + near);
 }
 
 // cxxopts splits list values at commas and gives every option one value: repeated and list options are taken
@@ -42,7 +42,7 @@ std::vector<std::string> take_lists(const CommandSpec& spec, const std::vector<s
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word.size() > 1 && word[0] == '-' && !is_option(word)) {
-      refuse(word, "a short option", "options are written with two dashes");
+      refuse(word, "one dash", "an option, with two dashes");
     }
     if (!is_option(word)) {
       rest.push_back(word);
@@ -53,12 +53,16 @@ std::vector<std::string> take_lists(const CommandSpec& spec, const std::vector<s
     const OptionSpec* option = find_option(spec, name);
     if (option == nullptr) refuse_unknown(spec, name);
     const bool inner = equals != std::string::npos;
+    if (option->kind == OptionKind::flag && inner) {  // "--quiet=false" must not mean --quiet
+      refuse(word, "a value", "--" + name + " alone, or not at all");
+    }
     if (option->kind == OptionKind::flag || option->kind == OptionKind::single) {
       rest.push_back(word);
       if (option->kind == OptionKind::single && !inner) {
         if (i + 1 >= words.size() || is_option(words[i + 1])) refuse(word, "no value", option->value);
         rest.back() += "=" + words[++i];  // one word, so that values may begin with a dash
       }
+      if (rest.back() == "--" + name + "=") refuse("--" + name, "an empty value", option->value);
       continue;
     }
     std::vector<std::string>& values = (*taken)[name];
@@ -120,7 +124,8 @@ std::optional<double> Arguments::number(const std::string& option, double least)
   if (!value) return std::nullopt;
   double number = 0;
   const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || !(number >= least)) {
+  if (trouble != std::errc() || end != value->data() + value->size() || !(number >= least) ||
+      std::isinf(number)) {
     refuse("--" + option, '"' + *value + '"', "a number, " + std::to_string(std::lround(least)) + " or more");
   }
   return number;

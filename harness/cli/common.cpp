@@ -33,7 +33,7 @@ OptionSpec set_option() {
 }
 OptionSpec device_option() {
   return {"device", OptionKind::single, "DEVICE",
-          "auto, cpu, cuda, or cuda:0,2 (default: the configuration's)"};
+          "auto, cpu, cuda, or cuda:0,2 (default: auto, or the configuration's)"};
 }
 OptionSpec threads_option() {
   return {"threads", OptionKind::single, "N", "CPU threads (default: LibTorch's choice)"};

@@ -15,21 +15,40 @@ const Command* find_command(const std::string& word) {
   return nullptr;
 }
 
-void print_help() {
-  std::cout << "Repairs trained classifiers with published fixing approaches and compares the results.\n\n"
-               "Usage: harness CONFIG [options]     the same as harness run CONFIG\n"
-               "       harness COMMAND ... [options]\n\n";
+void print_help(std::ostream& out) {
+  out << "Repairs trained classifiers with published fixing approaches and compares the results.\n\n"
+         "Usage: harness CONFIG [options]     the same as harness run CONFIG\n"
+         "       harness COMMAND ... [options]\n\n";
   for (const Command& command : commands()) {
     std::string words = "  " + command.spec.name;
     for (const std::string& name : command.spec.positionals) words += " " + name;
     words.resize(std::max<size_t>(words.size() + 2, 24), ' ');
-    std::cout << words << command.spec.summary << "\n";
+    out << words << command.spec.summary << "\n";
   }
-  std::cout
-      << "\nharness COMMAND --help lists the options of a command; harness --version names the version.\n"
+  out << "\nharness help COMMAND lists the options of a command; harness version names the version.\n"
          "Exit codes: 0 all is well, 1 some cell has no result, 2 usage or configuration, 3 interrupted "
          "(the\n"
          "same command continues), 4 the results tree is damaged.\n";
+}
+
+[[noreturn]] void refuse_command(const std::string& word, const std::string& expected) {
+  std::vector<std::string> names = {"help", "version"};
+  for (const Command& known : commands()) names.push_back(known.spec.name);
+  throw UserError({"command line", "", '"' + word + '"', expected, nearest_name(word, names)});
+}
+
+int help(const std::vector<std::string>& words) {
+  if (words.size() > 2) {
+    throw UserError({"command line", "harness help", '"' + words[2] + '"', "no further word", ""});
+  }
+  if (words.size() == 1) {
+    print_help(std::cout);
+    return 0;
+  }
+  const Command* command = find_command(words[1]);
+  if (command == nullptr) refuse_command(words[1], "a command");
+  std::cout << help_text(command->spec);
+  return 0;
 }
 
 // A word that is no command is a configuration if it looks like a file; else it is a misspelt command.
@@ -49,14 +68,11 @@ const std::vector<Command>& commands() {
 
 int dispatch(const std::vector<std::string>& words) {
   if (words.empty()) {
-    print_help();
+    print_help(std::cerr);
     return 2;
   }
-  if (words[0] == "--help" || words[0] == "help") {
-    print_help();
-    return 0;
-  }
-  if (words[0] == "--version") {
+  if (words[0] == "--help" || words[0] == "help") return help(words);
+  if (words[0] == "--version" || words[0] == "version") {
     std::cout << "harness " << harness_version() << "\n";
     return 0;
   }
@@ -64,10 +80,7 @@ int dispatch(const std::vector<std::string>& words) {
   std::vector<std::string> rest(words.begin() + (command == nullptr ? 0 : 1), words.end());
   if (command == nullptr) {
     if (words[0].rfind("--", 0) != 0 && !looks_like_file(words[0])) {
-      std::vector<std::string> names;
-      for (const Command& known : commands()) names.push_back(known.spec.name);
-      throw UserError({"command line", "", '"' + words[0] + '"', "a command or a configuration file",
-                       nearest_name(words[0], names)});
+      refuse_command(words[0], "a command or a configuration file");
     }
     command = find_command("run");
   }

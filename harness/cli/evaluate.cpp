@@ -98,9 +98,11 @@ void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table
   std::erase_if(table.rows, [](const auto& row) { return row[row.size() - 3].empty(); });
   for (auto& row : table.rows) {
     for (size_t i = 2; i + 1 < row.size(); ++i) {
-      if (row[i].empty() || row[1] == "count") continue;
+      if (row[i].empty()) continue;
+      const double value = std::stod(row[i]);
+      const int digits = row[1] == "percent" ? 2 : row[1] != "count" ? 4 : value == std::floor(value) ? 0 : 1;
       char text[32];
-      std::snprintf(text, sizeof text, row[1] == "percent" ? "%.2f" : "%.4f", std::stod(row[i]));
+      std::snprintf(text, sizeof text, "%.*f", digits, value);
       row[i] = text;
     }
   }
@@ -119,6 +121,10 @@ nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models
     }
     return values;
   };
+  nlohmann::json reasons = nlohmann::json::object();  // of missing values, and marks
+  for (const auto& row : table.rows) {
+    if (!row.back().empty()) reasons[row[0]] = row.back();
+  }
   for (size_t i = 0; i < models.size(); ++i) {
     list.push_back({{"file", models[i].file},
                     {"right", models[i].right},
@@ -131,6 +137,7 @@ nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models
            {{"right", opened.subject->data().split("test").size() - opened.original->faults("test")},
             {"ACC", opened.original->accuracy()}}},
           {"models", list},
+          {"reasons", reasons},
           {"mean", metrics_in(models.size() + 2)}};
 }
 
@@ -138,6 +145,7 @@ int evaluate(const Arguments& arguments) {
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const std::string model = arguments.required("model"), data = arguments.required("data");
   arguments.required("fixed");
+  for (const std::string& file : arguments.list("fixed")) demand_file("--fixed", file);
   const auto opened = open_ad_hoc(model, data, arguments, attack_of(arguments));
   if (!opened->subject->data().has("test")) {
     throw UserError({data, "/test", "no such group", "the split test, on which models are evaluated", ""});

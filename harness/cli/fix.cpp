@@ -1,3 +1,4 @@
+#include <chrono>
 #include <iostream>
 
 #include "harness/cli/adhoc.hpp"
@@ -90,9 +91,14 @@ int fix(const Arguments& arguments) {
   const std::string model = arguments.required("model"), data = arguments.required("data"),
                     key = arguments.required("approach"), out = arguments.required("out");
   const ApproachConfig entry = approach_entry(key, parameters_from(arguments.list("set")));
+  if (std::error_code absent; std::filesystem::equivalent(out, model, absent)) {
+    throw UserError({"command line", "--out", "the model to fix, " + out, "another file", ""});
+  }
+  { const AtomicFile probe(out); }  // a place that cannot be written to is found now, not after hours
   install_stop_signals();
   const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
   const auto say = reporter(arguments);
+  auto last_said = std::chrono::steady_clock::now();
   const FixJob job = {
       .approach = find_approach(entry.key),
       .parameters = &entry.parameters,
@@ -102,6 +108,9 @@ int fix(const Arguments& arguments) {
       .seed = derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"),
       .budget_seconds = arguments.number("budget", 0),
       .progress = [&](double done, const std::string& what) {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_said < std::chrono::seconds(5)) return;
+        last_said = now;
         say(std::to_string(std::lround(100 * done)) + " % " + what);
       }};
   FixOutcome outcome = run_fix(job);

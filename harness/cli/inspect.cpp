@@ -6,7 +6,6 @@
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
-#include "harness/core/missing.hpp"
 
 namespace harness {
 namespace {
@@ -160,18 +159,20 @@ json inspect_with_data(const Arguments& arguments, const std::string& model, con
   return value;
 }
 
-json inspect_with_shape(const std::string& model, const std::string& text) {
+json inspect_with_shape(const Arguments& arguments, const std::string& model, const std::string& text) {
   std::vector<int64_t> shape = parse_shape(text);
   shape[0] = std::max<int64_t>(shape[0], 2);  // a record needs two inputs
-  if (const auto trouble = trouble_with_file(model)) {
-    throw UserError(
-        {"command line", "MODEL", trouble->found, "a file that can be read", trouble->suggestion});
-  }
+  demand_file("MODEL", model);
+  Config config;
+  config.device = arguments.text("device").value_or("cpu");
+  const DeviceChoice device = prepare_device(config, arguments);
   RandomStream stream(42);
   at::Tensor sample = at::empty(shape, at::kFloat);
   float* values = sample.data_ptr<float>();
   for (int64_t i = 0; i < sample.numel(); ++i) values[i] = static_cast<float>(stream.normal());
-  return network_json(Network::load(model, sample));
+  Network network = Network::load(model, sample);
+  network.to(device.first());
+  return network_json(network);
 }
 
 int inspect(const Arguments& arguments) {
@@ -183,7 +184,8 @@ int inspect(const Arguments& arguments) {
                      data ? "--data and --shape" : "neither --data nor --shape",
                      "one of --shape N,C,H,W and --data FILE", ""});
   }
-  const json value = data ? inspect_with_data(arguments, model, *data) : inspect_with_shape(model, *shape);
+  const json value =
+      data ? inspect_with_data(arguments, model, *data) : inspect_with_shape(arguments, model, *shape);
   if (format == "json") {
     std::cout << value.dump(2) << "\n";
   } else {

@@ -25,6 +25,31 @@ std::set<std::string> codes_of(const Arguments& arguments) {
   return codes;
 }
 
+// A dry run on part of the data would take the place of results that may have cost days.
+void spare_whole_results(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan) {
+  if (config.limit.empty()) return;
+  int64_t whole = 0;
+  for (const PlanEntry& entry : plan) {
+    const std::optional<Record> record = tree.read(entry.planned.cell);
+    whole += record && !record->limited;
+  }
+  if (whole == 0) return;
+  throw UserError({"command line", "--limit",
+                   "results of all the data in " + tree.root().string() + " (" + std::to_string(whole) +
+                       (whole == 1 ? " cell)" : " cells)"),
+                   "--results with another folder for a run on part of the data", ""});
+}
+
+void demand_match(const std::string& option, const std::optional<std::string>& glob,
+                  const std::vector<PlanEntry>& plan) {
+  if (!glob) return;
+  for (const PlanEntry& entry : plan) {
+    if (matches(*glob, entry.planned.cell.text())) return;
+  }
+  throw UserError({"command line", option, '"' + *glob + '"',
+                   "a pattern of subject/approach/run that fits a cell of the plan", ""});
+}
+
 int run(const Arguments& arguments) {
   const Selection selection = {.only = arguments.text("only"),
                                .redo = arguments.text("redo"),
@@ -34,12 +59,26 @@ int run(const Arguments& arguments) {
   const DeviceChoice device = prepare_device(config, arguments);
   const ResultsTree tree = tree_of(arguments, config);
   const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), device.kind());
+  demand_match("--only", selection.only, plan);
+  demand_match("--redo", selection.redo, plan);
+  spare_whole_results(config, tree, plan);
   write_plan(tree, config, plan);
   install_stop_signals();
   const RunSummary summary = run_plan(config, tree, plan, selection, device, reporter(arguments));
+  if (arguments.has("quiet")) {  // this is no progress: results are missing
+    for (const std::string& line : summary.troubles) std::cerr << line << "\n";
+  }
   const Report report = make_report(tree, cells_of(plan));
-  write_tables(tree, report);
-  if (!arguments.has("quiet")) std::cout << tables_text(report) << std::flush;
+  std::cout << tables_text(report) << std::flush;
+  try {
+    write_tables(tree, report);
+  } catch (const ResultsError&) {
+    throw;
+  } catch (const UserError& error) {  // a disk that was full before: no fault of the command line
+    if (summary.troubles.empty()) throw;
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
   reporter(arguments)("tables: " + tree.tables().string());
   if (summary.interrupted) {
     reporter(arguments)("interrupted; the same command continues");

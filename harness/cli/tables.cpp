@@ -34,16 +34,16 @@ int tables(const Arguments& arguments) {
   // the device is no matter here: tables show the one of each record
   const auto plan = make_plan(config, approach_catalog(), "cpu");
   const Report report = make_report(tree, cells_of(plan));
-  write_tables(tree, report);
   const auto name = arguments.text("table");
+  const std::vector<Table> some = chosen(report, name);
+  write_tables(tree, report);
   if (format == "text" && !name) {
     std::cout << tables_text(report);
   } else if (format == "json" && !name) {
     nlohmann::json all = {{"coverage", report.coverage()}};
-    for (const Table& table : all_tables(report)) all[table.name] = to_json(table);
+    for (const Table& table : some) all[table.name] = to_json(table);
     std::cout << all.dump(2) << "\n";
   } else {
-    const std::vector<Table> some = chosen(report, name);
     for (const Table& table : some) {
       if (some.size() > 1) std::cout << (&table == &some.front() ? "# " : "\n# ") << table.name << ".csv\n";
       print_table(table, format);

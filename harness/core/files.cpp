@@ -138,6 +138,14 @@ void AtomicFile::commit() {
   flush_folder(folder_of(file_));
 }
 
+void make_folders(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (!code) return;
+  errno = code.value();
+  system_error(folder, "a place where a folder can be made");
+}
+
 std::string read_text(const fs::path& file) {
   std::string text;
   read_pieces(file, [&](const char* bytes, size_t count) { text.append(bytes, count); });

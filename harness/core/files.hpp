@@ -27,6 +27,9 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+// The folder and those above it. Throws UserError naming folder and the system's reason.
+void make_folders(const std::filesystem::path& folder);
+
 std::string read_text(const std::filesystem::path& file);      // UserError where unreadable
 nlohmann::json read_json(const std::filesystem::path& file);   // UserError with line and column
 

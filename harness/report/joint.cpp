@@ -1,7 +1,9 @@
 #include "harness/report/joint.hpp"
 
 #include <algorithm>
+#include <cmath>
 
+#include "harness/core/files.hpp"
 #include "harness/report/outcomes.hpp"
 
 namespace harness {
@@ -17,6 +19,20 @@ bool attacked(const Record& record) {
   return false;
 }
 
+// The flags beside a record must be those it was measured on.
+void check_flags(const Evaluation& run, const Record& record, const std::filesystem::path& file) {
+  for (const Metric& metric : metrics()) {
+    if (!metric.joint) continue;
+    for (const MetricRecord& recorded : record.metrics) {
+      if (recorded.name != metric.name || !recorded.value) continue;
+      const std::optional<double> again = metric.compute(run).value;
+      if (again && std::abs(*again - *recorded.value) < 1e-9 * (1 + std::abs(*again))) continue;
+      throw ResultsError(Problem{file.string(), metric.name, again ? format_number(*again) : "none",
+                                 format_number(*recorded.value) + ", as record.json beside it says", ""});
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Evaluation> common_attack(const ResultsTree& tree, const ApproachReport& row) {
@@ -28,6 +44,7 @@ std::vector<Evaluation> common_attack(const ResultsTree& tree, const ApproachRep
     evaluation.classes = run.record->classes;
     evaluation.test = read_predictions(folder / "predictions.csv");
     evaluation.attack = read_attack(folder / "attack.csv");
+    check_flags(evaluation, *run.record, folder / "attack.csv");
     runs.push_back(std::move(evaluation));
   }
   return restrict_to_common(std::move(runs));

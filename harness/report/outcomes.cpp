@@ -72,6 +72,11 @@ AttackOutcome read_attack(const std::filesystem::path& file) {
            file,
            {"image,original,fixed,zero_gradient_original,zero_gradient",
             "image,original,fixed,zero_gradient_original,zero_gradient,original_margin,fixed_margin"})) {
+    for (size_t k = 1; k < row.size(); ++k) {
+      if (row[k] == 0 || row[k] == 1) continue;
+      throw ResultsError(Problem{file.string(), "line " + std::to_string(outcome.image.size() + 2),
+                                 std::to_string(row[k]), "flags that are 0 or 1", ""});
+    }
     outcome.image.push_back(row[0]);
     outcome.original.push_back(static_cast<uint8_t>(row[1]));
     outcome.fixed.push_back(static_cast<uint8_t>(row[2]));

@@ -11,7 +11,7 @@ std::vector<Table> all_tables(const Report& report) {
 }
 
 void write_tables(const ResultsTree& tree, const Report& report) {
-  std::filesystem::create_directories(tree.tables());
+  make_folders(tree.tables());
   for (const Table& table : all_tables(report)) {
     write_atomically(tree.tables() / (table.name + ".csv"), to_csv(table));
   }

@@ -38,7 +38,7 @@ class CellRun {
   }
 
   Record run() {
-    std::filesystem::create_directories(folder_);
+    make_folders(folder_);
     if (!context_.subject.data().has("test")) {
       record_.status = Status::unadaptable;
       record_.reason = "missing_split: the evaluation needs the split test, which the data does not have";

@@ -42,7 +42,7 @@ std::string cuda_name(int index) {
 }
 
 [[noreturn]] void refuse(const std::string& text, const std::string& expected) {
-  throw UserError({"command line", "device", '"' + text + '"', expected, ""});
+  throw UserError({"", "--device or /device", '"' + text + '"', expected, ""});
 }
 
 std::vector<at::Device> cuda_devices(const std::string& text, int64_t present) {

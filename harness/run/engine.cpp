@@ -37,6 +37,9 @@ bool is_trouble(const std::optional<Record>& record) {
   return !record || (record->status == Status::failure && codes.count(code_of(*record)) > 0);
 }
 
+// Cells in a row that this machine may fail: one may be an accident, two are none (DESIGN 2).
+constexpr int kMostTroubles = 2;
+
 // The subject that is open.
 struct Opened {
   std::unique_ptr<Subject> subject;
@@ -53,17 +56,24 @@ class Engine {
     RunSummary summary;
     try {
       open_everything(work);
+      int in_a_row = 0;
       for (size_t i = 0; i < work.todo.size(); ++i) {
         throw_if_stopped();
-        run_one(plan_[work.todo[i]],
-                "[" + std::to_string(i + 1) + "/" + std::to_string(work.todo.size()) + "] ");
-        ++summary.done;
+        const bool done = run_one(plan_[work.todo[i]],
+                                  "[" + std::to_string(i + 1) + "/" + std::to_string(work.todo.size()) + "] ",
+                                  &summary.troubles);
+        summary.done += done;
+        in_a_row = done ? 0 : in_a_row + 1;
+        if (in_a_row == kMostTroubles) {
+          note("stopped: no result for " + std::to_string(in_a_row) + " cells in a row", &summary.troubles);
+          break;
+        }
       }
     } catch (const Interrupted&) {
       summary.interrupted = true;
     } catch (const std::exception& error) {
       if (!is_machine_trouble(error)) throw;
-      say_("stopped, as this machine is in trouble: " + one_line(error));
+      note("stopped, as this machine is in trouble: " + one_line(error), &summary.troubles);
     }
     for (const size_t place : work.selected) {
       summary.trouble = summary.trouble || is_trouble(tree_.read(plan_[place].planned.cell));
@@ -72,6 +82,11 @@ class Engine {
   }
 
  private:
+  void note(const std::string& line, std::vector<std::string>* troubles) {
+    troubles->push_back(line);
+    say_(line);
+  }
+
   // Keeps the last subject opened: with one subject nothing is read twice.
   void open_everything(const Workload& work) {
     std::vector<Problem> problems;
@@ -110,14 +125,32 @@ class Engine {
         *opened_.subject, tree_.subject(entry.subject->name) / "original.json", digest_of(identity.dump()));
   }
 
-  void run_one(const PlanEntry& entry, const std::string& prefix) {
-    open_original(entry);
+  // False where the cell gets no result. What goes wrong outside of the approach's own fix() says nothing of
+  // the approach: such a cell gets no status and stays missing.
+  bool run_one(const PlanEntry& entry, const std::string& prefix, std::vector<std::string>* troubles) {
+    const std::string cell = prefix + entry.planned.cell.text();
+    bool opened = false;
+    try {
+      open_original(entry);
+      opened = true;
+      compute(entry, cell);
+      return true;
+    } catch (const UserError& error) {
+      if (!opened) throw;  // the subject itself cannot be used
+      note(cell + " no result: " + error.what(), troubles);
+    } catch (const std::exception& error) {
+      note(cell + " no result: " + one_line(error), troubles);
+    }
+    return false;
+  }
+
+  void compute(const PlanEntry& entry, const std::string& name) {
     const auto start = std::chrono::steady_clock::now();
     const auto progress = [&](double done, const std::string& what) {
       const auto now = std::chrono::steady_clock::now();
       if (now - last_progress_ < std::chrono::seconds(5)) return;
       last_progress_ = now;
-      say_(prefix + entry.planned.cell.text() + " " + std::to_string(std::lround(100 * done)) + " % " + what);
+      say_(name + " " + std::to_string(std::lround(100 * done)) + " % " + what);
     };
     last_progress_ = start;
     const CellContext context{config_, *opened_.subject, *original_, tree_, device_name(device_.first()),
@@ -126,7 +159,7 @@ class Engine {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     char time[32];
     std::snprintf(time, sizeof time, "%.1f s", seconds);
-    std::string line = prefix + entry.planned.cell.text() + " " + to_text(record.status) + " in " + time;
+    std::string line = name + " " + to_text(record.status) + " in " + time;
     if (!record.reason.empty()) line += " (" + record.reason + ")";
     if (record.mistrusted()) line += " MISTRUSTED: a check failed, see its record";
     say_(line);
@@ -164,10 +197,6 @@ RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::ve
                     const Selection& selection, const DeviceChoice& device,
                     const std::function<void(const std::string&)>& say) {
   const Workload work = choose_work(config, tree, plan, selection);
-  if (selection.only && work.selected.empty()) {
-    throw UserError({"command line", "--only", '"' + *selection.only + '"',
-                     "a pattern of subject/approach/run that fits a cell of the plan", ""});
-  }
   std::string line =
       std::to_string(work.selected.size()) + " cells, " + std::to_string(work.todo.size()) + " to do";
   const auto stale = work.states.find(CellState::stale);

@@ -12,7 +12,10 @@ class Stopwatch {
  public:
   Stopwatch(at::Device device, double* seconds) : device_(device), seconds_(seconds) {}
   ~Stopwatch() {
-    synchronise(device_);
+    try {
+      synchronise(device_);
+    } catch (const std::exception&) {  // a broken device: what was timed reports it, or has already thrown
+    }
     *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
   Stopwatch(const Stopwatch&) = delete;

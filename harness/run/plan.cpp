@@ -146,7 +146,7 @@ void write_plan(const ResultsTree& tree, const Config& config, const std::vector
                      {"digest", entry.planned.digest()}});
   }
   const json value = {{"schema", kRecordSchema}, {"name", config.name}, {"cells", cells}};
-  std::filesystem::create_directories(tree.root());
+  make_folders(tree.root());
   write_atomically(tree.plan(), value.dump(1) + "\n");
 }
 
