@@ -35,7 +35,8 @@ std::string run_python(const std::string& program) {
   if (pipe == nullptr) throw std::runtime_error("cannot start " + interpreter);
   std::string output;
   std::array<char, 4096> buffer;
-  for (size_t count; (count = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) output.append(buffer.data(), count);
+  for (size_t count; (count = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+    output.append(buffer.data(), count);
   if (pclose(pipe) != 0) {
     std::ifstream errors(folder / "errors");
     throw std::runtime_error("Python failed:\n" + std::string(std::istreambuf_iterator<char>(errors), {}));
@@ -50,4 +51,6 @@ void skip_process(const std::string& reason) {
 
 }  // namespace harness::testing
 
-int main(int count, char** arguments) { return Catch::Session().run(count, arguments); }
+int main(int count, char** arguments) {
+  return Catch::Session().run(count, arguments);
+}

@@ -24,7 +24,8 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-// Runs a Python program text with the interpreter of the tests (HARNESS_PYTHON, else python3 of the PATH, else
+// Runs a Python program text with the interpreter of the tests (HARNESS_PYTHON, else python3 of the PATH,
+// else
 // ./.venv); returns its standard output, fails the test with its standard error when it exits non-zero.
 std::string run_python(const std::string& program);
 

@@ -13,10 +13,10 @@ enum class ParameterType { boolean, integer, number, text };
 struct ParameterSpec {
   std::string name;
   ParameterType type = ParameterType::number;
-  nlohmann::json default_value;  // of `type`, or null where `nullable`
-  std::string meaning;           // one line
-  std::string unit;              // "" for none
-  std::string source;            // "card arachne.md section 4", "this project"
+  nlohmann::json default_value;                  // of `type`, or null where `nullable`
+  std::string meaning;                           // one line
+  std::string unit;                              // "" for none
+  std::string source;                            // "card arachne.md section 4", "this project"
   std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
   std::optional<double> maximum = std::nullopt;
   std::vector<std::string> choices = {};  // text only; empty: any text
@@ -45,16 +45,16 @@ const char* to_text(Level level);
 
 // What an approach says of itself; all that the config reader, `list` and the tables need to know.
 struct ApproachInfo {
-  std::string key;          // "AR"
-  std::string name;         // "Arachne"
+  std::string key;   // "AR"
+  std::string name;  // "Arachne"
   Level level = Level::control;
-  std::string publication = "";  // "ACM TOSEM 2023"
-  int version = 1;          // raised whenever results may change
-  std::vector<std::string> needs = {};       // splits without which adapt() says missing_split
-  std::vector<std::string> uses = {};        // splits it reads where they are there
+  std::string publication = "";         // "ACM TOSEM 2023"
+  int version = 1;                      // raised whenever results may change
+  std::vector<std::string> needs = {};  // splits without which adapt() says missing_split
+  std::vector<std::string> uses = {};   // splits it reads where they are there
   std::vector<ParameterSpec> parameters = {};
-  bool in_study = false;       // one of the sixteen
-  bool shadows = false;        // written KEY:OTHER, imitates another approach (RAND:AR, CT:AP)
+  bool in_study = false;                    // one of the sixteen
+  bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:AP)
   std::vector<std::string> shadow_of = {};  // keys it can imitate; empty with shadows: any
 };
 

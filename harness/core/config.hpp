@@ -17,26 +17,26 @@ namespace harness {
 
 // The attack of the study (study/README.md section 3). Absent `attack`: no ASR rows.
 struct AttackConfig {
-  double epsilon = 0;                    // > 0 or 0; in `epsilon_unit`
-  bool epsilon_in_pixels = false;        // "epsilon_unit": "pixel" (steps of 0..255) or "input" (default)
+  double epsilon = 0;              // > 0 or 0; in `epsilon_unit`
+  bool epsilon_in_pixels = false;  // "epsilon_unit": "pixel" (steps of 0..255) or "input" (default)
   int64_t steps = 40;
-  std::optional<double> relative_step;   // of epsilon; nullopt = exactly 0.01/0.3
+  std::optional<double> relative_step;  // of epsilon; nullopt = exactly 0.01/0.3
   bool random_start = true;
-  std::optional<int64_t> sample = 1000;  // nullopt = "all"
+  std::optional<int64_t> sample = 1000;         // nullopt = "all"
   std::optional<std::array<double, 2>> bounds;  // nullopt = "sample": minimum and maximum of the test split
-  bool on_logits = false;                // "output": "as_is" (default) or "logits"
-  bool margin = true;                    // also measure ASR_MARGIN
+  bool on_logits = false;                       // "output": "as_is" (default) or "logits"
+  bool margin = true;                           // also measure ASR_MARGIN
 };
 
 // How the original was trained; what retraining approaches need, as TorchScript holds neither.
 struct TrainingConfig {
   std::string optimizer = "adam";  // sgd | adam
   double learning_rate = 1e-3;
-  double momentum = 0;      // sgd only
+  double momentum = 0;  // sgd only
   double weight_decay = 0;
   int64_t batch = 128;
   int64_t epochs = 10;
-  std::string augmentation = "none";      // none | flip | crop_flip
+  std::string augmentation = "none";            // none | flip | crop_flip
   std::string initialiser = "kaiming_uniform";  // kaiming_uniform | glorot_uniform
 };
 
@@ -58,9 +58,9 @@ struct SubjectConfig {
 };
 
 struct ApproachConfig {
-  std::string key;      // "AR", "RAND"
-  std::string shadow;   // "AR" in "RAND:AR", else empty
-  std::string as;       // name in paths, --only and tables; default the key, with ":SHADOW"
+  std::string key;        // "AR", "RAND"
+  std::string shadow;     // "AR" in "RAND:AR", else empty
+  std::string as;         // name in paths, --only and tables; default the key, with ":SHADOW"
   Parameters parameters;  // checked, defaults filled in
   std::optional<double> budget_seconds;
 };
@@ -77,7 +77,7 @@ struct Config {
   std::string keep = "all";     // all | first | none
   bool deterministic = true;    // deterministic algorithms where there are any
   bool tf32 = false;
-  int64_t batch = 250;          // images per forward pass of prediction
+  int64_t batch = 250;  // images per forward pass of prediction
   std::optional<double> budget_seconds;
   std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none
 
@@ -88,12 +88,13 @@ struct Config {
 
 struct ConfigOptions {
   std::vector<std::pair<std::string, std::string>> set;  // --set POINTER=VALUE, VALUE as JSON or plain text
-  bool need_files = true;  // missing files are problems (off for a listing)
+  bool need_files = true;                                // missing files are problems (off for a listing)
 };
 
 // Reads `file` and every subject file it names; throws one UserError with all problems of all files.
 // "approaches": "all" = every entry of `catalog` that shadows none, "study" = the sixteen that are there.
-Config read_config(const std::filesystem::path& file, const Catalog& catalog, const ConfigOptions& options = {});
+Config read_config(const std::filesystem::path& file, const Catalog& catalog,
+                   const ConfigOptions& options = {});
 
 // Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
 Parameters read_parameters(const nlohmann::json& object, const ApproachInfo& info, const std::string& file,

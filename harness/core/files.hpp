@@ -30,8 +30,8 @@ class AtomicFile {
 // The folder and those above it. Throws UserError naming folder and the system's reason.
 void make_folders(const std::filesystem::path& folder);
 
-std::string read_text(const std::filesystem::path& file);      // UserError where unreadable
-nlohmann::json read_json(const std::filesystem::path& file);   // UserError with line and column
+std::string read_text(const std::filesystem::path& file);     // UserError where unreadable
+nlohmann::json read_json(const std::filesystem::path& file);  // UserError with line and column
 
 // 128-bit digests as 32 hexadecimal digits (XXH3; identity, not security).
 std::string digest_of(std::string_view bytes);

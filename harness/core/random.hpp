@@ -15,11 +15,11 @@ class RandomStream {
  public:
   explicit RandomStream(uint64_t seed);
   uint64_t bits();
-  double uniform();                                // [0, 1), 53 bits
-  double uniform(double low, double high);         // [low, high)
-  double normal();                                 // mean 0, deviation 1 (Box-Muller, both values used)
-  int64_t below(int64_t bound);                    // 0 .. bound-1 without bias, bound > 0
-  std::vector<int64_t> permutation(int64_t count); // Fisher-Yates
+  double uniform();                                 // [0, 1), 53 bits
+  double uniform(double low, double high);          // [low, high)
+  double normal();                                  // mean 0, deviation 1 (Box-Muller, both values used)
+  int64_t below(int64_t bound);                     // 0 .. bound-1 without bias, bound > 0
+  std::vector<int64_t> permutation(int64_t count);  // Fisher-Yates
   std::vector<int64_t> sample(int64_t count, int64_t size);  // `size` distinct of 0..count-1, in drawn order
 
  private:
@@ -28,7 +28,8 @@ class RandomStream {
   bool has_spare_ = false;
 };
 
-// Counter-based uniform number in [0, 1): depends on (seed, image, element) only, whatever the batch or thread.
+// Counter-based uniform number in [0, 1): depends on (seed, image, element) only, whatever the batch or
+// thread.
 double counter_uniform(uint64_t seed, uint64_t image, uint64_t element);
 
 }  // namespace harness

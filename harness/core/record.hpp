@@ -18,10 +18,11 @@ const char* to_text(Status status);  // "ok", "UNADAPTABLE", "FAILURE", "CORRUPT
 
 // One (subject, approach, run): the unit of work.
 struct CellId {
-  std::string subject, model, approach;  // approach: its name in tables ("AR", "IR_g1", "RAND:AR", "published:AP")
+  std::string subject, model,
+      approach;  // approach: its name in tables ("AR", "IR_g1", "RAND:AR", "published:AP")
   int64_t run = 1;
-  std::string text() const;                // "MNIST/AR/1"
-  std::filesystem::path folder() const;    // "MNIST/RAND.AR/1": the colon becomes a dot
+  std::string text() const;              // "MNIST/AR/1"
+  std::filesystem::path folder() const;  // "MNIST/RAND.AR/1": the colon becomes a dot
 };
 
 struct MetricRecord {
@@ -40,31 +41,31 @@ struct Invariant {
 //   fixed.pt              the fixed model (as `keep` says)
 //   predictions.csv       index,label,original,fixed on the test split
 //   predictions_repair.csv  the same on the repair split, where there is one
-//   attack.csv            image,original,fixed,zero_gradient_original,zero_gradient[,original_margin,fixed_margin]
+//   attack.csv image,original,fixed,zero_gradient_original,zero_gradient[,original_margin,fixed_margin]
 struct Record {
   int schema = kRecordSchema;
   CellId cell;
   std::string key, name;  // approach key ("RAND") and full name ("Random weights, search of AR")
   Level level = Level::control;
   bool in_study = false;
-  uint64_t seed = 0;      // of this run
+  uint64_t seed = 0;  // of this run
   Status status = Status::ok;
-  std::string reason;     // "code: text"; for ok empty or a note
-  std::vector<MetricRecord> metrics;          // every registered metric, in registry order
-  std::map<std::string, double> phases;       // seconds: fix, load, predict, attack, measure, and fix's own
+  std::string reason;                    // "code: text"; for ok empty or a note
+  std::vector<MetricRecord> metrics;     // every registered metric, in registry order
+  std::map<std::string, double> phases;  // seconds: fix, load, predict, attack, measure, and fix's own
   std::map<std::string, int64_t> counters;
   std::map<std::string, double> scalars;
   std::map<std::string, std::vector<double>> series;
   std::vector<Invariant> invariants;
-  std::string digest;       // identity of the cell (DESIGN 7); a record with another digest is stale
-  bool limited = false;     // made with --limit
+  std::string digest;    // identity of the cell (DESIGN 7); a record with another digest is stale
+  bool limited = false;  // made with --limit
   int64_t classes = 0;
   std::vector<std::string> group_names;
-  std::string device;       // model name of the device, "CPU" with its model
+  std::string device;  // model name of the device, "CPU" with its model
   int64_t concurrent_workers = 1, interruptions = 0;
   nlohmann::json provenance = nlohmann::json::object();
 
-  bool mistrusted() const;  // some invariant does not hold
+  bool mistrusted() const;         // some invariant does not hold
   nlohmann::json to_json() const;  // top level as DESIGN 11 lists it
   // Throws UserError (file, JSON pointer) for anything that is no record of this schema.
   static Record from_json(const nlohmann::json& value, const std::filesystem::path& file);

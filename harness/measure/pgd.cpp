@@ -36,11 +36,17 @@ struct Piece {
   int64_t begin = 0, end = 0;
 };
 
-// Pieces of nearly equal size, none above `most`.
-std::vector<Piece> divide(int64_t count, int64_t most) {
+// Pieces of `exactly` so many images, the last maybe fewer; 0: of nearly equal size, none above `most`.
+std::vector<Piece> divide(int64_t count, int64_t exactly, int64_t most) {
   const int64_t pieces = (count + most - 1) / most;
   std::vector<Piece> result;
-  for (int64_t k = 0; k < pieces; ++k) result.push_back({k * count / pieces, (k + 1) * count / pieces});
+  if (exactly > 0) {
+    for (int64_t begin = 0; begin < count; begin += exactly) {
+      result.push_back({begin, std::min(begin + exactly, count)});
+    }
+  } else {
+    for (int64_t k = 0; k < pieces; ++k) result.push_back({k * count / pieces, (k + 1) * count / pieces});
+  }
   return result;
 }
 
@@ -147,7 +153,7 @@ PgdResult attack(const Network& network, const at::Tensor& x, const at::Tensor& 
   if (x.size(0) != count || labels.numel() != count)
     interface_misuse("attack(): inputs, labels and images differ");
   if (count == 0) return {};
-  const auto pieces = divide(count, options.piece > 0 ? options.piece : preferred_piece(network));
+  const auto pieces = divide(count, options.piece, preferred_piece(network));
   Attack attack(network, x, labels, images, options);
 
   // Pieces are begun in order, each by whoever is free; one that is begun is finished, so that what is done

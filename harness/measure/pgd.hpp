@@ -22,7 +22,7 @@ struct PgdOptions {
   bool on_logits = false;    // cross-entropy of the logits instead of the model's own output
   AttackLoss loss = AttackLoss::cross_entropy;
   uint64_t seed = 0;  // with the image number decides the random start, nothing else does
-  int64_t piece = 0;  // images per piece; 0: preferred_piece(network)
+  int64_t piece = 0;  // images per piece (the last maybe fewer); 0: even pieces, up to preferred_piece()
 };
 
 struct PgdResult {

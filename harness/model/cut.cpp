@@ -18,7 +18,8 @@ at::Tensor stacked_linear(const at::Tensor& x, const at::Tensor& weights, const 
 }
 
 // K candidate weights of a conv node on shared inputs, as one convolution with K times the channels.
-at::Tensor stacked_conv(const Node& node, const at::Tensor& x, const at::Tensor& weights, const at::Tensor& bias) {
+at::Tensor stacked_conv(const Node& node, const at::Tensor& x, const at::Tensor& weights,
+                        const at::Tensor& bias) {
   const auto& a = std::get<ConvAttributes>(node.attributes);
   const int64_t count = weights.size(0), channels = weights.size(1), per_group = channels / a.groups;
   std::vector<int64_t> kernel = weights.sizes().slice(2).vec();  // C/groups and window
@@ -29,7 +30,8 @@ at::Tensor stacked_conv(const Node& node, const at::Tensor& x, const at::Tensor&
   // Group-major, so that each group's inputs meet the candidates of that group.
   const at::Tensor filters = weights.reshape(grouped).transpose(0, 1).reshape(flat);
   const std::vector<int64_t> no_output_padding(a.stride.size(), 0);
-  at::Tensor y = at::convolution(x, filters, {}, a.stride, a.padding, a.dilation, false, no_output_padding, a.groups);
+  at::Tensor y =
+      at::convolution(x, filters, {}, a.stride, a.padding, a.dilation, false, no_output_padding, a.groups);
   std::vector<int64_t> apart = {x.size(0), a.groups, count, per_group};
   const auto window = y.sizes().slice(2);
   apart.insert(apart.end(), window.begin(), window.end());
@@ -72,8 +74,8 @@ at::Tensor Network::suffix(const Cut& cut, const std::vector<at::Tensor>& live,
   return self_->evaluate({self_->logits}, std::move(known), overrides)[0];
 }
 
-at::Tensor Network::candidate_logits(const Cut& cut, const std::vector<at::Tensor>& live, ParameterId parameter,
-                                     const at::Tensor& candidates) const {
+at::Tensor Network::candidate_logits(const Cut& cut, const std::vector<at::Tensor>& live,
+                                     ParameterId parameter, const at::Tensor& candidates) const {
   at::NoGradGuard no_grad;
   const Node& node = self_->nodes.at(cut.first);
   const bool layer = node.kind == NodeKind::linear || node.kind == NodeKind::conv;

@@ -22,17 +22,28 @@ at::Tensor run_batch_norm(const Node& node, const at::Tensor& x, const std::vect
 at::Tensor run_activation(const Node& node, const at::Tensor& x) {
   const auto* a = std::get_if<ActivationAttributes>(&node.attributes);
   switch (node.kind) {
-    case NodeKind::relu: return at::relu(x);
-    case NodeKind::relu6: return at::hardtanh(x, 0, 6);
-    case NodeKind::leaky_relu: return at::leaky_relu(x, a->a);
-    case NodeKind::elu: return at::elu(x, a->a, a->b);
-    case NodeKind::silu: return at::silu(x);
-    case NodeKind::gelu: return at::gelu(x, a->tanh_form ? "tanh" : "none");
-    case NodeKind::sigmoid: return at::sigmoid(x);
-    case NodeKind::tanh: return at::tanh(x);
-    case NodeKind::hardtanh: return at::hardtanh(x, a->a, a->b);
-    case NodeKind::hardsigmoid: return at::hardsigmoid(x);
-    default: return at::hardswish(x);
+    case NodeKind::relu:
+      return at::relu(x);
+    case NodeKind::relu6:
+      return at::hardtanh(x, 0, 6);
+    case NodeKind::leaky_relu:
+      return at::leaky_relu(x, a->a);
+    case NodeKind::elu:
+      return at::elu(x, a->a, a->b);
+    case NodeKind::silu:
+      return at::silu(x);
+    case NodeKind::gelu:
+      return at::gelu(x, a->tanh_form ? "tanh" : "none");
+    case NodeKind::sigmoid:
+      return at::sigmoid(x);
+    case NodeKind::tanh:
+      return at::tanh(x);
+    case NodeKind::hardtanh:
+      return at::hardtanh(x, a->a, a->b);
+    case NodeKind::hardsigmoid:
+      return at::hardsigmoid(x);
+    default:
+      return at::hardswish(x);
   }
 }
 
@@ -45,10 +56,12 @@ at::Tensor run_pool(const Node& node, const at::Tensor& x) {
                  : at::avg_pool1d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.count_include_pad);
     case 2:
       return max ? at::max_pool2d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode)
-                 : at::avg_pool2d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.count_include_pad, a.divisor);
+                 : at::avg_pool2d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.count_include_pad,
+                                  a.divisor);
     default:
       return max ? at::max_pool3d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode)
-                 : at::avg_pool3d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.count_include_pad, a.divisor);
+                 : at::avg_pool3d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.count_include_pad,
+                                  a.divisor);
   }
 }
 
@@ -56,9 +69,12 @@ at::Tensor run_adaptive_pool(const Node& node, const at::Tensor& x) {
   const auto& dims = std::get<DimsAttributes>(node.attributes).dims;
   const bool max = node.kind == NodeKind::adaptive_max_pool;
   switch (dims.size()) {
-    case 1: return max ? std::get<0>(at::adaptive_max_pool1d(x, dims)) : at::adaptive_avg_pool1d(x, dims);
-    case 2: return max ? std::get<0>(at::adaptive_max_pool2d(x, dims)) : at::adaptive_avg_pool2d(x, dims);
-    default: return max ? std::get<0>(at::adaptive_max_pool3d(x, dims)) : at::adaptive_avg_pool3d(x, dims);
+    case 1:
+      return max ? std::get<0>(at::adaptive_max_pool1d(x, dims)) : at::adaptive_avg_pool1d(x, dims);
+    case 2:
+      return max ? std::get<0>(at::adaptive_max_pool2d(x, dims)) : at::adaptive_avg_pool2d(x, dims);
+    default:
+      return max ? std::get<0>(at::adaptive_max_pool3d(x, dims)) : at::adaptive_avg_pool3d(x, dims);
   }
 }
 
@@ -77,10 +93,14 @@ at::Tensor run_arithmetic(const Node& node, const std::vector<at::Tensor>& input
   }
   if (a.reversed) std::swap(left, right);
   switch (node.kind) {
-    case NodeKind::add: return at::add(left, right, a.alpha);
-    case NodeKind::sub: return at::sub(left, right, a.alpha);
-    case NodeKind::mul: return at::mul(left, right);
-    default: return at::div(left, right);
+    case NodeKind::add:
+      return at::add(left, right, a.alpha);
+    case NodeKind::sub:
+      return at::sub(left, right, a.alpha);
+    case NodeKind::mul:
+      return at::mul(left, right);
+    default:
+      return at::div(left, right);
   }
 }
 
@@ -117,17 +137,24 @@ at::Tensor run_pad(const Node& node, const at::Tensor& x) {
 at::Tensor execute(const Node& node, const std::vector<at::Tensor>& inputs,
                    const std::vector<at::Tensor>& parameters, const PassMode& mode) {
   switch (node.kind) {
-    case NodeKind::input: return inputs[0];
-    case NodeKind::conv: return run_conv(node, inputs[0], parameters);
-    case NodeKind::linear: return at::linear(inputs[0], parameters[0], parameters[1]);
-    case NodeKind::batch_norm: return run_batch_norm(node, inputs[0], parameters, mode);
-    case NodeKind::softmax: return at::softmax(inputs[0], std::get<DimsAttributes>(node.attributes).dims[0]);
+    case NodeKind::input:
+      return inputs[0];
+    case NodeKind::conv:
+      return run_conv(node, inputs[0], parameters);
+    case NodeKind::linear:
+      return at::linear(inputs[0], parameters[0], parameters[1]);
+    case NodeKind::batch_norm:
+      return run_batch_norm(node, inputs[0], parameters, mode);
+    case NodeKind::softmax:
+      return at::softmax(inputs[0], std::get<DimsAttributes>(node.attributes).dims[0]);
     case NodeKind::log_softmax:
       return at::log_softmax(inputs[0], std::get<DimsAttributes>(node.attributes).dims[0]);
     case NodeKind::max_pool:
-    case NodeKind::avg_pool: return run_pool(node, inputs[0]);
+    case NodeKind::avg_pool:
+      return run_pool(node, inputs[0]);
     case NodeKind::adaptive_max_pool:
-    case NodeKind::adaptive_avg_pool: return run_adaptive_pool(node, inputs[0]);
+    case NodeKind::adaptive_avg_pool:
+      return run_adaptive_pool(node, inputs[0]);
     case NodeKind::mean: {
       const auto& a = std::get<DimsAttributes>(node.attributes);
       return at::mean(inputs[0], a.dims, a.keep);
@@ -135,17 +162,27 @@ at::Tensor execute(const Node& node, const std::vector<at::Tensor>& inputs,
     case NodeKind::add:
     case NodeKind::sub:
     case NodeKind::mul:
-    case NodeKind::div: return run_arithmetic(node, inputs, parameters);
-    case NodeKind::concat: return at::cat(inputs, std::get<DimsAttributes>(node.attributes).dims[0]);
-    case NodeKind::reshape: return run_reshape(node, inputs[0]);
-    case NodeKind::permute: return inputs[0].permute(std::get<DimsAttributes>(node.attributes).dims);
-    case NodeKind::slice: return run_slice(node, inputs[0]);
-    case NodeKind::pad: return run_pad(node, inputs[0]);
-    case NodeKind::dropout: return run_dropout(node, inputs[0], mode);
-    default: return run_activation(node, inputs[0]);
+    case NodeKind::div:
+      return run_arithmetic(node, inputs, parameters);
+    case NodeKind::concat:
+      return at::cat(inputs, std::get<DimsAttributes>(node.attributes).dims[0]);
+    case NodeKind::reshape:
+      return run_reshape(node, inputs[0]);
+    case NodeKind::permute:
+      return inputs[0].permute(std::get<DimsAttributes>(node.attributes).dims);
+    case NodeKind::slice:
+      return run_slice(node, inputs[0]);
+    case NodeKind::pad:
+      return run_pad(node, inputs[0]);
+    case NodeKind::dropout:
+      return run_dropout(node, inputs[0], mode);
+    default:
+      return run_activation(node, inputs[0]);
   }
 }
 
-int64_t spatial_dimensions(const Node& node) { return static_cast<int64_t>(node.shape.size()) - 1; }
+int64_t spatial_dimensions(const Node& node) {
+  return static_cast<int64_t>(node.shape.size()) - 1;
+}
 
 }  // namespace harness

@@ -15,7 +15,9 @@ std::string list(const std::vector<int64_t>& values) {
   return out + "]";
 }
 
-std::string boolean(bool value) { return value ? "True" : "False"; }
+std::string boolean(bool value) {
+  return value ? "True" : "False";
+}
 
 // A float literal: an integer one would make TorchScript pick another overload.
 std::string real(double value) {
@@ -68,7 +70,7 @@ class Writer {
   std::string arithmetic(const Node& node) const {
     const auto& a = std::get<ArithmeticAttributes>(node.attributes);
     std::string left = value(node.inputs[0]);
-    std::string right = node.inputs.size() > 1      ? value(node.inputs[1])
+    std::string right = node.inputs.size() > 1     ? value(node.inputs[1])
                         : !node.parameters.empty() ? parameter(node, 0)
                                                    : real(a.scalar);
     const bool scalar = node.inputs.size() == 1 && node.parameters.empty();
@@ -82,32 +84,41 @@ class Writer {
   std::string activation(const Node& node) const {
     const auto* a = std::get_if<ActivationAttributes>(&node.attributes);
     switch (node.kind) {
-      case NodeKind::relu6: return call(node, "hardtanh", "0.0, 6.0");
-      case NodeKind::leaky_relu: return call(node, "leaky_relu", real(a->a));
-      case NodeKind::elu: return call(node, "elu", real(a->a) + ", " + real(a->b));
-      case NodeKind::hardtanh: return call(node, "hardtanh", real(a->a) + ", " + real(a->b));
-      case NodeKind::gelu: return call(node, "gelu", a->tanh_form ? "approximate=\"tanh\"" : "");
-      default: return call(node, to_text(node.kind), "");
+      case NodeKind::relu6:
+        return call(node, "hardtanh", "0.0, 6.0");
+      case NodeKind::leaky_relu:
+        return call(node, "leaky_relu", real(a->a));
+      case NodeKind::elu:
+        return call(node, "elu", real(a->a) + ", " + real(a->b));
+      case NodeKind::hardtanh:
+        return call(node, "hardtanh", real(a->a) + ", " + real(a->b));
+      case NodeKind::gelu:
+        return call(node, "gelu", a->tanh_form ? "approximate=\"tanh\"" : "");
+      default:
+        return call(node, to_text(node.kind), "");
     }
   }
 
   std::string reshape(const Node& node) const {
     std::string sizes = "[" + value(node.inputs[0]) + ".size(0)";
-    for (const int64_t size : std::get<ReshapeAttributes>(node.attributes).sizes) sizes += ", " + std::to_string(size);
+    for (const int64_t size : std::get<ReshapeAttributes>(node.attributes).sizes)
+      sizes += ", " + std::to_string(size);
     return call(node, "reshape", sizes + "]");
   }
 
   std::string slice(const Node& node) const {
     const auto& a = std::get<SliceAttributes>(node.attributes);
     if (a.squeeze) return call(node, "select", std::to_string(a.dim) + ", " + std::to_string(a.begin));
-    return call(node, "slice", std::to_string(a.dim) + ", " + std::to_string(a.begin) + ", " +
-                                   std::to_string(a.end) + ", " + std::to_string(a.step));
+    return call(node, "slice",
+                std::to_string(a.dim) + ", " + std::to_string(a.begin) + ", " + std::to_string(a.end) + ", " +
+                    std::to_string(a.step));
   }
 
   std::string concat(const Node& node) const {
     std::string values;
     for (const NodeId input : node.inputs) values += (values.empty() ? "" : ", ") + value(input);
-    return "torch.cat([" + values + "], " + std::to_string(std::get<DimsAttributes>(node.attributes).dims[0]) + ")";
+    return "torch.cat([" + values + "], " +
+           std::to_string(std::get<DimsAttributes>(node.attributes).dims[0]) + ")";
   }
 
   std::string dimensions(const Node& node, const std::string& function, bool one) const {
@@ -121,22 +132,29 @@ class Writer {
       case NodeKind::conv: {
         const auto& a = std::get<ConvAttributes>(node.attributes);
         return call(node, "conv" + std::to_string(a.stride.size()) + "d",
-                    parameter(node, 0) + ", " + parameter(node, 1) + ", " + list(a.stride) + ", " + list(a.padding) +
-                        ", " + list(a.dilation) + ", " + std::to_string(a.groups));
+                    parameter(node, 0) + ", " + parameter(node, 1) + ", " + list(a.stride) + ", " +
+                        list(a.padding) + ", " + list(a.dilation) + ", " + std::to_string(a.groups));
       }
-      case NodeKind::linear: return call(node, "linear", parameter(node, 0) + ", " + parameter(node, 1));
+      case NodeKind::linear:
+        return call(node, "linear", parameter(node, 0) + ", " + parameter(node, 1));
       case NodeKind::batch_norm: {
         const auto& a = std::get<BatchNormAttributes>(node.attributes);
-        return call(node, "batch_norm", parameter(node, 0) + ", " + parameter(node, 1) + ", " + parameter(node, 2) +
-                                            ", " + parameter(node, 3) + ", self.training, " + real(a.momentum) +
-                                            ", " + real(a.epsilon) + ", True");
+        return call(node, "batch_norm",
+                    parameter(node, 0) + ", " + parameter(node, 1) + ", " + parameter(node, 2) + ", " +
+                        parameter(node, 3) + ", self.training, " + real(a.momentum) + ", " + real(a.epsilon) +
+                        ", True");
       }
-      case NodeKind::softmax: return dimensions(node, "softmax", true);
-      case NodeKind::log_softmax: return dimensions(node, "log_softmax", true);
+      case NodeKind::softmax:
+        return dimensions(node, "softmax", true);
+      case NodeKind::log_softmax:
+        return dimensions(node, "log_softmax", true);
       case NodeKind::max_pool:
-      case NodeKind::avg_pool: return pool(node);
-      case NodeKind::adaptive_max_pool: return dimensions(node, "adaptive_max_pool" + rank, false) + "[0]";
-      case NodeKind::adaptive_avg_pool: return dimensions(node, "adaptive_avg_pool" + rank, false);
+      case NodeKind::avg_pool:
+        return pool(node);
+      case NodeKind::adaptive_max_pool:
+        return dimensions(node, "adaptive_max_pool" + rank, false) + "[0]";
+      case NodeKind::adaptive_avg_pool:
+        return dimensions(node, "adaptive_avg_pool" + rank, false);
       case NodeKind::mean: {
         const auto& a = std::get<DimsAttributes>(node.attributes);
         return call(node, "mean", list(a.dims) + ", " + boolean(a.keep));
@@ -144,21 +162,29 @@ class Writer {
       case NodeKind::add:
       case NodeKind::sub:
       case NodeKind::mul:
-      case NodeKind::div: return arithmetic(node);
-      case NodeKind::concat: return concat(node);
-      case NodeKind::reshape: return reshape(node);
-      case NodeKind::permute: return dimensions(node, "permute", false);
-      case NodeKind::slice: return slice(node);
+      case NodeKind::div:
+        return arithmetic(node);
+      case NodeKind::concat:
+        return concat(node);
+      case NodeKind::reshape:
+        return reshape(node);
+      case NodeKind::permute:
+        return dimensions(node, "permute", false);
+      case NodeKind::slice:
+        return slice(node);
       case NodeKind::pad: {
         const auto& a = std::get<PadAttributes>(node.attributes);
-        return call(node, "pad", list(a.amounts) + ", \"" + a.mode + "\"" +
-                                     (a.mode == "constant" ? ", " + real(a.value) : ""));
+        return call(
+            node, "pad",
+            list(a.amounts) + ", \"" + a.mode + "\"" + (a.mode == "constant" ? ", " + real(a.value) : ""));
       }
       case NodeKind::dropout: {
         const auto& a = std::get<DropoutAttributes>(node.attributes);
-        return call(node, a.per_channel ? "feature_dropout" : "dropout", real(a.probability) + ", self.training");
+        return call(node, a.per_channel ? "feature_dropout" : "dropout",
+                    real(a.probability) + ", self.training");
       }
-      default: return activation(node);
+      default:
+        return activation(node);
     }
   }
 

@@ -15,7 +15,8 @@ Network::~Network() = default;
 
 void Network::Implementation::need_graph(const char* what) const {
   if (!report.importable) {
-    interface_misuse(std::string(what) + " on a black-box model (unknown operator " + report.unknown_operator + ")");
+    interface_misuse(std::string(what) + " on a black-box model (unknown operator " +
+                     report.unknown_operator + ")");
   }
 }
 
@@ -43,7 +44,8 @@ std::vector<at::Tensor> Network::Implementation::evaluate(const std::vector<Node
   for (size_t i = 0; i < nodes.size(); ++i) {
     if (!needed[i] || known.count(static_cast<NodeId>(i)) > 0) continue;
     const Node& node = nodes[i];
-    if (node.kind == NodeKind::input) interface_misuse("a part of the network was evaluated without its input");
+    if (node.kind == NodeKind::input)
+      interface_misuse("a part of the network was evaluated without its input");
     inputs.clear();
     arguments.clear();
     for (const NodeId input : node.inputs) inputs.push_back(values[input]);
@@ -85,15 +87,33 @@ void Network::to(at::Device device) {
   self_->device = device;
 }
 
-at::Device Network::device() const { return self_->device; }
-const ImportReport& Network::report() const { return self_->report; }
-const std::vector<Node>& Network::nodes() const { return self_->nodes; }
-NodeId Network::output_node() const { return self_->output; }
-NodeId Network::logits_node() const { return self_->logits; }
-bool Network::ends_in_softmax() const { return self_->ends_in_softmax; }
-int64_t Network::classes() const { return self_->classes; }
-const std::vector<int64_t>& Network::input_shape() const { return self_->input_shape; }
-const std::vector<Parameter>& Network::parameters() const { return self_->parameters; }
+at::Device Network::device() const {
+  return self_->device;
+}
+const ImportReport& Network::report() const {
+  return self_->report;
+}
+const std::vector<Node>& Network::nodes() const {
+  return self_->nodes;
+}
+NodeId Network::output_node() const {
+  return self_->output;
+}
+NodeId Network::logits_node() const {
+  return self_->logits;
+}
+bool Network::ends_in_softmax() const {
+  return self_->ends_in_softmax;
+}
+int64_t Network::classes() const {
+  return self_->classes;
+}
+const std::vector<int64_t>& Network::input_shape() const {
+  return self_->input_shape;
+}
+const std::vector<Parameter>& Network::parameters() const {
+  return self_->parameters;
+}
 
 at::Tensor Network::differentiable_output(const at::Tensor& x) const {
   const at::Tensor input = x.to(self_->dtype);
@@ -121,7 +141,9 @@ at::Tensor Network::probabilities(const at::Tensor& x) const {
   return self_->ends_in_softmax ? output(x) : at::softmax(output(x), 1);
 }
 
-at::Tensor Network::classify(const at::Tensor& x) const { return output(x).argmax(1); }
+at::Tensor Network::classify(const at::Tensor& x) const {
+  return output(x).argmax(1);
+}
 
 std::vector<at::Tensor> Network::activations(const at::Tensor& x, const std::vector<NodeId>& ids) const {
   self_->need_graph("activations()");
@@ -155,7 +177,8 @@ NodeId Network::node_of(ParameterId parameter) const {
 void Network::set_parameter(ParameterId id, const at::Tensor& value) {
   at::NoGradGuard no_grad;
   at::Tensor& target = self_->parameters.at(id).value;
-  if (target.sizes() != value.sizes()) interface_misuse("set_parameter with another shape: " + self_->parameters[id].name);
+  if (target.sizes() != value.sizes())
+    interface_misuse("set_parameter with another shape: " + self_->parameters[id].name);
   target.copy_(value);
 }
 

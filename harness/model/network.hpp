@@ -25,13 +25,13 @@ struct Parameter {
 // What import found (DESIGN 4).
 struct ImportReport {
   bool importable = false;
-  std::string unknown_operator;    // first operator that is no layer node; empty when importable
-  std::string detail;              // one sentence: where and why
-  std::string training_obstacle;   // empty, or why retraining approaches are UNADAPTABLE
-  double max_abs_difference = 0;   // logits, imported against TorchScript, on the sample
-  double max_rel_difference = 0;   // the same over the largest absolute logit of the sample
-  int64_t baked_batch = 0;         // batch size a trace has baked into a flatten; 0: none
-  bool follows_train = false;      // train() changes what the TorchScript computes (scripted, not traced)
+  std::string unknown_operator;   // first operator that is no layer node; empty when importable
+  std::string detail;             // one sentence: where and why
+  std::string training_obstacle;  // empty, or why retraining approaches are UNADAPTABLE
+  double max_abs_difference = 0;  // logits, imported against TorchScript, on the sample
+  double max_rel_difference = 0;  // the same over the largest absolute logit of the sample
+  int64_t baked_batch = 0;        // batch size a trace has baked into a flatten; 0: none
+  bool follows_train = false;     // train() changes what the TorchScript computes (scripted, not traced)
 };
 
 // Where a network is divided: prefix = nodes before `first`, suffix = `first` and all after it. `live` are
@@ -43,9 +43,9 @@ struct Cut {
 
 enum class Initialiser { kaiming_uniform, glorot_uniform };  // PyTorch's and Keras' defaults
 
-// A classifier as a graph of layer nodes over plain ATen operators, imported from TorchScript by recording one
-// execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs are
-// (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
+// A classifier as a graph of layer nodes over plain ATen operators, imported from TorchScript by recording
+// one execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs
+// are (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
 // operator load too, for black-box use: only output(), logits() (= output), their differentiable forms,
 // probabilities(), classify(), digest(), fork(), to() and save() work then, anything else is a misuse.
 class Network {
@@ -74,7 +74,8 @@ class Network {
   at::Tensor logits(const at::Tensor& x) const;         // before a trailing softmax
   at::Tensor probabilities(const at::Tensor& x) const;  // output if it is a softmax, else softmax of it
   at::Tensor classify(const at::Tensor& x) const;       // int64 (N), arg max of the output
-  // Values of `ids` (ascending). Autograd is recorded where x or a parameter requires grad and grad mode is on.
+  // Values of `ids` (ascending). Autograd is recorded where x or a parameter requires grad and grad mode is
+  // on.
   std::vector<at::Tensor> activations(const at::Tensor& x, const std::vector<NodeId>& ids) const;
   // As output() and logits(), with autograd; batch norm and dropout in evaluation mode. Also for black boxes.
   at::Tensor differentiable_output(const at::Tensor& x) const;
@@ -95,11 +96,11 @@ class Network {
                               const at::Tensor& candidates) const;
 
   const std::vector<Parameter>& parameters() const;
-  ParameterId find_parameter(const std::string& name) const;  // also by alias; -1 where there is none
-  NodeId node_of(ParameterId parameter) const;                // first node that reads it; -1: none
+  ParameterId find_parameter(const std::string& name) const;    // also by alias; -1 where there is none
+  NodeId node_of(ParameterId parameter) const;                  // first node that reads it; -1: none
   void set_parameter(ParameterId id, const at::Tensor& value);  // copies; shape must agree
   void require_grad(bool on);                                   // of all trainable parameters
-  void reinitialise(Initialiser initialiser, uint64_t seed);    // weights, biases, batch norm and its averages
+  void reinitialise(Initialiser initialiser, uint64_t seed);  // weights, biases, batch norm and its averages
   std::string digest() const;  // of the graph and all parameter values; 32 hexadecimal digits
 
   // Structure changes: puts `node` (inputs: earlier nodes; parameters: ids of this network) right after

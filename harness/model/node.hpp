@@ -13,21 +13,37 @@ using ParameterId = int32_t;  // position in Network::parameters(); -1 = absent
 
 enum class NodeKind : uint8_t {
   input,
-  conv,           // ConvAttributes; parameters weight, bias
-  linear,         // parameters weight (out,in), bias
-  batch_norm,     // BatchNormAttributes; parameters weight, bias, running mean, running variance
-  relu, relu6, leaky_relu, elu, silu, gelu, sigmoid, tanh, hardtanh, hardsigmoid, hardswish,  // ActivationAttributes
-  softmax, log_softmax,                        // DimsAttributes (one)
-  max_pool, avg_pool,                          // PoolAttributes
-  adaptive_max_pool, adaptive_avg_pool,        // DimsAttributes: output size
-  mean,                                        // DimsAttributes, keep
-  add, sub, mul, div,                          // two nodes, or one and a constant: ArithmeticAttributes
-  concat,                                      // DimsAttributes (one)
-  reshape,                                     // ReshapeAttributes; every flatten and view
-  permute,                                     // DimsAttributes
-  slice,                                       // SliceAttributes; also select (squeeze)
-  pad,                                         // PadAttributes
-  dropout,                                     // DropoutAttributes; nothing outside training
+  conv,        // ConvAttributes; parameters weight, bias
+  linear,      // parameters weight (out,in), bias
+  batch_norm,  // BatchNormAttributes; parameters weight, bias, running mean, running variance
+  relu,
+  relu6,
+  leaky_relu,
+  elu,
+  silu,
+  gelu,
+  sigmoid,
+  tanh,
+  hardtanh,
+  hardsigmoid,
+  hardswish,  // ActivationAttributes
+  softmax,
+  log_softmax,  // DimsAttributes (one)
+  max_pool,
+  avg_pool,  // PoolAttributes
+  adaptive_max_pool,
+  adaptive_avg_pool,  // DimsAttributes: output size
+  mean,               // DimsAttributes, keep
+  add,
+  sub,
+  mul,
+  div,      // two nodes, or one and a constant: ArithmeticAttributes
+  concat,   // DimsAttributes (one)
+  reshape,  // ReshapeAttributes; every flatten and view
+  permute,  // DimsAttributes
+  slice,    // SliceAttributes; also select (squeeze)
+  pad,      // PadAttributes
+  dropout,  // DropoutAttributes; nothing outside training
 };
 const char* to_text(NodeKind kind);
 bool is_activation(NodeKind kind);  // the ReLU family, sigmoid and tanh included
@@ -46,7 +62,7 @@ struct BatchNormAttributes {
   bool operator==(const BatchNormAttributes&) const = default;
 };
 struct ActivationAttributes {
-  double a = 0, b = 0;  // leaky: slope; elu: alpha, scale; hardtanh: low, high
+  double a = 0, b = 0;     // leaky: slope; elu: alpha, scale; hardtanh: low, high
   bool tanh_form = false;  // gelu
   bool operator==(const ActivationAttributes&) const = default;
 };
@@ -62,9 +78,9 @@ struct PoolAttributes {
   bool operator==(const PoolAttributes&) const = default;
 };
 struct ArithmeticAttributes {
-  double scalar = 0;        // operand where there is neither a second node nor a constant parameter
-  double alpha = 1;         // of add and sub
-  bool reversed = false;    // scalar or constant on the left: c - x, c / x
+  double scalar = 0;      // operand where there is neither a second node nor a constant parameter
+  double alpha = 1;       // of add and sub
+  bool reversed = false;  // scalar or constant on the left: c - x, c / x
   bool operator==(const ArithmeticAttributes&) const = default;
 };
 struct ReshapeAttributes {
@@ -87,10 +103,9 @@ struct DropoutAttributes {
   bool per_channel = false;  // dropout2d
   bool operator==(const DropoutAttributes&) const = default;
 };
-using Attributes =
-    std::variant<NoAttributes, ConvAttributes, BatchNormAttributes, ActivationAttributes, DimsAttributes,
-                 PoolAttributes, ArithmeticAttributes, ReshapeAttributes, SliceAttributes, PadAttributes,
-                 DropoutAttributes>;
+using Attributes = std::variant<NoAttributes, ConvAttributes, BatchNormAttributes, ActivationAttributes,
+                                DimsAttributes, PoolAttributes, ArithmeticAttributes, ReshapeAttributes,
+                                SliceAttributes, PadAttributes, DropoutAttributes>;
 
 // One tensor operation of the recorded execution.
 struct Node {

@@ -15,9 +15,13 @@ Node make(NodeKind kind, std::vector<NodeId> inputs, Attributes attributes = NoA
   return {kind, "", std::move(inputs), std::move(parameters), std::move(attributes), {}};
 }
 
-void emit(Recorder& recorder, Call& call, Node node) { recorder.emit(std::move(node), call.outputs.at(0)); }
+void emit(Recorder& recorder, Call& call, Node node) {
+  recorder.emit(std::move(node), call.outputs.at(0));
+}
 
-int64_t rank_of(const c10::IValue& value) { return value.toTensor().dim(); }
+int64_t rank_of(const c10::IValue& value) {
+  return value.toTensor().dim();
+}
 
 // A dimension counted from the front that is not the batch.
 int64_t dimension(Recorder& recorder, const Call& call, int64_t dim, int64_t rank) {
@@ -35,7 +39,8 @@ std::vector<int64_t> spread(std::vector<int64_t> values, size_t count) {
 void conv(Recorder& recorder, Call& call) {
   const at::Tensor x = call["input"].toTensor(), weight = call["weight"].toTensor();
   const auto spatial = static_cast<size_t>(weight.dim()) - 2;
-  if (call.has("transposed") && call["transposed"].toBool()) recorder.stop(call.name(), "transposed convolution");
+  if (call.has("transposed") && call["transposed"].toBool())
+    recorder.stop(call.name(), "transposed convolution");
   ConvAttributes a;
   a.stride = spread(call.integers("stride"), spatial);
   a.dilation = spread(call.integers("dilation"), spatial);
@@ -68,8 +73,9 @@ void conv(Recorder& recorder, Call& call) {
 
 void linear(Recorder& recorder, Call& call) {
   const ParameterId weight = recorder.parameter_of(call["weight"]);
-  emit(recorder, call, make(NodeKind::linear, {recorder.node_of(call["input"])}, NoAttributes{},
-                            {weight, recorder.parameter_of(call["bias"])}));
+  emit(recorder, call,
+       make(NodeKind::linear, {recorder.node_of(call["input"])}, NoAttributes{},
+            {weight, recorder.parameter_of(call["bias"])}));
 }
 
 void addmm(Recorder& recorder, Call& call) {
@@ -77,15 +83,17 @@ void addmm(Recorder& recorder, Call& call) {
   if (weight < 0 || call.number("alpha") != 1 || call.number("beta") != 1) {
     recorder.stop(call.name(), "not of the form bias + x * transpose(weight)");
   }
-  emit(recorder, call, make(NodeKind::linear, {recorder.node_of(call["mat1"])}, NoAttributes{},
-                            {weight, recorder.parameter_of(call["self"])}));
+  emit(recorder, call,
+       make(NodeKind::linear, {recorder.node_of(call["mat1"])}, NoAttributes{},
+            {weight, recorder.parameter_of(call["self"])}));
 }
 
 void matmul(Recorder& recorder, Call& call) {
   const c10::IValue& right = call.has("other") ? call["other"] : call["mat2"];
   const ParameterId weight = recorder.transposed_parameter(right);
   if (weight < 0) recorder.stop(call.name(), "not of the form x * transpose(weight)");
-  emit(recorder, call, make(NodeKind::linear, {recorder.node_of(call["self"])}, NoAttributes{}, {weight, -1}));
+  emit(recorder, call,
+       make(NodeKind::linear, {recorder.node_of(call["self"])}, NoAttributes{}, {weight, -1}));
 }
 
 void batch_norm(Recorder& recorder, Call& call) {
@@ -122,7 +130,8 @@ void elu(Recorder& recorder, Call& call) {
 }
 
 void selu(Recorder& recorder, Call& call) {
-  activation(recorder, call, NodeKind::elu, {1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
+  activation(recorder, call, NodeKind::elu,
+             {1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
 }
 
 void gelu(Recorder& recorder, Call& call) {
@@ -140,7 +149,8 @@ void hardtanh(Recorder& recorder, Call& call) {
 }
 
 void clamp(Recorder& recorder, Call& call) {
-  if (call["min"].isNone() || call["min"].isTensor()) recorder.stop(call.name(), "not a clamp between two numbers");
+  if (call["min"].isNone() || call["min"].isTensor())
+    recorder.stop(call.name(), "not a clamp between two numbers");
   if (call["max"].isNone()) {
     if (call.number("min") != 0) recorder.stop(call.name(), "a lower bound other than 0 alone");
     return plain_activation<NodeKind::relu>(recorder, call);
@@ -162,10 +172,12 @@ void pool(Recorder& recorder, Call& call) {
   a.stride = spread(call.integers("stride"), spatial);
   if (a.stride.empty()) a.stride = a.kernel;
   a.padding = spread(call.integers("padding"), spatial);
-  a.dilation = call.has("dilation") ? spread(call.integers("dilation"), spatial) : std::vector<int64_t>(spatial, 1);
+  a.dilation =
+      call.has("dilation") ? spread(call.integers("dilation"), spatial) : std::vector<int64_t>(spatial, 1);
   a.ceil_mode = call["ceil_mode"].toBool();
   if (call.has("count_include_pad")) a.count_include_pad = call["count_include_pad"].toBool();
-  if (call.has("divisor_override") && !call["divisor_override"].isNone()) a.divisor = call["divisor_override"].toInt();
+  if (call.has("divisor_override") && !call["divisor_override"].isNone())
+    a.divisor = call["divisor_override"].toInt();
   emit(recorder, call, make(kind, {recorder.node_of(call["self"])}, a));
 }
 
@@ -173,12 +185,14 @@ template <NodeKind kind>
 void adaptive_pool(Recorder& recorder, Call& call) {
   // The output size as it came out: a request may leave dimensions open.
   const auto shape = call.outputs.at(0).toTensor().sizes();
-  emit(recorder, call, make(kind, {recorder.node_of(call["self"])}, DimsAttributes{shape.slice(2).vec(), false}));
+  emit(recorder, call,
+       make(kind, {recorder.node_of(call["self"])}, DimsAttributes{shape.slice(2).vec(), false}));
 }
 
 void mean(Recorder& recorder, Call& call) {
   DimsAttributes a;
-  for (const int64_t dim : call.integers("dim")) a.dims.push_back(dimension(recorder, call, dim, rank_of(call["self"])));
+  for (const int64_t dim : call.integers("dim"))
+    a.dims.push_back(dimension(recorder, call, dim, rank_of(call["self"])));
   if (a.dims.empty()) recorder.stop(call.name(), "works across the images of a batch");
   std::sort(a.dims.begin(), a.dims.end());
   a.keep = call["keepdim"].toBool();
@@ -189,7 +203,8 @@ template <NodeKind kind>
 void arithmetic(Recorder& recorder, Call& call) {
   ArithmeticAttributes a;
   if (call.has("alpha")) a.alpha = call.number("alpha");
-  if (call.has("rounding_mode") && !call["rounding_mode"].isNone()) recorder.stop(call.name(), "rounded division");
+  if (call.has("rounding_mode") && !call["rounding_mode"].isNone())
+    recorder.stop(call.name(), "rounded division");
   const c10::IValue left = call["self"], right = call["other"];
   if (recorder.tracked(left) && recorder.tracked(right)) {
     return emit(recorder, call, make(kind, {recorder.node_of(left), recorder.node_of(right)}, a));
@@ -251,7 +266,8 @@ void view(Recorder& recorder, Call& call) {
   const int64_t batch = recorder.batch();
   int64_t rest = 1;
   for (size_t i = 1; i < sizes.size(); ++i) rest *= sizes[i];
-  const bool flattens = sizes.size() >= 2 && (rest * batch == x.numel() || (sizes.size() == 2 && sizes[1] == -1));
+  const bool flattens =
+      sizes.size() >= 2 && (rest * batch == x.numel() || (sizes.size() == 2 && sizes[1] == -1));
   if (flattens && sizes[0] != -1 && sizes[0] != batch) {
     recorder.note_baked_batch(sizes[0]);
     sizes[0] = batch;
@@ -259,8 +275,9 @@ void view(Recorder& recorder, Call& call) {
   try {
     call.outputs = {x.reshape(sizes)};
   } catch (const std::exception&) {
-    recorder.stop(call.name(), "fixed batch: the trace holds the size of the batch it was made with; export with "
-                               "torch.jit.script, or write the reshape as flatten(x, 1)");
+    recorder.stop(call.name(),
+                  "fixed batch: the trace holds the size of the batch it was made with; export with "
+                  "torch.jit.script, or write the reshape as flatten(x, 1)");
   }
   reshape(recorder, call);
 }
@@ -337,7 +354,8 @@ void pad(Recorder& recorder, Call& call) {
   if (call.name().find("reflection") != std::string::npos) a.mode = "reflect";
   if (call.name().find("replication") != std::string::npos) a.mode = "replicate";
   if (call.has("value") && !call["value"].isNone()) a.value = call.number("value");
-  if (static_cast<int64_t>(a.amounts.size()) / 2 >= rank_of(call["self"])) recorder.stop(call.name(), "pads the batch");
+  if (static_cast<int64_t>(a.amounts.size()) / 2 >= rank_of(call["self"]))
+    recorder.stop(call.name(), "pads the batch");
   emit(recorder, call, make(NodeKind::pad, {recorder.node_of(call["self"])}, a));
 }
 
@@ -360,22 +378,38 @@ void identity(Recorder& recorder, Call& call) {
 
 const std::unordered_map<std::string, Recognise>& table() {
   static const std::unordered_map<std::string, Recognise> entries = {
-      {"aten::conv1d", conv}, {"aten::conv2d", conv}, {"aten::conv3d", conv}, {"aten::convolution", conv},
-      {"aten::_convolution", conv}, {"aten::_convolution_mode", conv},
-      {"aten::linear", linear}, {"aten::addmm", addmm}, {"aten::matmul", matmul}, {"aten::mm", matmul},
+      {"aten::conv1d", conv},
+      {"aten::conv2d", conv},
+      {"aten::conv3d", conv},
+      {"aten::convolution", conv},
+      {"aten::_convolution", conv},
+      {"aten::_convolution_mode", conv},
+      {"aten::linear", linear},
+      {"aten::addmm", addmm},
+      {"aten::matmul", matmul},
+      {"aten::mm", matmul},
       {"aten::batch_norm", batch_norm},
       {"aten::relu", plain_activation<NodeKind::relu>},
       {"aten::relu6", [](Recorder& recorder, Call& call) { bounded(recorder, call, 0, 6); }},
-      {"aten::silu", plain_activation<NodeKind::silu>}, {"aten::sigmoid", plain_activation<NodeKind::sigmoid>},
+      {"aten::silu", plain_activation<NodeKind::silu>},
+      {"aten::sigmoid", plain_activation<NodeKind::sigmoid>},
       {"aten::tanh", plain_activation<NodeKind::tanh>},
       {"aten::hardsigmoid", plain_activation<NodeKind::hardsigmoid>},
       {"aten::hardswish", plain_activation<NodeKind::hardswish>},
-      {"aten::leaky_relu", leaky_relu}, {"aten::elu", elu}, {"aten::selu", selu}, {"aten::gelu", gelu},
-      {"aten::hardtanh", hardtanh}, {"aten::clamp", clamp},
-      {"aten::softmax", softmax<NodeKind::softmax>}, {"aten::log_softmax", softmax<NodeKind::log_softmax>},
-      {"aten::max_pool1d", pool<NodeKind::max_pool>}, {"aten::max_pool2d", pool<NodeKind::max_pool>},
-      {"aten::max_pool3d", pool<NodeKind::max_pool>}, {"aten::avg_pool1d", pool<NodeKind::avg_pool>},
-      {"aten::avg_pool2d", pool<NodeKind::avg_pool>}, {"aten::avg_pool3d", pool<NodeKind::avg_pool>},
+      {"aten::leaky_relu", leaky_relu},
+      {"aten::elu", elu},
+      {"aten::selu", selu},
+      {"aten::gelu", gelu},
+      {"aten::hardtanh", hardtanh},
+      {"aten::clamp", clamp},
+      {"aten::softmax", softmax<NodeKind::softmax>},
+      {"aten::log_softmax", softmax<NodeKind::log_softmax>},
+      {"aten::max_pool1d", pool<NodeKind::max_pool>},
+      {"aten::max_pool2d", pool<NodeKind::max_pool>},
+      {"aten::max_pool3d", pool<NodeKind::max_pool>},
+      {"aten::avg_pool1d", pool<NodeKind::avg_pool>},
+      {"aten::avg_pool2d", pool<NodeKind::avg_pool>},
+      {"aten::avg_pool3d", pool<NodeKind::avg_pool>},
       {"aten::adaptive_avg_pool1d", adaptive_pool<NodeKind::adaptive_avg_pool>},
       {"aten::adaptive_avg_pool2d", adaptive_pool<NodeKind::adaptive_avg_pool>},
       {"aten::adaptive_avg_pool3d", adaptive_pool<NodeKind::adaptive_avg_pool>},
@@ -383,30 +417,55 @@ const std::unordered_map<std::string, Recognise>& table() {
       {"aten::adaptive_max_pool2d", adaptive_pool<NodeKind::adaptive_max_pool>},
       {"aten::adaptive_max_pool3d", adaptive_pool<NodeKind::adaptive_max_pool>},
       {"aten::mean", mean},
-      {"aten::add", arithmetic<NodeKind::add>}, {"aten::sub", arithmetic<NodeKind::sub>},
-      {"aten::mul", arithmetic<NodeKind::mul>}, {"aten::div", arithmetic<NodeKind::div>},
-      {"aten::rsub", reversed_subtract}, {"aten::neg", negate}, {"aten::reciprocal", reciprocal}, {"aten::cat", concat},
-      {"aten::concat", concat}, {"aten::flatten", reshape}, {"aten::squeeze", reshape},
-      {"aten::unsqueeze", reshape}, {"aten::unflatten", reshape}, {"aten::view", view}, {"aten::reshape", view},
-      {"aten::permute", permute}, {"aten::transpose", permute},
-      {"aten::slice", slice}, {"aten::narrow", narrow}, {"aten::select", select},
-      {"aten::chunk", split}, {"aten::split", split}, {"aten::split_with_sizes", split}, {"aten::unbind", split},
-      {"aten::pad", pad}, {"aten::constant_pad_nd", pad}, {"aten::reflection_pad2d", pad},
-      {"aten::replication_pad2d", pad}, {"aten::dropout", dropout}, {"aten::feature_dropout", dropout},
-      {"aten::contiguous", identity}, {"aten::detach", identity}, {"aten::clone", identity},
-      {"aten::alias", identity}, {"aten::to", identity}, {"aten::type_as", identity},
+      {"aten::add", arithmetic<NodeKind::add>},
+      {"aten::sub", arithmetic<NodeKind::sub>},
+      {"aten::mul", arithmetic<NodeKind::mul>},
+      {"aten::div", arithmetic<NodeKind::div>},
+      {"aten::rsub", reversed_subtract},
+      {"aten::neg", negate},
+      {"aten::reciprocal", reciprocal},
+      {"aten::cat", concat},
+      {"aten::concat", concat},
+      {"aten::flatten", reshape},
+      {"aten::squeeze", reshape},
+      {"aten::unsqueeze", reshape},
+      {"aten::unflatten", reshape},
+      {"aten::view", view},
+      {"aten::reshape", view},
+      {"aten::permute", permute},
+      {"aten::transpose", permute},
+      {"aten::slice", slice},
+      {"aten::narrow", narrow},
+      {"aten::select", select},
+      {"aten::chunk", split},
+      {"aten::split", split},
+      {"aten::split_with_sizes", split},
+      {"aten::unbind", split},
+      {"aten::pad", pad},
+      {"aten::constant_pad_nd", pad},
+      {"aten::reflection_pad2d", pad},
+      {"aten::replication_pad2d", pad},
+      {"aten::dropout", dropout},
+      {"aten::feature_dropout", dropout},
+      {"aten::contiguous", identity},
+      {"aten::detach", identity},
+      {"aten::clone", identity},
+      {"aten::alias", identity},
+      {"aten::to", identity},
+      {"aten::type_as", identity},
       {"aten::float", identity},
   };
   return entries;
 }
 
-constexpr std::array kShapeQueries = {"aten::size", "aten::dim", "aten::len", "aten::numel", "aten::stride",
-                                      "aten::is_floating_point", "aten::is_contiguous", "prim::device",
-                                      "prim::dtype", "prim::layout", "prim::is_cuda", "prim::is_cpu",
-                                      "prim::requires_grad", "aten::__is__", "aten::__isnot__"};
+constexpr std::array kShapeQueries = {"aten::size",          "aten::dim",     "aten::len",
+                                      "aten::numel",         "aten::stride",  "aten::is_floating_point",
+                                      "aten::is_contiguous", "prim::device",  "prim::dtype",
+                                      "prim::layout",        "prim::is_cuda", "prim::is_cpu",
+                                      "prim::requires_grad", "aten::__is__",  "aten::__isnot__"};
 constexpr std::array kListOperators = {"aten::append", "aten::__getitem__", "aten::_set_item", "aten::insert",
-                                       "aten::extend", "aten::pop", "aten::list", "aten::add", "aten::slice",
-                                       "aten::copy", "aten::reverse"};
+                                       "aten::extend", "aten::pop",         "aten::list",      "aten::add",
+                                       "aten::slice",  "aten::copy",        "aten::reverse"};
 
 }  // namespace
 

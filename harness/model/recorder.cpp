@@ -9,7 +9,9 @@
 namespace harness {
 namespace {
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 bool same_geometry(const at::Tensor& a, const at::Tensor& b) {
   return a.storage_offset() == b.storage_offset() && a.sizes() == b.sizes() && a.strides() == b.strides();
@@ -24,7 +26,9 @@ std::string base_name(const c10::FunctionSchema& schema) {
 
 }  // namespace
 
-bool Call::has(const char* argument) const { return schema_.argumentIndexWithName(argument).has_value(); }
+bool Call::has(const char* argument) const {
+  return schema_.argumentIndexWithName(argument).has_value();
+}
 
 const c10::IValue& Call::operator[](const char* argument) const {
   const auto index = schema_.argumentIndexWithName(argument);
@@ -39,7 +43,9 @@ std::vector<int64_t> Call::integers(const char* argument) const {
   return value.toIntVector();
 }
 
-double Call::number(const char* argument) const { return (*this)[argument].toScalar().toDouble(); }
+double Call::number(const char* argument) const {
+  return (*this)[argument].toScalar().toDouble();
+}
 
 std::vector<Parameter> module_parameters(const torch::jit::Module& module) {
   std::vector<Parameter> parameters;
@@ -54,17 +60,20 @@ std::vector<Parameter> module_parameters(const torch::jit::Module& module) {
     }
     Parameter& first = parameters[known->second];
     if (!same_geometry(first.value, value)) {
-      throw std::runtime_error("parameters " + first.name + " and " + name + " share storage in different shapes");
+      throw std::runtime_error("parameters " + first.name + " and " + name +
+                               " share storage in different shapes");
     }
     first.aliases.push_back(name);
     first.trainable = first.trainable || trainable;
   };
-  for (const auto& item : module.named_parameters()) add(item.name, item.value, item.value.is_floating_point());
+  for (const auto& item : module.named_parameters())
+    add(item.name, item.value, item.value.is_floating_point());
   for (const auto& item : module.named_buffers()) add(item.name, item.value, false);
   return parameters;
 }
 
-Recording record(torch::jit::Module& module, const std::vector<Parameter>& parameters, const at::Tensor& sample) {
+Recording record(torch::jit::Module& module, const std::vector<Parameter>& parameters,
+                 const at::Tensor& sample) {
   at::NoGradGuard no_grad;
   Recorder recorder(parameters, sample, module.is_training());
   std::string operator_name, detail;
@@ -117,11 +126,14 @@ void Recorder::run(torch::jit::Module& module) {
   environment_[graph->inputs()[1]] = alive_[0];
   run_block(graph->block());
   const c10::IValue output = environment_.at(graph->outputs()[0]);
-  if (!output.isTensor() || !tracked(output)) stop("forward", "returns something else than one tensor of the input");
+  if (!output.isTensor() || !tracked(output))
+    stop("forward", "returns something else than one tensor of the input");
   recording_.output = node_of(output);
 }
 
-void Recorder::stop(const std::string& name, const std::string& detail) const { throw RecordingStop{name, detail}; }
+void Recorder::stop(const std::string& name, const std::string& detail) const {
+  throw RecordingStop{name, detail};
+}
 
 void Recorder::note_training(const Call& call, bool training) {
   if (training && !train_mode_) {
@@ -202,7 +214,8 @@ bool Recorder::run_structural(torch::jit::Node* node) {
   } else if (kind == c10::prim::isinstance) {
     const auto& types = node->tys(c10::attr::types);
     const c10::TypePtr actual = input(0).type();
-    set(std::any_of(types.begin(), types.end(), [&](const auto& type) { return actual->isSubtypeOf(*type); }));
+    set(std::any_of(types.begin(), types.end(),
+                    [&](const auto& type) { return actual->isSubtypeOf(*type); }));
   } else if (kind == c10::prim::CallMethod || kind == c10::prim::CallFunction || kind == c10::prim::fork) {
     stop(kind.toQualString(), "a call that cannot be inlined");
   } else {
@@ -212,7 +225,8 @@ bool Recorder::run_structural(torch::jit::Node* node) {
 }
 
 bool Recorder::tracked(const c10::IValue& value) const {
-  return value.isTensor() && value.toTensor().defined() && tracked_.count(value.toTensor().unsafeGetTensorImpl()) > 0;
+  return value.isTensor() && value.toTensor().defined() &&
+         tracked_.count(value.toTensor().unsafeGetTensorImpl()) > 0;
 }
 
 bool Recorder::any_tracked(const c10::IValue& value) const {
@@ -224,7 +238,8 @@ bool Recorder::any_tracked(const c10::IValue& value) const {
 }
 
 NodeId Recorder::node_of(const c10::IValue& value) const {
-  if (!tracked(value)) throw RecordingStop{"forward", "a value that does not come from the input is used as one"};
+  if (!tracked(value))
+    throw RecordingStop{"forward", "a value that does not come from the input is used as one"};
   return tracked_.at(value.toTensor().unsafeGetTensorImpl());
 }
 
@@ -232,7 +247,8 @@ void Recorder::run_operator(torch::jit::Node* node) {
   if (node->maybeOperator() == nullptr) stop(node->kind().toQualString(), "not an operator of this LibTorch");
   std::vector<c10::IValue> arguments;
   for (torch::jit::Value* value : node->inputs()) arguments.push_back(environment_.at(value));
-  if (std::any_of(arguments.begin(), arguments.end(), [&](const auto& value) { return any_tracked(value); })) {
+  if (std::any_of(arguments.begin(), arguments.end(),
+                  [&](const auto& value) { return any_tracked(value); })) {
     return record_operator(node, std::move(arguments));
   }
   // Not of the input: sizes, numbers, list handling, things made of parameters. Computed, not recorded.
@@ -308,9 +324,9 @@ void Recorder::record_operator(torch::jit::Node* node, std::vector<c10::IValue> 
     for (size_t i = 0; i < node->outputs().size(); ++i) environment_[node->output(i)] = call.outputs.at(i);
     return;
   }
-  const bool makes_tensor = std::any_of(call.outputs.begin(), call.outputs.end(), [](const c10::IValue& value) {
-    return value.isTensor() || value.isTensorList();
-  });
+  const bool makes_tensor =
+      std::any_of(call.outputs.begin(), call.outputs.end(),
+                  [](const c10::IValue& value) { return value.isTensor() || value.isTensorList(); });
   if (!makes_tensor && !mutates && !is_shape_query(call.name())) {
     stop(schema.name(), "the model's course depends on tensor values");
   }

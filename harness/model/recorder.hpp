@@ -17,7 +17,7 @@ namespace harness {
 
 // What one execution of a module left behind.
 struct Recording {
-  std::vector<Node> nodes;      // nodes[0] is the input; Node::shape as in network.hpp
+  std::vector<Node> nodes;  // nodes[0] is the input; Node::shape as in network.hpp
   NodeId output = -1;
   std::vector<Parameter> constants;  // their ids follow those of the module's parameters
   std::string unknown_operator;      // empty: everything was recognised
@@ -30,9 +30,10 @@ struct Recording {
 // the module's own tensors. Throws std::runtime_error where one storage is seen in two shapes.
 std::vector<Parameter> module_parameters(const torch::jit::Module& module);
 
-// Runs forward() of `module` on a copy of `sample` and records it. The module's buffers may change: give a copy.
-// Batch norm and dropout in training mode stop a recording of a module that is not in train mode.
-Recording record(torch::jit::Module& module, const std::vector<Parameter>& parameters, const at::Tensor& sample);
+// Runs forward() of `module` on a copy of `sample` and records it. The module's buffers may change: give a
+// copy. Batch norm and dropout in training mode stop a recording of a module that is not in train mode.
+Recording record(torch::jit::Module& module, const std::vector<Parameter>& parameters,
+                 const at::Tensor& sample);
 
 // Thrown inside a recording where it cannot go on.
 struct RecordingStop {
@@ -58,8 +59,8 @@ class Call {
   std::vector<c10::IValue> arguments_;
 };
 
-// The interpreter: walks the inlined graph, decides control flow concretely, turns operators on tracked tensors
-// into nodes. Values are tracked by tensor identity, because in-place operators rebind every holder.
+// The interpreter: walks the inlined graph, decides control flow concretely, turns operators on tracked
+// tensors into nodes. Values are tracked by tensor identity, because in-place operators rebind every holder.
 class Recorder {
  public:
   Recorder(const std::vector<Parameter>& parameters, const at::Tensor& sample, bool train_mode);
@@ -91,7 +92,8 @@ class Recorder {
   void record_operator(torch::jit::Node* node, std::vector<c10::IValue> arguments);
   void remember_derived(const std::string& name, const std::vector<c10::IValue>& arguments,
                         const std::vector<c10::IValue>& outputs);
-  void refuse_write_to_view(const c10::FunctionSchema& schema, const std::vector<c10::IValue>& arguments) const;
+  void refuse_write_to_view(const c10::FunctionSchema& schema,
+                            const std::vector<c10::IValue>& arguments) const;
   bool any_tracked(const c10::IValue& value) const;
   std::string unique_name(const Node& node);
 

@@ -1,6 +1,6 @@
 #include <torch/csrc/jit/passes/inliner.h>
-#include <torch/csrc/jit/runtime/graph_iterator.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/runtime/graph_iterator.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <sstream>
@@ -11,7 +11,9 @@
 namespace harness {
 namespace {
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 std::string shape_text(c10::IntArrayRef sizes) {
   std::ostringstream out;
@@ -24,8 +26,8 @@ void refuse_number_types(const torch::jit::Module& module, const std::string& fi
   for (const auto& item : module.named_parameters()) {
     const auto type = item.value.scalar_type();
     if (type == at::kHalf || type == at::kBFloat16) {
-      throw UserError(Problem{file, item.name, std::string("half precision (") + toString(type) + ")", "float32",
-                              "export the model after model.float()"});
+      throw UserError(Problem{file, item.name, std::string("half precision (") + toString(type) + ")",
+                              "float32", "export the model after model.float()"});
     }
   }
   auto graph = module.get_method("forward").graph()->copy();
@@ -69,7 +71,8 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
     module.get_method("forward");
     return module;
   } catch (const std::exception& error) {
-    throw UserError(Problem{file.string(), "", first_line(error.what()), "a TorchScript file with a forward()",
+    throw UserError(Problem{file.string(), "", first_line(error.what()),
+                            "a TorchScript file with a forward()",
                             "torch.jit.save(torch.jit.script(model), FILE), or scripts/export"});
   }
 }
@@ -103,7 +106,8 @@ Network Network::load(const std::filesystem::path& file, const at::Tensor& sampl
     refuse_output(output, probe.size(0), file.string());
     implementation->classes = output.toTensor().size(1);
     if (implementation->report.importable) {
-      const at::Tensor ours = implementation->evaluate({implementation->output}, {{0, probe.to(implementation->dtype)}})[0];
+      const at::Tensor ours =
+          implementation->evaluate({implementation->output}, {{0, probe.to(implementation->dtype)}})[0];
       const at::Tensor theirs = output.toTensor();
       const double scale = std::max(theirs.abs().max().item<double>(), 1e-30);
       implementation->report.max_abs_difference = (ours - theirs).abs().max().item<double>();

@@ -118,27 +118,24 @@ PgdOptions Original::attack_options() const {
 const AttackFlags& Original::attack(const std::vector<int64_t>& images) {
   std::vector<uint8_t> wanted(flags_.success.size(), 0);
   for (const int64_t image : images) wanted[static_cast<size_t>(image)] = 1;
-  const auto piece = static_cast<size_t>(std::max<int64_t>(preferred_piece(subject_.original()), 1));
-  bool grew = false;
+  PgdOptions options = attack_options();
+  options.piece = std::max<int64_t>(preferred_piece(subject_.original()), 1);
+  const auto piece = static_cast<size_t>(options.piece);
+  std::vector<int64_t> missing;  // whole pieces; only the very last piece can be shorter
   for (size_t begin = 0; begin < correct_.size(); begin += piece) {
     const size_t end = std::min(begin + piece, correct_.size());
-    bool missing = false;
-    for (size_t k = begin; k < end; ++k) {
-      const auto at = static_cast<size_t>(correct_[k]);
-      missing = missing || (wanted[at] != 0 && flags_.success[at] == AttackFlags::kUnknown);
-    }
-    if (!missing) continue;
-    attack_piece(begin, end);
-    grew = true;
+    const auto first = correct_.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = correct_.begin() + static_cast<std::ptrdiff_t>(end);
+    const bool lacks = std::any_of(first, last, [&](int64_t image) {
+      const auto at = static_cast<size_t>(image);
+      return wanted[at] != 0 && flags_.success[at] == AttackFlags::kUnknown;
+    });
+    if (lacks) missing.insert(missing.end(), first, last);
   }
-  if (grew) save();
+  if (missing.empty()) return flags_;
+  attack_images(subject_, subject_.original(), options, missing, &flags_);
+  save();
   return flags_;
-}
-
-void Original::attack_piece(size_t begin, size_t end) {
-  const std::vector<int64_t> piece(correct_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                   correct_.begin() + static_cast<std::ptrdiff_t>(end));
-  attack_images(subject_, subject_.original(), attack_options(), piece, &flags_);
 }
 
 bool Original::load() {
@@ -190,7 +187,7 @@ void Original::save() const {
   }
   const json value = {{"identity", identity_}, {"classes", classes_}, {"finite", finite_},
                       {"low", low_},           {"high", high_},       {"attacked", attacked}};
-  std::filesystem::create_directories(cache_.parent_path());
+  make_folders(cache_.parent_path());
   write_atomically(cache_, value.dump() + "\n");
 }
 

@@ -38,7 +38,6 @@ class Original {
  private:
   bool load();
   void save() const;
-  void attack_piece(size_t begin, size_t end);
 
   const Subject& subject_;
   std::filesystem::path cache_;

@@ -2,7 +2,6 @@
 // and what its log says. What acceptance figures and scripts/bench are made from; the harness proper does the
 // same with records and tables.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <chrono>
 #include <cxxopts.hpp>
@@ -11,6 +10,7 @@
 #include "approaches/approach.hpp"
 #include "approaches/localise/faults.hpp"
 #include "harness/core/error.hpp"
+#include "tests/benchmarks/setting.hpp"
 
 namespace {
 
@@ -64,11 +64,11 @@ int run(int argc, char** argv) {
   add("threads", "0: as the machine has", cxxopts::value<int>()->default_value("0"));
   add("device", "cpu or cuda", cxxopts::value<std::string>()->default_value("cpu"));
   const auto given = options.parse(argc, argv);
-  if (given["threads"].as<int>() > 0) at::set_num_threads(given["threads"].as<int>());
+  const at::Device device = set_up(given["device"].as<std::string>(), given["threads"].as<int>());
 
   const Dataset data = Dataset::open(given["data"].as<std::string>());
   Network original = Network::load(given["model"].as<std::string>(), data.split("test").inputs(0, 4));
-  original.to(at::Device(given["device"].as<std::string>()));
+  original.to(device);
   const Approach* approach = find_approach(given["approach"].as<std::string>());
   if (approach == nullptr) throw std::runtime_error("no such approach");
   FixContext::Setup setup;

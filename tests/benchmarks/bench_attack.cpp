@@ -1,7 +1,6 @@
 // Attacks inputs given as raw files and prints success flags and seconds as JSON on standard output; what
 // tests/dev/foolbox_compare.py and scripts/bench compare with foolbox.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <chrono>
 #include <cxxopts.hpp>
@@ -13,6 +12,7 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/memory.hpp"
 #include "harness/measure/pgd.hpp"
+#include "tests/benchmarks/setting.hpp"
 
 namespace {
 
@@ -59,10 +59,10 @@ int run(int argc, char** argv) {
   const auto shape = given["shape"].as<std::vector<int64_t>>();
   const at::Tensor x = read_raw(given["inputs"].as<std::string>(), shape, at::kFloat);
   const at::Tensor labels = read_raw(given["labels"].as<std::string>(), {shape.at(0)}, at::kLong);
-  if (given["threads"].as<int>() > 0) at::set_num_threads(given["threads"].as<int>());
+  const at::Device device = set_up(given["device"].as<std::string>(), given["threads"].as<int>());
   Network network =
       Network::load(given["model"].as<std::string>(), x.narrow(0, 0, std::min<int64_t>(shape[0], 4)));
-  network.to(at::Device(given["device"].as<std::string>()));
+  network.to(device);
 
   PgdOptions pgd;
   pgd.epsilon = given["epsilon"].as<double>();

@@ -20,7 +20,9 @@ at::Tensor images(int64_t count) {
   return at::randn({count, 3, 8, 8});
 }
 
-Network load_fixture(const std::string& name) { return Network::load(fixture(name), images(5)); }
+Network load_fixture(const std::string& name) {
+  return Network::load(fixture(name), images(5));
+}
 
 double relative_difference(const at::Tensor& found, const at::Tensor& expected) {
   return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30)).item<double>();

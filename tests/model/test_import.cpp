@@ -20,7 +20,8 @@ std::string graph_text(const Network& network) {
 
 std::string kinds(const Network& network) {
   std::string found;
-  for (const Node& node : network.nodes()) found += (found.empty() ? "" : " ") + std::string(to_text(node.kind));
+  for (const Node& node : network.nodes())
+    found += (found.empty() ? "" : " ") + std::string(to_text(node.kind));
   return found;
 }
 
@@ -34,9 +35,9 @@ Problem problem_of(const std::string& name) {
   return {};
 }
 
-const std::vector<std::string> kImportable = {"plain",       "residual", "dense",     "sizes",  "convolutions",
-                                              "activations", "pools",    "normalise", "shapes", "dropouts",
-                                              "tied",        "products"};
+const std::vector<std::string> kImportable = {"plain",        "residual",    "dense", "sizes",
+                                              "convolutions", "activations", "pools", "normalise",
+                                              "shapes",       "dropouts",    "tied",  "products"};
 
 }  // namespace
 
@@ -55,7 +56,9 @@ TEST_CASE("scripted and traced exports give one layer graph and TorchScript's ou
     const at::Tensor all = images(7);
     const at::Tensor whole = scripted.output(all);
     CHECK(whole.sizes() == at::IntArrayRef({7, 4}));
-    CHECK(relative_difference(at::cat({scripted.output(all.slice(0, 0, 1)), scripted.output(all.slice(0, 1))}), whole) <= 1e-5);
+    CHECK(relative_difference(
+              at::cat({scripted.output(all.slice(0, 0, 1)), scripted.output(all.slice(0, 1))}), whole) <=
+          1e-5);
   }
 }
 
@@ -91,7 +94,8 @@ TEST_CASE("parameters are one entry per storage, with aliases") {
   CHECK(id == network.find_parameter("first.weight"));
   CHECK(network.parameters()[id].aliases.size() == 1);
   int readers = 0;
-  for (const Node& node : network.nodes()) readers += std::count(node.parameters.begin(), node.parameters.end(), id);
+  for (const Node& node : network.nodes())
+    readers += std::count(node.parameters.begin(), node.parameters.end(), id);
   CHECK(readers == 2);
   const at::Tensor before = network.output(images(2));
   Network fork = network.fork();
@@ -101,14 +105,11 @@ TEST_CASE("parameters are one entry per storage, with aliases") {
 }
 
 TEST_CASE("what has no layer node makes a black box that names it") {
-  const std::map<std::string, std::string> expected = {{"branch_scripted", "aten::sum"},
-                                                       {"unknown_scripted", "aten::cumsum"},
-                                                       {"unknown_traced", "aten::cumsum"},
-                                                       {"view_scripted", "aten::relu_"},
-                                                       {"masked_scripted", "parameter"},
-                                                       {"mixes_scripted", "aten::mean"},
-                                                       {"mixes_traced", "aten::mean"},
-                                                       {"train_mode_traced", "aten::batch_norm"}};
+  const std::map<std::string, std::string> expected = {
+      {"branch_scripted", "aten::sum"},   {"unknown_scripted", "aten::cumsum"},
+      {"unknown_traced", "aten::cumsum"}, {"view_scripted", "aten::relu_"},
+      {"masked_scripted", "parameter"},   {"mixes_scripted", "aten::mean"},
+      {"mixes_traced", "aten::mean"},     {"train_mode_traced", "aten::batch_norm"}};
   for (const auto& [name, operator_name] : expected) {
     INFO(name);
     const Network network = load_fixture(name);
@@ -117,7 +118,8 @@ TEST_CASE("what has no layer node makes a black box that names it") {
     CHECK_FALSE(network.report().detail.empty());
     CHECK_FALSE(network.report().training_obstacle.empty());
     CHECK(network.output(images(5)).sizes() == at::IntArrayRef({5, 4}));
-    if (name != "train_mode_traced") CHECK(at::equal(network.fork().output(images(5)), network.output(images(5))));
+    if (name != "train_mode_traced")
+      CHECK(at::equal(network.fork().output(images(5)), network.output(images(5))));
     CHECK(network.digest() == network.fork().digest());
     at::Tensor x = images(5).requires_grad_(true);
     CHECK(network.differentiable_output(x).requires_grad());

@@ -9,9 +9,9 @@ using namespace harness::testing;
 
 namespace {
 
-const std::vector<std::string> kModels = {"plain_scripted",  "residual_traced", "dense_scripted",    "convolutions_traced",
-                                          "shapes_scripted", "tied_scripted",   "normalise_scripted", "pools_traced",
-                                          "activations_scripted"};
+const std::vector<std::string> kModels = {"plain_scripted",      "residual_traced", "dense_scripted",
+                                          "convolutions_traced", "shapes_scripted", "tied_scripted",
+                                          "normalise_scripted",  "pools_traced",    "activations_scripted"};
 
 // Python: loads both files and compares outputs, names and train mode.
 std::string compare_in_python(const std::filesystem::path& file, const std::string& extra) {
@@ -47,18 +47,21 @@ TEST_CASE("candidates in one batch equal candidates written into the network") {
         if (network.node_of(parameter) != static_cast<NodeId>(id) || name == "tied_scripted") continue;
         INFO(name << " " << network.parameters()[parameter].name);
         const at::Tensor value = network.parameters()[parameter].value;
-        const at::Tensor candidates = value.unsqueeze(0) + at::randn({3}).reshape({3, 1}).matmul(
-                                          at::randn({1, value.numel()})).reshape([&] {
-          std::vector<int64_t> shape = value.sizes().vec();
-          shape.insert(shape.begin(), 3);
-          return shape;
-        }()) * 0.1;
+        const at::Tensor candidates =
+            value.unsqueeze(0) +
+            at::randn({3}).reshape({3, 1}).matmul(at::randn({1, value.numel()})).reshape([&] {
+              std::vector<int64_t> shape = value.sizes().vec();
+              shape.insert(shape.begin(), 3);
+              return shape;
+            }()) *
+                0.1;
         const at::Tensor together = network.candidate_logits(cut, live, parameter, candidates);
         for (int64_t k = 0; k < 3; ++k) {
           Network fork = network.fork();
           fork.set_parameter(parameter, candidates[k]);
           CHECK(relative_difference(together[k], fork.logits(x)) <= 1e-5);
-          CHECK(relative_difference(network.suffix(cut, live, {{parameter, candidates[k]}}), fork.logits(x)) <= 1e-5);
+          CHECK(relative_difference(network.suffix(cut, live, {{parameter, candidates[k]}}),
+                                    fork.logits(x)) <= 1e-5);
         }
       }
     }
@@ -76,7 +79,8 @@ TEST_CASE("saved models reload in Python with equal outputs, names and values") 
     const Network again = Network::load(folder / "saved.pt", images(5));
     CHECK(at::equal(again.output(images(6)), network.output(images(6))));
     CHECK(again.digest() == network.digest());
-    const std::string answer = compare_in_python(folder / "saved.pt", "o = torch.jit.load('" + fixture(name).string() + R"(')
+    const std::string answer =
+        compare_in_python(folder / "saved.pt", "o = torch.jit.load('" + fixture(name).string() + R"(')
 assert list(m.state_dict()) == list(o.state_dict()), (list(m.state_dict()), list(o.state_dict()))
 changed = [k for k in o.state_dict() if not torch.equal(o.state_dict()[k], m.state_dict()[k])]
 print(changed, all(p.is_leaf for p in m.parameters()), m.training)
@@ -86,9 +90,10 @@ print(changed, all(p.is_leaf for p in m.parameters()), m.training)
 }
 
 TEST_CASE("a network with an inserted node is saved as generated TorchScript") {
-  for (const std::string name : {"residual_scripted", "plain_traced", "dense_scripted", "dropouts_scripted",
-                                  "convolutions_scripted", "shapes_traced", "normalise_traced", "pools_scripted",
-                                  "activations_traced", "tied_scripted", "sizes_traced", "products_scripted"}) {
+  for (const std::string name :
+       {"residual_scripted", "plain_traced", "dense_scripted", "dropouts_scripted", "convolutions_scripted",
+        "shapes_traced", "normalise_traced", "pools_scripted", "activations_traced", "tied_scripted",
+        "sizes_traced", "products_scripted"}) {
     INFO(name);
     Network network = load_fixture(name);
     const at::Tensor before = network.output(images(4));
@@ -111,7 +116,8 @@ TEST_CASE("a network with an inserted node is saved as generated TorchScript") {
     INFO(again.report().unknown_operator << " " << again.report().detail);
     REQUIRE(again.importable());
     CHECK(at::equal(again.output(images(6)), network.output(images(6))));
-    const std::string answer = compare_in_python(folder / "grown.pt", "o = torch.jit.load('" + fixture(name).string() + R"(')
+    const std::string answer =
+        compare_in_python(folder / "grown.pt", "o = torch.jit.load('" + fixture(name).string() + R"(')
 old = o.state_dict()
 old = {k: v for k, v in old.items() if not k.endswith('num_batches_tracked')}
 assert all(torch.equal(m.state_dict()[k], v) for k, v in old.items())
@@ -139,8 +145,8 @@ TEST_CASE("train mode: batch statistics, running averages, dropout, as PyTorch")
     at::Tensor loss = logits.square().sum();
     const ParameterId id = network.find_parameter("conv1.weight");
     const at::Tensor gradient = torch::autograd::grad({loss}, {network.parameters()[id].value})[0];
-    const std::string answer = compare_in_python(folder / "after.pt", "o = torch.jit.load('" +
-                                                                          fixture("residual_scripted").string() + R"(')
+    const std::string answer = compare_in_python(
+        folder / "after.pt", "o = torch.jit.load('" + fixture("residual_scripted").string() + R"(')
 torch.manual_seed(7)
 x = torch.randn(6, 3, 8, 8)
 o.train()
@@ -192,7 +198,9 @@ TEST_CASE("re-initialisation follows the initialiser and the seed") {
   c.reinitialise(Initialiser::kaiming_uniform, 2);
   CHECK(a.digest() == b.digest());
   CHECK(a.digest() != c.digest());
-  const auto value = [](const Network& of, const char* name) { return of.parameters()[of.find_parameter(name)].value; };
+  const auto value = [](const Network& of, const char* name) {
+    return of.parameters()[of.find_parameter(name)].value;
+  };
   const double limit = std::sqrt(6.0 / (6 * 9 + 6 * 9));
   CHECK(value(a, "conv1.weight").abs().max().item<double>() <= limit);
   CHECK(value(a, "conv1.weight").abs().max().item<double>() > 0.9 * limit);
