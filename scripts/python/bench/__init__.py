@@ -1,0 +1,1 @@
+"""The performance figures (scripts/bench), and the PyTorch side of every comparison."""

@@ -1,0 +1,245 @@
+"""What scripts/bench measures: each task has variants, which are run in turn, and makes rows of their medians."""
+
+import functools
+import json
+import pathlib
+import shutil
+import statistics
+import sys
+from dataclasses import dataclass, field
+
+from bench import programs, reference
+
+
+@dataclass
+class Setting:
+    root: pathlib.Path
+    folder: pathlib.Path  # for what may be thrown away
+    threads: int
+    foolbox: pathlib.Path
+
+    @property
+    def build(self):
+        return self.root / "build"
+
+    @property
+    def data(self):
+        return self.root / "data"
+
+    @functools.cached_property
+    def foolbox_package(self):
+        return reference.load_foolbox(self.foolbox) if reference.has_foolbox(self.foolbox) else None
+
+
+@dataclass
+class Row:
+    task: str
+    what: str
+    ours: float | None = None
+    unit: str = ""
+    against: str = ""
+    theirs: float | None = None
+    ratio: float | None = None
+    asked: str = ""
+    met: bool | None = None
+    note: str = ""
+    samples: dict = field(default_factory=dict)
+
+
+NO_FOOLBOX = "foolbox is not there: scripts/bench --install-foolbox"
+
+
+def faster(task, what, samples, against, least, note=""):
+    """A row of seconds: ours against `against`, at least `least` times faster (None: nothing is asked)."""
+    ours = statistics.median(samples["ours"])
+    row = Row(task, what, ours, "s", against, note=note, samples={"ours": samples["ours"]})
+    if least is not None:
+        row.asked = f">= {least} x"
+    if against not in samples:
+        row.note = NO_FOOLBOX
+        return row
+    row.samples[against] = samples[against]
+    row.theirs = statistics.median(samples[against])
+    row.ratio = row.theirs / ours
+    if least is not None:
+        row.met = row.ratio >= least
+    return row
+
+
+class Task:
+    name, title = "", ""
+    files = ()  # below data/
+
+    def __init__(self, setting):
+        self.setting = setting
+
+    def missing(self):
+        absent = [file for file in self.files if not (self.setting.data / file).is_file()]
+        if not absent:
+            return ""
+        return "not there (scripts/test-data makes them): " + ", ".join(f"data/{file}" for file in absent)
+
+    def variants(self):
+        raise NotImplementedError
+
+    def rows(self, samples):
+        raise NotImplementedError
+
+
+class Evaluation(Task):
+    name, title = "evaluation", "evaluation job: LeNet5 + 3 fixed, ACC, flips, PGD on 1,000"
+    fixed = tuple(f"mnist/arachne{run}.pt" for run in (1, 2, 3))
+    files = ("mnist/mnist.h5", "mnist/lenet5.pt", *fixed)
+    found = None
+
+    def _files(self):
+        data = self.setting.data
+        return ["--data", data / self.files[0], "--model", data / self.files[1], "--fixed",
+                *(data / file for file in self.fixed), "--epsilon", 0.15, "--threads", self.setting.threads]
+
+    def _ours(self):
+        out, seconds = programs.run([self.setting.build / "harness", "evaluate", *self._files(), "--no-margin",
+                                     "--device", "cpu", "--quiet", "--format", "json"], self.setting.threads)
+        value = json.loads(out)
+        self.found = {"right": [value["original"]["right"], *(model["right"] for model in value["models"])],
+                      "asr": value["mean"]["ASR"]}
+        return seconds
+
+    def _baseline(self):
+        out, seconds = programs.run([sys.executable, "-m", "bench.baseline", "--architecture", "lenet5",
+                                     "--foolbox", self.setting.foolbox, *self._files()], self.setting.threads)
+        value = json.loads(out)
+        self.expected = {"right": value["right"], "asr": statistics.mean(value["asr"])}
+        return seconds
+
+    def variants(self):
+        result = {"ours": self._ours}
+        if self.setting.foolbox_package:
+            result["PyTorch + foolbox"] = self._baseline
+        return result
+
+    def rows(self, samples):
+        note = ""
+        if "PyTorch + foolbox" in samples:
+            same = "same" if self.found["right"] == self.expected["right"] else "OTHER"
+            note = f"{same} predictions; mean ASR {self.found['asr']:.1f} and {self.expected['asr']:.1f} %"
+        return [faster(self.name, self.title, samples, "PyTorch + foolbox", 2.5, note)]
+
+
+class Attack(Task):
+    model, data, architecture, images, epsilon, bounds, least = "", "", "", 0, 0.0, None, None
+
+    @property
+    def files(self):
+        return (self.model, self.data)
+
+    def _ours(self):
+        result = programs.attack(self.setting.build, self.setting.data / self.model, self.inputs, self.epsilon,
+                                 self.limits, self.setting.threads)
+        self.asr["ours"] = programs.share(result["success"])
+        return result["seconds"][0]
+
+    def _theirs(self, label, attack, model):
+        flags, seconds = attack(model, self.limits, self.epsilon, self.inputs.x, self.inputs.y)
+        self.asr[label] = 100 * float(flags.mean())
+        return seconds
+
+    def variants(self):
+        file = self.setting.data / self.model
+        model, frozen = (reference.eager_model(self.architecture, file) for _ in range(2))
+        x, y = reference.read_test_split(self.setting.data / self.data)
+        self.limits = self.bounds or (float(x.min()), float(x.max()))
+        some = slice(0, 2 * self.images)  # enough, as most of them are right
+        x, y = x[some], y[some]
+        right = reference.both_correct([model], x, y)
+        self.inputs = programs.Inputs(self.setting.folder, self.name, x[right][:self.images].contiguous(),
+                                      y[right][:self.images].contiguous())
+        self.asr = {}
+        result = {"ours": self._ours}
+        if self.setting.foolbox_package:
+            run = functools.partial(reference.foolbox_attack, self.setting.foolbox_package)
+            result["foolbox"] = functools.partial(self._theirs, "foolbox", run, model)
+        result["eager loop"] = functools.partial(self._theirs, "eager loop", reference.eager_attack, frozen)
+        return result
+
+    def rows(self, samples):
+        note = "ASR " + ", ".join(f"{label} {value:.1f} %" for label, value in self.asr.items())
+        return [faster(self.name, self.title, samples, "foolbox", self.least, note),
+                faster(self.name, "", samples, "eager loop", None, "pieces of 100, no parameter gradients")]
+
+
+class AttackLeNet5(Attack):
+    name, title = "attack-lenet5", "PGD alone: LeNet5, 1,000 images"
+    model, data, architecture = "mnist/lenet5.pt", "mnist/mnist.h5", "lenet5"
+    images, epsilon, bounds, least = 1000, 0.15, (0.0, 1.0), 2.5
+
+
+class AttackResNet20(Attack):
+    name, title = "attack-resnet20", "PGD alone: ResNet20, 100 images"
+    model, data, architecture = "cifar10/resnet20.pt", "cifar10/cifar10.h5", "resnet20"
+    images, epsilon, least = 100, 0.031, 1.4
+
+
+class Overhead(Task):
+    """The MNIST run as a whole process. Plain work is what its records say of fixing, predicting and attacking; the
+    rest of the process's time is overhead: start, import, checking and saving models, records, tables."""
+
+    name, title = "overhead", "MNIST run: time that is not fix, predict or attack"
+    files = ("mnist/mnist.h5", "mnist/lenet5.pt",
+             *(f"mnist/{name}{run}.pt" for name in ("apricot", "arachne") for run in (1, 2, 3)))
+    work = ("fix", "predict", "attack", "attack_original")
+
+    def _run(self):
+        results = self.setting.folder / "overhead"
+        shutil.rmtree(results, ignore_errors=True)
+        _, seconds = programs.run([self.setting.build / "harness", self.setting.root / "configs" / "mnist.json",
+                                   "--results", results, "--threads", self.setting.threads, "--device", "cpu"],
+                                  self.setting.threads)
+        phases = {}
+        for file in (results / "cells").rglob("record.json"):
+            for phase, value in json.loads(file.read_text())["phases"].items():
+                phases[phase] = phases.get(phase, 0.0) + value
+        plain = sum(phases.get(phase, 0.0) for phase in self.work)
+        self.parts.append({"process": seconds, "work": plain, **phases})
+        return 100 * (seconds - plain) / seconds
+
+    def variants(self):
+        self.parts = []
+        return {"ours": self._run}
+
+    def rows(self, samples):
+        def median(*names):
+            return statistics.median(sum(part.get(name, 0.0) for name in names) for part in self.parts)
+        percent = statistics.median(samples["ours"])
+        named = {"save": median("save"), "reload": median("reload"), "metrics": median("measure")}
+        rest = median("process") - median("work") - sum(named.values())
+        note = (f"{median('process'):.1f} s, of it plain work {median('work'):.1f}; start, import, records, tables "
+                f"{rest:.2f}, " + ", ".join(f"{name} {value:.2f}" for name, value in named.items()))
+        return [Row(self.name, self.title, percent, "%", asked="<= 3 %", met=percent <= 3, note=note,
+                    samples={"ours": samples["ours"], "parts": self.parts})]
+
+
+class Search(Task):
+    name, title = "search", "AR on LeNet5: candidate evaluations"
+    files = ("mnist/mnist.h5", "mnist/lenet5.pt")
+    seeds = 10
+
+    def _run(self):
+        fixes = programs.fixes(self.setting.build, self.setting.data / self.files[1], self.setting.data / self.files[0],
+                               "AR", self.seeds, self.setting.threads)
+        self.evaluations = sum(fix["counters"]["evaluations"] for fix in fixes)
+        self.fixes.append(statistics.median(fix["seconds"] for fix in fixes))
+        return sum(fix["phases"]["search"] for fix in fixes)
+
+    def variants(self):
+        self.fixes = []
+        return {"ours": self._run}
+
+    def rows(self, samples):
+        rate = self.evaluations / statistics.median(samples["ours"])
+        note = (f"{self.evaluations:,} evaluations with seeds 1 to {self.seeds}; the median fix takes "
+                f"{statistics.median(self.fixes):.2f} s")
+        return [Row(self.name, self.title, rate, "/s", note=note, samples={"search seconds": samples["ours"]})]
+
+
+TASKS = (Evaluation, AttackLeNet5, AttackResNet20, Overhead, Search)
