@@ -50,9 +50,10 @@ struct Record {
   bool in_study = false;
   uint64_t seed = 0;  // of this run
   Status status = Status::ok;
-  std::string reason;                    // "code: text"; for ok empty or a note
-  std::vector<MetricRecord> metrics;     // every registered metric, in registry order
-  std::map<std::string, double> phases;  // seconds: fix, load, predict, attack, measure, and fix's own
+  std::string reason;                 // "code: text"; for ok empty or a note
+  std::vector<MetricRecord> metrics;  // every registered metric, in registry order
+  std::map<std::string, double>
+      phases;  // seconds: fix, load, predict, attack ..., and the fix's own as fix_NAME
   std::map<std::string, int64_t> counters;
   std::map<std::string, double> scalars;
   std::map<std::string, std::vector<double>> series;

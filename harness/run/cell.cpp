@@ -35,6 +35,7 @@ class CellRun {
     record_.classes = context.subject.data().info().classes;
     record_.group_names = context.subject.group_names();
     record_.device = context.device_name;
+    if (context.predict_original > 0) record_.phases["predict_original"] = context.predict_original;
   }
 
   Record run() {

@@ -123,6 +123,7 @@ class Engine {
     identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
     original_ = std::make_unique<Original>(
         *opened_.subject, tree_.subject(entry.subject->name) / "original.json", digest_of(identity.dump()));
+    predict_original_ = original_->predict_seconds();
   }
 
   // False where the cell gets no result. What goes wrong outside of the approach's own fix() says nothing of
@@ -153,7 +154,12 @@ class Engine {
       say_(name + " " + std::to_string(std::lround(100 * done)) + " % " + what);
     };
     last_progress_ = start;
-    const CellContext context{config_, *opened_.subject, *original_, tree_, device_name(device_.first()),
+    const CellContext context{config_,
+                              *opened_.subject,
+                              *original_,
+                              tree_,
+                              device_name(device_.first()),
+                              std::exchange(predict_original_, 0),
                               progress};
     const Record record = run_cell(context, entry);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -172,6 +178,7 @@ class Engine {
   const std::function<void(const std::string&)>& say_;
   Opened opened_;
   std::unique_ptr<Original> original_;
+  double predict_original_ = 0;
   std::chrono::steady_clock::time_point last_progress_;
 };
 

@@ -1,5 +1,7 @@
 #include "harness/run/original.hpp"
 
+#include <chrono>
+
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/run/stop.hpp"
@@ -66,6 +68,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
   const Dataset& data = subject_.data();
   if (data.has("test") && subject_.config().attack) flags_ = no_flags(subject_);
   if (!load()) {
+    const auto start = std::chrono::steady_clock::now();
     for (const char* split : {"test", "repair"}) {
       if (!data.has(split)) continue;
       Predictions predictions = predict(subject_.original(), data.split(split), subject_.batch());
@@ -76,6 +79,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
       }
       classes_[split] = std::move(predictions.classes);
     }
+    predict_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     save();
   }
   if (!finite_) {

@@ -187,7 +187,7 @@ class Overhead(Task):
     name, title = "overhead", "MNIST run: time that is not fix, predict or attack"
     files = ("mnist/mnist.h5", "mnist/lenet5.pt",
              *(f"mnist/{name}{run}.pt" for name in ("apricot", "arachne") for run in (1, 2, 3)))
-    work = ("fix", "predict", "attack", "attack_original")
+    work = ("fix", "predict", "predict_original", "attack", "attack_original")
 
     def _run(self):
         results = self.setting.folder / "overhead"
