@@ -73,7 +73,12 @@ void summarise(ApproachReport* row) {
     std::vector<std::string> reasons;
     for (const Record* record : records) add_once(&reasons, record->reason);
     if (grave == 0) {
-      notes = reasons;
+      for (const std::string& reason : reasons) {
+        const auto count = std::count_if(records.begin(), records.end(),
+                                         [&](const Record* record) { return record->reason == reason; });
+        const bool all = static_cast<size_t>(count) == row->runs.size();
+        notes.push_back(all ? reason : share(count, row->runs.size(), reason));
+      }
     } else if (records.size() == row->runs.size()) {
       parts.push_back(join(reasons));
     } else {

@@ -9,12 +9,15 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-std::string rounded(double value, const std::string& unit) {
+int digits_of(double mean, const std::string& unit) {
+  if (unit == "fraction") return 4;
+  if (unit == "count") return mean == std::floor(mean) ? 0 : 1;
+  if (unit == "seconds") return mean < 10 ? 3 : 1;
+  return 2;
+}
+
+std::string rounded(double value, int digits) {
   char text[64];
-  int digits = 2;
-  if (unit == "fraction") digits = 4;
-  if (unit == "count") digits = value == std::floor(value) ? 0 : 1;
-  if (unit == "seconds") digits = value < 10 ? 3 : 1;
   std::snprintf(text, sizeof text, "%.*f", digits, value);
   return text;
 }
@@ -22,7 +25,9 @@ std::string rounded(double value, const std::string& unit) {
 std::string entry_of(const Value& value) {
   const auto mean = value.mean(), deviation = value.deviation();
   if (!mean) return "-";
-  return rounded(*mean, value.unit) + (deviation ? " ±" + rounded(*deviation, value.unit) : "");
+  int digits = digits_of(*mean, value.unit);
+  if (deviation && value.unit == "count") digits = std::max(digits, digits_of(*deviation, value.unit));
+  return rounded(*mean, digits) + (deviation ? " ±" + rounded(*deviation, digits) : "");
 }
 
 // "ACC_REL_IMPROVEMENT_REPAIR" above its unit takes three lines and a third of the width.

@@ -91,6 +91,17 @@ TEST_CASE("rows come by level and name; means are over the ok runs") {
         0);
 }
 
+TEST_CASE("a note of some runs only says of how many") {
+  Results results;
+  for (int64_t run = 1; run <= 3; ++run) {
+    results.ok("A", run, {{0}, {0}, {}, {}}, 1).reason = run == 2 ? "note: as it was" : "";
+    results.ok("B", run, {{0}, {0}, {}, {}}, 1).reason = "note: on purpose";
+  }
+  const Report report = results.report();
+  CHECK(row_of(report, "A").reason == "1 of 3 note: as it was");
+  CHECK(row_of(report, "B").reason == "note: on purpose");
+}
+
 TEST_CASE("attack rates of several runs are over the images attacked in all of them") {
   Results results;
   results.ok("B", 1, {{}, {}, {0, 1, 2, 3}, {0, 1}}, 1);  // alone 50 %
