@@ -35,7 +35,6 @@ class CellRun {
     record_.classes = context.subject.data().info().classes;
     record_.group_names = context.subject.group_names();
     record_.device = context.device_name;
-    if (context.predict_original > 0) record_.phases["predict_original"] = context.predict_original;
   }
 
   Record run() {
@@ -97,6 +96,7 @@ class CellRun {
 
   void evaluate() {
     DeterminismWatch watch;
+    record_.phases["predict_original"] = context_.predict_original;
     EvaluatedModel model = evaluate_predictions(context_.subject, context_.original, *network_);
     if (saved_) check_saved(model.evaluation.test.fixed);
     judge(model);

@@ -17,7 +17,7 @@ struct CellContext {
   Original& original;
   const ResultsTree& tree;
   std::string device_name;
-  double predict_original = 0;  // seconds, for the one cell that had to wait for it
+  double predict_original = 0;  // seconds this cell had to wait for it, else 0
   std::function<void(double, const std::string&)> progress;
 };
 
