@@ -26,10 +26,14 @@ struct Refusal {
 
 // What fix() writes down of itself; goes into the record.
 struct FixLog {
-  std::map<std::string, double> phases;               // seconds
+  std::map<std::string, double> phases;               // seconds, of timers that have ended
   std::map<std::string, int64_t> counters;            // "evaluations", "optimiser_steps"
   std::map<std::string, double> scalars;              // "front_size", "best_fitness"
   std::map<std::string, std::vector<double>> series;  // "best_fitness" per generation
+  std::multimap<std::string, std::chrono::steady_clock::time_point> running;  // timers that have not
+
+  // `phases` with what the running timers have added so far; a checkpoint keeps them.
+  std::map<std::string, double> phases_so_far() const;
 };
 
 // Adds the seconds of its lifetime to a phase.
@@ -42,16 +46,16 @@ class PhaseTimer {
 
  private:
   FixLog& log_;
-  std::string phase_;
-  std::chrono::steady_clock::time_point start_;
+  std::multimap<std::string, std::chrono::steady_clock::time_point>::iterator entry_;
 };
 
 // A place for the state of an interrupted fix: named tensors, restored bit for bit. The slot may be absent
-// (load() empty, save() a no-op); the run engine decides.
+// (its functions empty, or load() without a value); the run engine decides.
 using CheckpointState = std::map<std::string, at::Tensor>;
 struct CheckpointSlot {
   std::function<std::optional<CheckpointState>()> load;
   std::function<void(const CheckpointState&)> save;
+  std::function<bool()> due;  // enough time has passed since the last one
 };
 
 // Everything fix() may touch. It sees neither files nor JSON, and no split it did not declare.
@@ -81,7 +85,12 @@ class FixContext {
   RandomStream stream(std::string_view purpose) const;
   bool should_stop() const { return setup_.stop && setup_.stop(); }
   void progress(double done, const std::string& what) const;
-  const CheckpointSlot& checkpoint() const { return setup_.checkpoint; }
+  // The checkpoint of an earlier, interrupted run of this fix; nothing where there is none.
+  std::optional<CheckpointState> load_checkpoint() const;
+  // Ask at every point where a fix could go on from, and save where true. When should_stop() ends a fix, it
+  // saves without asking.
+  bool checkpoint_due() const { return setup_.checkpoint.due && setup_.checkpoint.due(); }
+  void save_checkpoint(const CheckpointState& state) const;
   const std::optional<TrainingConfig>& training() const { return setup_.training; }
   const std::vector<std::map<std::string, at::Tensor>>& history() const { return setup_.history; }
   int64_t batch() const { return setup_.batch; }

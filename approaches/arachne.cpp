@@ -2,8 +2,6 @@
 // arachne.md).
 #include <ATen/ATen.h>
 
-#include <chrono>
-
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/impact.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
@@ -13,8 +11,6 @@
 
 namespace harness {
 namespace {
-
-constexpr double kSaveSeconds = 30;  // between two checkpoints of a search
 
 struct Sets {
   std::vector<int64_t> positives, negatives;
@@ -31,7 +27,7 @@ class Arachne {
 
   FixResult run(bool random_weights) {
     FixResult result;
-    if (context_.checkpoint().load) saved_ = context_.checkpoint().load();
+    saved_ = context_.load_checkpoint();
     std::vector<WeightRef> weights;
     {
       const PhaseTimer timer(context_.log(), "localise");
@@ -134,7 +130,6 @@ class Arachne {
     const EvolutionSettings settings = evolution_settings(weights);
     std::optional<EvolutionState> resumed;
     if (saved_) resumed = EvolutionState::load(*saved_);
-    auto last_saved = std::chrono::steady_clock::now();
     const EvolutionHooks hooks{
         .stop = [this] { return context_.should_stop(); },
         .after_generation =
@@ -142,10 +137,7 @@ class Arachne {
               context_.progress(
                   static_cast<double>(state.generation) / static_cast<double>(settings.generations + 1),
                   "search");
-              const auto now = std::chrono::steady_clock::now();
-              if (std::chrono::duration<double>(now - last_saved).count() < kSaveSeconds) return;
-              last_saved = now;
-              save(weights, state);
+              if (context_.checkpoint_due()) save(weights, state);
             }};
     const EvolutionResult found = evolve(
         settings, seeded_draws(context_.seed("search"), settings.population),
@@ -191,14 +183,13 @@ class Arachne {
   }
 
   void save(const std::vector<WeightRef>& weights, const EvolutionState& state) const {
-    if (!context_.checkpoint().save) return;
     CheckpointState tensors;
     std::vector<int64_t> flat;
     for (const WeightRef& weight : weights)
       flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
     tensors["weights"] = at::tensor(flat, at::kLong).view({-1, 2});
     state.save(tensors);
-    context_.checkpoint().save(tensors);
+    context_.save_checkpoint(tensors);
   }
 
   std::vector<WeightRef> saved_weights() const {

@@ -18,11 +18,20 @@ void demand_declared(const ApproachInfo& info, const std::string& split) {
 
 }  // namespace
 
+std::map<std::string, double> FixLog::phases_so_far() const {
+  std::map<std::string, double> sums = phases;
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& [phase, start] : running) sums[phase] += std::chrono::duration<double>(now - start).count();
+  return sums;
+}
+
 PhaseTimer::PhaseTimer(FixLog& log, std::string phase)
-    : log_(log), phase_(std::move(phase)), start_(std::chrono::steady_clock::now()) {}
+    : log_(log), entry_(log.running.emplace(std::move(phase), std::chrono::steady_clock::now())) {}
 
 PhaseTimer::~PhaseTimer() {
-  log_.phases[phase_] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  log_.phases[entry_->first] +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - entry_->second).count();
+  log_.running.erase(entry_);
 }
 
 FixContext::FixContext(Setup setup) : setup_(std::move(setup)) {
@@ -46,6 +55,14 @@ uint64_t FixContext::seed(std::string_view purpose) const {
 
 RandomStream FixContext::stream(std::string_view purpose) const {
   return RandomStream(seed(purpose));
+}
+
+std::optional<CheckpointState> FixContext::load_checkpoint() const {
+  return setup_.checkpoint.load ? setup_.checkpoint.load() : std::nullopt;
+}
+
+void FixContext::save_checkpoint(const CheckpointState& state) const {
+  if (setup_.checkpoint.save) setup_.checkpoint.save(state);
 }
 
 void FixContext::progress(double done, const std::string& what) const {

@@ -1,14 +1,11 @@
 // CT, a control: goes on training the original for some steps, without any repair logic. What a retraining
 // approach gains over CT:KEY, which makes as many steps as that approach, is its own merit.
-#include <chrono>
-
 #include "approaches/train/trainer.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
 namespace {
 
-constexpr double kSaveSeconds = 30;           // between two checkpoints
 constexpr int64_t kStepsPerSeriesEntry = 50;  // over which "training_loss" is averaged
 
 std::optional<Refusal> adapt(const AdaptContext& context) {
@@ -66,18 +63,15 @@ class LossSeries {
 
 // Trains `network`; the number of steps made, fewer than `steps` when asked to stop.
 int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, FixContext& context) {
-  std::optional<CheckpointState> saved;
-  if (context.checkpoint().load) saved = context.checkpoint().load();
+  const std::optional<CheckpointState> saved = context.load_checkpoint();
   LossSeries losses(context.log().series["training_loss"]);
   if (saved) losses.load(*saved);
   Trainer trainer(network, context.split("train"), recipe, context.seed("train"), saved);
   const auto save = [&] {
-    if (!context.checkpoint().save) return;
     CheckpointState state = trainer.state();
     losses.save(state);
-    context.checkpoint().save(state);
+    context.save_checkpoint(state);
   };
-  auto last_saved = std::chrono::steady_clock::now();
   while (trainer.steps() < steps) {
     if (context.should_stop()) {
       save();
@@ -85,10 +79,7 @@ int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, Fix
     }
     losses.add(trainer.step());
     context.progress(static_cast<double>(trainer.steps()) / static_cast<double>(steps), "train");
-    const auto now = std::chrono::steady_clock::now();
-    if (std::chrono::duration<double>(now - last_saved).count() < kSaveSeconds) continue;
-    last_saved = now;
-    save();
+    if (context.checkpoint_due()) save();
   }
   losses.close();
   return trainer.steps();

@@ -98,7 +98,8 @@ void read_settings(ObjectReader& object, Config* config) {
   object.boolean("deterministic", &config->deterministic);
   object.boolean("tf32", &config->tf32);
   object.integer("batch", &config->batch, {1, 1e6});
-  config->budget_seconds = read_budget(object);
+  config->budget = read_budget(object);
+  object.number("checkpoint_seconds", &config->checkpoint_seconds, {.low = 0});
 }
 
 }  // namespace

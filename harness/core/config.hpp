@@ -40,6 +40,19 @@ struct TrainingConfig {
   std::string initialiser = "kaiming_uniform";  // kaiming_uniform | glorot_uniform
 };
 
+// What one fix may take; absent: no limit. Neither is part of a cell's identity.
+struct Budget {
+  std::optional<double> seconds;
+  std::optional<double> megabytes;  // resident memory of the process, in 10^6 bytes
+};
+
+// An approach that is a program of its own (key "command"). It is started with the path of a request file.
+struct ExternalProgram {
+  std::vector<std::string> command;  // words that name a file beside the configuration are absolute paths
+  std::vector<std::string> needs, uses;           // splits it gets, of train, validation and repair
+  std::vector<std::filesystem::path> files;       // of `command`: part of the cell's identity by their digests
+};
+
 struct PublishedModels {
   std::string key;                           // "AP": shown as published:AP
   std::vector<std::filesystem::path> files;  // run k is files[k-1]
@@ -54,15 +67,18 @@ struct SubjectConfig {
   std::vector<PublishedModels> published;
   std::optional<TrainingConfig> training;
   std::vector<std::filesystem::path> history;  // oldest first
-  std::optional<double> budget_seconds;
+  std::optional<Budget> budget;
 };
 
 struct ApproachConfig {
   std::string key;        // "AR", "RAND"
   std::string shadow;     // "AR" in "RAND:AR", else empty
   std::string as;         // name in paths, --only and tables; default the key, with ":SHADOW"
-  Parameters parameters;  // checked, defaults filled in
-  std::optional<double> budget_seconds;
+  Parameters parameters;  // checked, defaults filled in; of an external program: as given
+  std::optional<Budget> budget;
+  std::optional<ExternalProgram> external;  // then `key` is in no catalog
+  std::string name;                         // external: full name in tables
+  Level level = Level::model;               // external
 };
 
 struct Config {
@@ -78,7 +94,8 @@ struct Config {
   bool deterministic = true;    // deterministic algorithms where there are any
   bool tf32 = false;
   int64_t batch = 250;  // images per forward pass of prediction
-  std::optional<double> budget_seconds;
+  std::optional<Budget> budget;
+  double checkpoint_seconds = 30;        // least time between two checkpoints of a fix
   std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none
 
   // Everything as JSON with every default written out, paths as seen from the working directory, where the

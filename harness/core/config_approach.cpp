@@ -139,7 +139,7 @@ std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& pla
       object.place("parameters").report(describe(*parameters), "an object");
     }
   }
-  approach.budget_seconds = read_budget(object);
+  approach.budget = read_budget(object);
   object.finish();
   return chosen ? std::optional(approach) : std::nullopt;
 }

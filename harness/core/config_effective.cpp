@@ -6,8 +6,13 @@ namespace {
 
 using nlohmann::json;
 
-json budget_of(const std::optional<double>& seconds) {
-  return seconds ? json{{"seconds", *seconds}} : json(nullptr);
+json number_or_null(const std::optional<double>& number) {
+  return number ? json(*number) : json(nullptr);
+}
+
+json budget_of(const std::optional<Budget>& budget) {
+  if (!budget) return nullptr;
+  return {{"seconds", number_or_null(budget->seconds)}, {"megabytes", number_or_null(budget->megabytes)}};
 }
 
 json list_of(const std::vector<std::filesystem::path>& files) {
@@ -51,14 +56,14 @@ json effective_subject(const SubjectConfig& subject) {
           {"published", published},
           {"training", subject.training ? effective_training(*subject.training) : json(nullptr)},
           {"history", list_of(subject.history)},
-          {"budget", budget_of(subject.budget_seconds)}};
+          {"budget", budget_of(subject.budget)}};
 }
 
 json effective_approach(const ApproachConfig& approach) {
   return {{"key", approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow},
           {"as", approach.as},
           {"parameters", approach.parameters.values()},
-          {"budget", budget_of(approach.budget_seconds)}};
+          {"budget", budget_of(approach.budget)}};
 }
 
 }  // namespace
@@ -73,7 +78,8 @@ json Config::effective() const {
                 {"deterministic", deterministic},
                 {"tf32", tf32},
                 {"batch", batch},
-                {"budget", budget_of(budget_seconds)},
+                {"budget", budget_of(budget)},
+                {"checkpoint_seconds", checkpoint_seconds},
                 {"subjects", json::array()},
                 {"approaches", json::array()}};
   for (const SubjectConfig& subject : subjects) value["subjects"].push_back(effective_subject(subject));

@@ -26,8 +26,8 @@ SubjectConfig read_subject(const SubjectDocument& document, bool need_files);
 std::vector<ApproachConfig> read_approaches(const nlohmann::json& value, const JsonPlace& place,
                                             const Catalog& catalog);
 
-// The key "budget" of any object: {"seconds": S}, or null for none.
-std::optional<double> read_budget(ObjectReader& object);
+// The key "budget" of any object: {"seconds": S, "megabytes": M}, one of them or both, or null for none.
+std::optional<Budget> read_budget(ObjectReader& object);
 
 // A name that may be a folder: letters, digits, - and _ (and dots, where allowed), no - or dot first.
 bool is_name(const std::string& text, bool dots);

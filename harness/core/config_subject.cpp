@@ -152,14 +152,24 @@ fs::path read_path(const json& value, const JsonPlace& place, const fs::path& fo
   return file;
 }
 
-std::optional<double> read_budget(ObjectReader& object) {
+std::optional<Budget> read_budget(ObjectReader& object) {
   const json* value = object.find_value("budget");
   if (value == nullptr) return std::nullopt;
-  ObjectReader budget(*value, object.place("budget"));
-  double seconds = 0;
-  if (budget.require("seconds") != nullptr) budget.number("seconds", &seconds, {.low = 0, .above_low = true});
-  budget.finish();
-  return seconds;
+  ObjectReader reader(*value, object.place("budget"));
+  Budget budget;
+  const auto read = [&](const char* key, std::optional<double>* target) {
+    const json* number = reader.find_value(key);
+    if (number == nullptr) return;
+    *target = read_number(*number, reader.place(key), {.low = 0, .above_low = true});
+  };
+  read("seconds", &budget.seconds);
+  read("megabytes", &budget.megabytes);
+  if (reader.is_object() && reader.find_value("seconds") == nullptr &&
+      reader.find_value("megabytes") == nullptr) {
+    reader.place().report("no limit", "\"seconds\", \"megabytes\" or both; null for no budget");
+  }
+  reader.finish();
+  return budget;
 }
 
 SubjectConfig read_subject(const SubjectDocument& document, bool need_files) {
@@ -191,7 +201,7 @@ SubjectConfig read_subject(const SubjectDocument& document, bool need_files) {
   if (const json* history = object.find("history")) {
     subject.history = read_paths(*history, object.place("history"), document.folder, need_files, 0);
   }
-  subject.budget_seconds = read_budget(object);
+  subject.budget = read_budget(object);
   object.finish();
   return subject;
 }

@@ -16,16 +16,28 @@ struct RepairCounts {
   std::optional<int64_t> faults, correct;
 };
 
+// What an interrupted fix had used up at its last checkpoint.
+struct FixSpent {
+  double seconds = 0;
+  std::map<std::string, double> phases = {};
+  int64_t interruptions = 0;
+};
+
 // One fix to do: everything but the cell it belongs to.
 struct FixJob {
-  const Approach* approach = nullptr;
+  const Approach* approach = nullptr;         // or else:
+  const ExternalProgram* external = nullptr;  // started in `scratch`
   const Parameters* parameters = nullptr;
   std::string shadow;
   const Subject* subject = nullptr;
   RepairCounts repair;
   uint64_t seed = 0;
-  std::optional<double> budget_seconds;
-  std::function<void(double, const std::string&)> progress;
+  Budget budget = {};
+  std::function<void(double, const std::string&)> progress = {};
+  CheckpointSlot checkpoint = {};
+  FixSpent before = {};               // by the interrupted fix that the checkpoint is of
+  std::filesystem::path scratch = {};  // external: a folder that is there and may be filled; its name stays
+                                       // the same when an interrupted fix goes on
 };
 
 struct FixOutcome {
@@ -33,20 +45,23 @@ struct FixOutcome {
   std::string reason;  // "code: text", or a note where status is ok
   FixResult result;    // with a network exactly where status is ok
   FixLog log;
-  double seconds = 0;                      // of fix() alone, device synchronised (DESIGN 6)
+  double seconds = 0;                      // of fix() alone, device synchronised, with those before (DESIGN 6)
   std::set<std::string> nondeterministic;  // operators without a deterministic form
 };
 
 // Why the approach cannot be applied, before any work: missing_split, or what its adapt() says.
 std::optional<Refusal> why_unadaptable(const FixJob& job);
 
-// adapt(), warm-up, fix(). Trouble inside fix() becomes a FAILURE (crashed, out_of_memory, timeout);
+// adapt(), warm-up, fix(); an external program: external.hpp. Trouble inside fix() becomes a FAILURE (crashed, out_of_memory, timeout);
 // UserError, Interrupted and trouble of the machine pass through.
 FixOutcome run_fix(const FixJob& job);
 
 // True for errors of a device or its driver, which say nothing of the approach: such a cell gets no status
 // (DESIGN 2). Memory that runs out is none of them.
 bool is_machine_trouble(const std::exception& error);
+
+// Resident memory of this process in 10^6 bytes.
+double resident_megabytes();
 
 // An exception text without LibTorch's backtrace, in one line and without absolute paths.
 std::string one_line(const std::exception& error);
