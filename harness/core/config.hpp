@@ -48,9 +48,9 @@ struct Budget {
 
 // An approach that is a program of its own (key "command"). It is started with the path of a request file.
 struct ExternalProgram {
-  std::vector<std::string> command;  // words that name a file beside the configuration are absolute paths
-  std::vector<std::string> needs, uses;           // splits it gets, of train, validation and repair
-  std::vector<std::filesystem::path> files;       // of `command`: part of the cell's identity by their digests
+  std::vector<std::string> command;      // words that name a file beside the configuration are absolute paths
+  std::vector<std::string> needs, uses;  // splits it gets, of train, validation and repair
+  std::vector<std::filesystem::path> files;  // of `command`: part of the cell's identity by their digests
 };
 
 struct PublishedModels {
@@ -112,6 +112,10 @@ struct ConfigOptions {
 // "approaches": "all" = every entry of `catalog` that shadows none, "study" = the sixteen that are there.
 Config read_config(const std::filesystem::path& file, const Catalog& catalog,
                    const ConfigOptions& options = {});
+
+// The same for a value that was read already, such as effective() of another process; `name` is for messages.
+Config read_config_value(nlohmann::json document, const std::filesystem::path& name, const Catalog& catalog,
+                         const ConfigOptions& options = {});
 
 // Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
 Parameters read_parameters(const nlohmann::json& object, const ApproachInfo& info, const std::string& file,

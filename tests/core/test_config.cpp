@@ -158,7 +158,7 @@ TEST_CASE("every default is the documented one") {
   CHECK(config.deterministic);
   CHECK_FALSE(config.tf32);
   CHECK(config.batch == 250);
-  CHECK_FALSE(config.budget_seconds);
+  CHECK_FALSE(config.budget);
   CHECK(config.subjects[0].model_name == "model");
   CHECK_FALSE(config.subjects[0].attack);
   CHECK_FALSE(config.subjects[0].groups);
@@ -170,7 +170,7 @@ TEST_CASE("every value arrives") {
   CHECK(config.name == "every.key-1");
   CHECK(config.seed == std::numeric_limits<uint64_t>::max());
   CHECK(config.device == "cuda:0,12");
-  CHECK(config.budget_seconds == 0.5);
+  CHECK(config.budget->seconds == 0.5);
   const SubjectConfig& subject = config.subjects.at(0);
   CHECK(subject.attack->epsilon_in_pixels);
   CHECK(subject.attack->relative_step == 0.25);
@@ -183,7 +183,7 @@ TEST_CASE("every value arrives") {
   CHECK(subject.published.at(1).files.size() == 2);
   CHECK(subject.training->momentum == 0.9);
   CHECK(subject.history.size() == 1);
-  CHECK(subject.budget_seconds == 60);
+  CHECK(subject.budget->seconds == 60);
   CHECK(config.subjects.at(1).name == "from_file");
   CHECK(config.subjects.at(1).model == kExamples / "files/model.pt");
   const ApproachConfig& variant = config.approaches.at(1);
@@ -191,7 +191,7 @@ TEST_CASE("every value arrives") {
   CHECK(variant.parameters.integer("generations") == 5);
   CHECK(variant.parameters.boolean("stop_early"));
   CHECK(variant.parameters.is_null("limit"));
-  CHECK(variant.budget_seconds == 3600);
+  CHECK(variant.budget->seconds == 3600);
   CHECK(config.approaches.at(3).shadow == "AP");
   CHECK(config.approaches.at(3).as == "CT_AP");
 }
