@@ -97,7 +97,7 @@ std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
     ++states[row.shown];
     if (!row.is_open()) continue;
     seconds += row.cost.seconds.value_or(0);
-    ++sources[row.cost.source.empty() ? "nothing: they are not counted" : row.cost.source];
+    ++sources[row.cost.source.empty() ? "unknown, not counted" : "from " + row.cost.source];
   }
   std::string text = std::to_string(rows.size()) + " cells:";
   for (const auto& [state, count] : states) {
@@ -107,9 +107,9 @@ std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
   std::snprintf(line, sizeof line, "\ntime to go: %.2f hours on one device", seconds / 3600);
   text += line;
   for (const auto& [source, count] : sources) {
-    text += std::string(&source == &sources.begin()->first ? "; of " : ", ") + std::to_string(count) +
-            (count == 1 ? " cell from " : " cells from ") + source;
+    text += (&source == &sources.begin()->first ? " (cells: " : ", ") + std::to_string(count) + " " + source;
   }
+  if (!sources.empty()) text += ")";
   std::snprintf(line, sizeof line,
                 "\ndisk: about %.1f MB for all cells; fixed models as large as their originals\n",
                 static_cast<double>(expected_bytes(config, plan)) / 1e6);

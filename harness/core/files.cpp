@@ -115,7 +115,7 @@ std::string hexadecimal(XXH128_hash_t hash) {
 
 }  // namespace
 
-void write_atomically(const fs::path& file, std::string_view content) {
+void write_atomically(const fs::path& file, std::string_view content, Flush flush) {
   constexpr const char* kExpected = "a place that can be written to";
   AtomicFile target(file);
   Descriptor descriptor(target.temporary(), O_WRONLY | O_CREAT | O_EXCL);
@@ -127,7 +127,7 @@ void write_atomically(const fs::path& file, std::string_view content) {
     content.remove_prefix(static_cast<size_t>(count));
   }
   if (!descriptor.close()) system_error(file, kExpected);
-  target.commit();
+  target.commit(flush);
 }
 
 AtomicFile::AtomicFile(fs::path file) : file_(std::move(file)) {
@@ -147,13 +147,14 @@ AtomicFile::~AtomicFile() {
   fs::remove(temporary_.parent_path(), ignored);
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(Flush flush) {
   Descriptor descriptor(temporary_, O_RDONLY);
-  if (!descriptor || ::fsync(descriptor.number()) != 0 || ::rename(temporary_.c_str(), file_.c_str()) != 0) {
+  if (!descriptor || (flush != Flush::nothing && ::fsync(descriptor.number()) != 0) ||
+      ::rename(temporary_.c_str(), file_.c_str()) != 0) {
     system_error(file_, "a place that can be written to");
   }
   committed_ = true;
-  flush_folder(folder_of(file_));
+  if (flush == Flush::entry) flush_folder(folder_of(file_));
 }
 
 void remove_half_written(const fs::path& folder, double older_than) {

@@ -7,9 +7,15 @@
 
 namespace harness {
 
+// How much of a new file must have reached the disk before a writer goes on: nothing, for what is worth
+// nothing after the machine stopped; the content; or the folder's entry too, which each costs milliseconds.
+// A folder that is flushed once flushes all entries before.
+enum class Flush { nothing, content, entry };
+
 // Writes under a temporary name, flushes to the disk, renames: readers see the old file or the whole new one.
 // Throws UserError naming file and the system's reason.
-void write_atomically(const std::filesystem::path& file, std::string_view content);
+void write_atomically(const std::filesystem::path& file, std::string_view content,
+                      Flush flush = Flush::entry);
 
 // For writers that want a file name themselves (TorchScript, HDF5): a temporary name beside `file`; commit()
 // flushes and renames; the destructor removes what was not committed.
@@ -20,7 +26,7 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   const std::filesystem::path& temporary() const { return temporary_; }
-  void commit();
+  void commit(Flush flush = Flush::entry);
 
  private:
   std::filesystem::path file_, temporary_;

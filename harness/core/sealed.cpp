@@ -15,10 +15,10 @@ std::string text_of(const json& value, int indent) {
 
 }  // namespace
 
-void write_sealed(const std::filesystem::path& file, json value, int indent) {
+void write_sealed(const std::filesystem::path& file, json value, int indent, Flush flush) {
   value.erase("checksum");
   value["checksum"] = digest_of(text_of(value, -1));
-  write_atomically(file, text_of(value, indent) + "\n");
+  write_atomically(file, text_of(value, indent) + "\n", flush);
 }
 
 json read_sealed(const std::filesystem::path& file) {

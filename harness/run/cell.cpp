@@ -216,7 +216,7 @@ class CellRun {
                                           outcome.result.touched, &record_.counters);
     AtomicFile saved(folder_ / kModel);
     outcome.result.network->save(saved.temporary());
-    saved.commit();
+    saved.commit(Flush::content);
     file->files.push_back(kModel);
     record_.phases["save"] = seconds_since(start);
     reload(*outcome.result.network);
@@ -273,9 +273,10 @@ class CellRun {
     file.content["phases"]["predict_original"] = context_.predict_original;
     file.content["finite"] = model_.finite;
     file.content["accuracy"] = model_.accuracy;
-    write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test));
+    write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
     if (model_.evaluation.repair) {
-      write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair));
+      write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair),
+                       Flush::content);
       file.files.push_back("predictions_repair.csv");
     }
     write_stage(folder_, Stage::predict, file);
@@ -301,7 +302,7 @@ class CellRun {
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
     const StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {"attack.csv"}};
-    write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack));
+    write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
     write_stage(folder_, Stage::attack, file);
     take_part("attack", file.content);
     throw_if_stopped();

@@ -83,11 +83,14 @@ std::unique_ptr<Lease> Lease::take(const fs::path& folder) {
   if (is_alive_file(file)) return nullptr;
   std::error_code ignored;
   fs::remove(file, ignored);
-  // Two that found the same dead lease may both get here; the one that comes second sees the file.
-  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor < 0 && errno == EEXIST) return nullptr;
-  if (descriptor >= 0) ::close(descriptor);
-  write_atomically(file, owner().dump() + "\n");  // reports why, where it cannot be written
+  // A link appears whole and once: of two that found the same dead lease the second one sees the first's.
+  AtomicFile whole(file);
+  write_atomically(whole.temporary(), owner().dump() + "\n",
+                   Flush::nothing);  // reports why, where it cannot be written
+  if (::link(whole.temporary().c_str(), file.c_str()) != 0) {
+    if (errno == EEXIST) return nullptr;
+    whole.commit(Flush::nothing);  // a file system without links
+  }
   return std::unique_ptr<Lease>(new Lease(file));
 }
 

@@ -60,26 +60,26 @@ std::optional<FrozenPlan> read_plan(const ResultsTree& tree, const std::vector<P
 
 void write_plan(const ResultsTree& tree, const Config& config, const std::vector<PlanEntry>& plan,
                 const FrozenPlan& frozen) {
-  json cells = json::array();
+  // a line a cell: quick to write, and to look at
+  std::string text =
+      "{\"schema\": " + std::to_string(kRecordSchema) + ", \"name\": " + json(config.name).dump() +
+      ", \"shards\": " + (frozen.shards > 0 ? std::to_string(frozen.shards) : "null") + ", \"cells\": [";
   for (size_t i = 0; i < plan.size(); ++i) {
     const CellId& cell = plan[i].planned.cell;
-    cells.push_back({{"id", cell.text()},
-                     {"subject", cell.subject},
-                     {"model", cell.model},
-                     {"approach", cell.approach},
-                     {"run", cell.run},
-                     {"key", plan[i].planned.key},
-                     {"seed", plan[i].planned.seed},
-                     {"digest", plan[i].planned.digest},
-                     {"estimate_s", frozen.estimates[i] ? json(*frozen.estimates[i]) : json(nullptr)},
-                     {"shard", frozen.shards > 0 ? json(frozen.shard[i]) : json(nullptr)}});
+    const json value = {{"id", cell.text()},
+                        {"subject", cell.subject},
+                        {"model", cell.model},
+                        {"approach", cell.approach},
+                        {"run", cell.run},
+                        {"key", plan[i].planned.key},
+                        {"seed", plan[i].planned.seed},
+                        {"digest", plan[i].planned.digest},
+                        {"estimate_s", frozen.estimates[i] ? json(*frozen.estimates[i]) : json(nullptr)},
+                        {"shard", frozen.shards > 0 ? json(frozen.shard[i]) : json(nullptr)}};
+    text += (i > 0 ? ",\n" : "\n") + value.dump();
   }
-  const json value = {{"schema", kRecordSchema},
-                      {"name", config.name},
-                      {"shards", frozen.shards > 0 ? json(frozen.shards) : json(nullptr)},
-                      {"cells", cells}};
   make_folders(tree.root());
-  write_atomically(tree.plan(), value.dump(1) + "\n");
+  write_atomically(tree.plan(), text + "\n]}\n");
 }
 
 std::vector<bool> cells_of_shard(const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,

@@ -6,8 +6,9 @@
 namespace harness {
 namespace {
 
-constexpr double kBalanced = 1.01;  // fullest shard over mean below which nothing is moved any more
-constexpr int kMostMoves = 100000;  // far more than needed; a bound all the same
+constexpr double kBalanced = 1.01;    // fullest shard over mean below which nothing is moved any more
+constexpr double kGoodEnough = 1.03;  // above that, balance goes before keeping subjects together
+constexpr int kMostMoves = 100000;    // far more than needed; a bound all the same
 
 class Division {
  public:
@@ -18,7 +19,12 @@ class Division {
 
   std::vector<int64_t> run() {
     fill_in_order();
-    for (int move = 0; move < kMostMoves && improve(); ++move) {
+    move_while_better();
+    if (peak() > kGoodEnough * share()) {  // where subjects stay together there is no balance
+      const Division together = *this;
+      fill_dearest_first();
+      move_while_better();
+      if (together.peak() <= peak()) members_ = together.members_;
     }
     std::vector<int64_t> shard_of(costs_.size());
     for (size_t shard = 0; shard < members_.size(); ++shard) {
@@ -28,6 +34,12 @@ class Division {
   }
 
  private:
+  void move_while_better() {
+    for (int move = 0; move < kMostMoves && improve(); ++move) {
+    }
+  }
+
+  double peak() const { return *std::max_element(loads_.begin(), loads_.end()); }
   double share() const { return total_ / static_cast<double>(loads_.size()); }
 
   // Within a subject the dear cells come first, so that the cheap ones fill what is left of a shard.
@@ -42,6 +54,20 @@ class Division {
       // a cell belongs where its middle falls
       while (shard + 1 < loads_.size() && loads_[shard] > 0 && loads_[shard] + costs_[cell] / 2 > share())
         ++shard;
+      members_[shard].push_back(cell);
+      loads_[shard] += costs_[cell];
+    }
+  }
+
+  // Each cell to the shard that has least, dear ones first (longest processing time).
+  void fill_dearest_first() {
+    std::vector<size_t> order(costs_.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return costs_[a] > costs_[b]; });
+    members_.assign(members_.size(), {});
+    loads_.assign(loads_.size(), 0);
+    for (const size_t cell : order) {
+      const size_t shard = std::min_element(loads_.begin(), loads_.end()) - loads_.begin();
       members_[shard].push_back(cell);
       loads_[shard] += costs_[cell];
     }
