@@ -184,5 +184,25 @@ class StageTest(CliTest):
         self.assertEqual(self.stages(results)["toy/CT/1"], [])
 
 
+class AuditTest(CliTest):
+    def test_audit(self):
+        config = write_json("audited.json", {**CONFIG, "name": "audited"})
+        results = FOLDER / "audited"
+        run_harness(config, "--results", results)
+        before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+        words = ["audit", config, "--results", results, "--sample", 5, "--format", "csv"]
+        rows = run_harness(*words).stdout.splitlines()
+        self.assertEqual(rows[0], "id,same,differences")
+        self.assertEqual([row.split(",", 1)[1] for row in rows[1:]], ["yes,"] * 5)
+        self.assertEqual(run_harness(*words).stdout.splitlines(), rows)  # the same cells
+        self.assertNotEqual(run_harness(*words, "--seed", 2).stdout.splitlines(), rows)
+        self.assertEqual({path: path.read_bytes() for path in results.rglob("*") if path.is_file()}, before)
+        identity = next(row.split(",")[0] for row in rows[1:] if "published" not in row)
+        with open(cell(identity, results) / "fixed.pt", "ab") as stream:
+            stream.write(b"x")
+        rows = run_harness(*words, code=1).stdout.splitlines()
+        self.assertIn(f"{identity},NO,fixed.pt: other content", rows)
+
+
 if __name__ == "__main__":
     main()
