@@ -121,7 +121,8 @@ Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOpt
   ObjectReader object(*document, {file.string(), "", &problems});
   read_settings(object, &config);
   if (const json* approaches = object.require("approaches")) {
-    config.approaches = read_approaches(*approaches, object.place("approaches"), catalog);
+    config.approaches =
+        read_approaches(*approaches, object.place("approaches"), catalog, file.parent_path(), options);
   }
   if (const json* subjects = object.require("subjects")) {
     if (subjects->is_array() && !subjects->empty()) {

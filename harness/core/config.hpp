@@ -48,9 +48,9 @@ struct Budget {
 
 // An approach that is a program of its own (key "command"). It is started with the path of a request file.
 struct ExternalProgram {
-  std::vector<std::string> command;  // words that name a file beside the configuration are absolute paths
-  std::vector<std::string> needs, uses;           // splits it gets, of train, validation and repair
-  std::vector<std::filesystem::path> files;       // of `command`: part of the cell's identity by their digests
+  std::vector<std::string> command;      // words that name a file beside the configuration are absolute paths
+  std::vector<std::string> needs, uses;  // splits it gets, of train, validation and repair
+  std::vector<std::filesystem::path> files;  // of `command`: part of the cell's identity by their digests
 };
 
 struct PublishedModels {
@@ -81,6 +81,9 @@ struct ApproachConfig {
   Level level = Level::model;               // external
 };
 
+// As a subject's "training" is written, every default included.
+nlohmann::json training_json(const TrainingConfig& training);
+
 struct Config {
   std::filesystem::path file;  // as the user named it
   std::string name;            // default: the file's stem
@@ -106,6 +109,7 @@ struct Config {
 struct ConfigOptions {
   std::vector<std::pair<std::string, std::string>> set;  // --set POINTER=VALUE, VALUE as JSON or plain text
   bool need_files = true;                                // missing files are problems (off for a listing)
+  bool again = false;  // what effective() gave: a word of a command is a file where its path is absolute
 };
 
 // Reads `file` and every subject file it names; throws one UserError with all problems of all files.
