@@ -54,7 +54,7 @@ class PhaseTimer {
 using CheckpointState = std::map<std::string, at::Tensor>;
 struct CheckpointSlot {
   std::function<std::optional<CheckpointState>()> load;
-  std::function<void(const CheckpointState&)> save;
+  std::function<void(const CheckpointState&, const FixLog&)> save;
   std::function<bool()> due;  // enough time has passed since the last one
 };
 

@@ -21,7 +21,8 @@ void demand_declared(const ApproachInfo& info, const std::string& split) {
 std::map<std::string, double> FixLog::phases_so_far() const {
   std::map<std::string, double> sums = phases;
   const auto now = std::chrono::steady_clock::now();
-  for (const auto& [phase, start] : running) sums[phase] += std::chrono::duration<double>(now - start).count();
+  for (const auto& [phase, start] : running)
+    sums[phase] += std::chrono::duration<double>(now - start).count();
   return sums;
 }
 
@@ -62,7 +63,7 @@ std::optional<CheckpointState> FixContext::load_checkpoint() const {
 }
 
 void FixContext::save_checkpoint(const CheckpointState& state) const {
-  if (setup_.checkpoint.save) setup_.checkpoint.save(state);
+  if (setup_.checkpoint.save) setup_.checkpoint.save(state, log_);
 }
 
 void FixContext::progress(double done, const std::string& what) const {

@@ -15,8 +15,13 @@ namespace {
 
 // OpenMP's threads wait for one another by spinning, which takes up to ten times longer wherever the cores
 // are also used by others, and gains nothing where they are not (measured). The runtime reads its policy
-// while it is loaded, before main(): the program starts itself again, as the same process.
+// while it is loaded, before main(): commands that compute by themselves start the program again, as the same
+// process. The others leave computing to workers, which get their policy at once.
 void wait_without_spinning(char** argv) {
+  const std::string command = argv[1] == nullptr ? "" : argv[1];
+  bool computes = false;
+  for (const char* name : {"check", "evaluate", "fix", "inspect"}) computes = computes || command == name;
+  if (!computes) return;
   if (getenv("OMP_WAIT_POLICY") != nullptr || getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   execv("/proc/self/exe", argv);  // comes back only where that is impossible: slower, but the same results
@@ -39,9 +44,7 @@ int main(int argc, char** argv) {
     return code == 0 ? 1 : code;
   } catch (const harness::ResultsError& error) {
     report(error, 4);
-    std::cerr
-        << "the results are damaged there: delete that cell's record.json, and the next run computes the "
-           "cell again\n";
+    std::cerr << "the results are damaged there; harness run computes the cell again\n";
     return 4;
   } catch (const harness::UserError& error) {
     return report(error, 2);

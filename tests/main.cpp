@@ -9,6 +9,8 @@
 
 namespace harness::testing {
 
+int (*worker_entry)() = nullptr;
+
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "harness_test_XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder: " + pattern);
@@ -52,5 +54,8 @@ void skip_process(const std::string& reason) {
 }  // namespace harness::testing
 
 int main(int count, char** arguments) {
+  if (count > 1 && std::string(arguments[1]) == "worker" && harness::testing::worker_entry != nullptr) {
+    return harness::testing::worker_entry();
+  }
   return Catch::Session().run(count, arguments);
 }

@@ -29,6 +29,10 @@ class TemporaryFolder {
 // ./.venv); returns its standard output, fails the test with its standard error when it exits non-zero.
 std::string run_python(const std::string& program);
 
+// What this program does when the run engine starts it again as a worker; set by tests of the engine, whose
+// approaches are registered here.
+extern int (*worker_entry)();
+
 // Ends the whole test program with ctest's code for "skipped"; for tests on data that is not there.
 [[noreturn]] void skip_process(const std::string& reason);
 

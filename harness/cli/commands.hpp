@@ -23,6 +23,7 @@ Command list_command();
 Command inspect_command();
 Command evaluate_command();
 Command fix_command();
+Command audit_command();
 
 const std::vector<Command>& commands();
 

@@ -4,6 +4,7 @@
 #include "harness/cli/commands.hpp"
 #include "harness/core/error.hpp"
 #include "harness/run/version.hpp"
+#include "harness/run/worker.hpp"
 
 namespace harness {
 namespace {
@@ -60,9 +61,9 @@ bool looks_like_file(const std::string& word) {
 }  // namespace
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> all = {run_command(),     check_command(),    plan_command(),
-                                           status_command(),  tables_command(),   list_command(),
-                                           inspect_command(), evaluate_command(), fix_command()};
+  static const std::vector<Command> all = {
+      run_command(),  check_command(),   plan_command(),     status_command(), tables_command(),
+      list_command(), inspect_command(), evaluate_command(), fix_command(),    audit_command()};
   return all;
 }
 
@@ -76,6 +77,7 @@ int dispatch(const std::vector<std::string>& words) {
     std::cout << "harness " << harness_version() << "\n";
     return 0;
   }
+  if (words[0] == "worker") return run_worker();  // for harness run alone: no help names it
   const Command* command = find_command(words[0]);
   std::vector<std::string> rest(words.begin() + (command == nullptr ? 0 : 1), words.end());
   if (command == nullptr) {

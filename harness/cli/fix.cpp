@@ -95,7 +95,7 @@ int fix(const Arguments& arguments) {
     throw UserError({"command line", "--out", "the model to fix, " + out, "another file", ""});
   }
   { const AtomicFile probe(out); }  // a place that cannot be written to is found now, not after hours
-  install_stop_signals();
+  install_stop_signals(true);
   const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
   const auto say = reporter(arguments);
   auto last_said = std::chrono::steady_clock::now();
@@ -106,7 +106,7 @@ int fix(const Arguments& arguments) {
       .subject = opened->subject.get(),
       .repair = opened->repair_counts(),
       .seed = derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"),
-      .budget_seconds = arguments.number("budget", 0),
+      .budget = {arguments.number("budget", 0), std::nullopt},
       .progress = [&](double done, const std::string& what) {
         const auto now = std::chrono::steady_clock::now();
         if (now - last_said < std::chrono::seconds(5)) return;

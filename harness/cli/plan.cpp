@@ -1,11 +1,14 @@
 #include <iostream>
-#include <numeric>
+#include <set>
 
 #include "approaches/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/plan.hpp"
+#include "harness/run/cell.hpp"
+#include "harness/run/lease.hpp"
+#include "harness/run/plan_file.hpp"
+#include "harness/run/shards.hpp"
 
 namespace harness {
 namespace {
@@ -13,90 +16,113 @@ namespace {
 struct PlanRow {
   const PlanEntry* entry = nullptr;
   CellState state = CellState::missing;
+  std::string shown, because;  // state in the words of people, and why it is that
   std::optional<Record> record;
-  std::optional<double> estimate;  // seconds
+  Cost cost;
+  bool is_open() const { return state != CellState::finished && state != CellState::stale; }
 };
 
-double seconds_of(const Record& record) {
-  double sum = 0;
-  for (const auto& [phase, seconds] : record.phases) {
-    if (phase.rfind("fix_", 0) != 0) sum += seconds;  // parts of "fix"
+constexpr size_t kShownDifferences = 5;
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (size_t k = 0; k < std::min(parts.size(), kShownDifferences); ++k)
+    text += (k > 0 ? "; " : "") + parts[k];
+  if (parts.size() > kShownDifferences) {
+    text += "; and " + std::to_string(parts.size() - kShownDifferences) + " more";
   }
-  return sum;
+  return text;
 }
 
-// What the cell itself took, else the mean of the recorded runs of the same approach and subject.
-void estimate(std::vector<PlanRow>* rows) {
-  std::map<std::pair<std::string, std::string>, std::pair<double, int64_t>> sums;
-  for (const PlanRow& row : *rows) {
-    if (!row.record) continue;
-    auto& [seconds, count] = sums[{row.record->cell.subject, row.record->cell.approach}];
-    seconds += seconds_of(*row.record);
-    ++count;
+void explain(const ResultsTree& tree, const std::optional<Problem>& damage, PlanRow* row) {
+  const bool running = row->is_open() && Lease::is_alive(tree.cell(row->entry->planned.cell));
+  switch (row->state) {
+    case CellState::missing:
+      row->shown = "missing";
+      break;
+    case CellState::finished:
+      row->shown = row->record->status == Status::failure ? "failed" : "done";
+      break;
+    case CellState::stale:
+    case CellState::outdated:
+      row->shown = "stale";
+      row->because = joined(differences(row->record->provenance.value("identity", nlohmann::json::object()),
+                                        row->entry->planned.identity)) +
+                     (row->state == CellState::stale ? "; kept until --redo" : "");
+      break;
+    case CellState::damaged:
+      row->shown = "damaged";
+      row->because = to_text(*damage);
+      break;
   }
-  for (PlanRow& row : *rows) {
-    const CellId& cell = row.entry->planned.cell;
-    const auto found = sums.find({cell.subject, cell.approach});
-    if (row.record) {
-      row.estimate = seconds_of(*row.record);
-    } else if (found != sums.end()) {
-      row.estimate = found->second.first / static_cast<double>(found->second.second);
-    }
-  }
+  if (running) row->shown = "running";
 }
 
 std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTree& tree) {
   std::vector<PlanRow> rows;
+  std::vector<std::optional<Record>> records;
   for (const PlanEntry& entry : plan) {
-    PlanRow row{&entry, CellState::missing, tree.read(entry.planned.cell), std::nullopt};
-    row.state = state_of(entry.planned, row.record, Compare::exact);
+    PlanRow row;
+    row.entry = &entry;
+    FoundRecord found = tree.look(entry.planned.cell);
+    row.record = std::move(found.record);
+    row.state = found.damage ? CellState::damaged : state_of(entry.planned, row.record, Compare::exact);
+    explain(tree, found.damage, &row);
+    records.push_back(row.record);
     rows.push_back(std::move(row));
   }
-  estimate(&rows);
+  const std::vector<Cost> costs = expected_costs(plan, records);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].cost = costs[i];
   return rows;
 }
 
-// Fixed models that a full run keeps: each as large as its original.
+// What a full run keeps: fixed models, each as large as its original, and a line for each prediction.
 std::uintmax_t expected_bytes(const Config& config, const std::vector<PlanEntry>& plan) {
+  constexpr std::uintmax_t kRecordBytes = 40000;  // record, stages, log, predictions of some thousand images
   std::uintmax_t bytes = 0;
   for (const PlanEntry& entry : plan) {
-    const bool kept = config.keep == "all" || (config.keep == "first" && entry.planned.cell.run == 1);
     std::error_code absent;
     const std::uintmax_t size = std::filesystem::file_size(entry.subject->model, absent);
-    if (entry.approach != nullptr && kept && !absent) bytes += size;
+    bytes += kRecordBytes;
+    if (entry.approach != nullptr && keeps_model(config, entry) && !absent) bytes += size;
   }
   return bytes;
 }
 
 std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
                        const std::vector<PlanRow>& rows) {
-  std::map<CellState, int64_t> states;
+  std::map<std::string, int64_t> states, sources;
   double seconds = 0;
-  int64_t unknown = 0;
   for (const PlanRow& row : rows) {
-    ++states[row.state];
-    if (row.state == CellState::finished || row.state == CellState::stale) continue;
-    if (row.estimate) seconds += *row.estimate;
-    if (!row.estimate) ++unknown;
+    ++states[row.shown];
+    if (!row.is_open()) continue;
+    seconds += row.cost.seconds.value_or(0);
+    ++sources[row.cost.source.empty() ? "nothing: they are not counted" : row.cost.source];
   }
   std::string text = std::to_string(rows.size()) + " cells:";
-  for (const auto& [state, count] : states) text += " " + std::to_string(count) + " " + to_text(state);
+  for (const auto& [state, count] : states) {
+    text += std::string(&state == &states.begin()->first ? " " : ", ") + std::to_string(count) + " " + state;
+  }
   char line[256];
-  std::snprintf(line, sizeof line,
-                "\ntime to go: %.2f hours, from records of other runs; %lld cells without any\n",
-                seconds / 3600, static_cast<long long>(unknown));
+  std::snprintf(line, sizeof line, "\ntime to go: %.2f hours on one device", seconds / 3600);
   text += line;
-  std::snprintf(line, sizeof line, "disk: about %.1f MB of fixed models, each as large as its original\n",
+  for (const auto& [source, count] : sources) {
+    text += std::string(&source == &sources.begin()->first ? "; of " : ", ") + std::to_string(count) +
+            (count == 1 ? " cell from " : " cells from ") + source;
+  }
+  std::snprintf(line, sizeof line,
+                "\ndisk: about %.1f MB for all cells; fixed models as large as their originals\n",
                 static_cast<double>(expected_bytes(config, plan)) / 1e6);
   return text + line;
 }
 
 Table table_of(const std::vector<PlanRow>& rows) {
-  Table table{"plan", {"id", "state", "status", "estimate_s", "reason"}, {}};
+  Table table{"plan", {"id", "state", "status", "estimate_s", "reason", "because"}, {}};
   for (const PlanRow& row : rows) {
-    table.rows.push_back(
-        {row.entry->planned.cell.text(), to_text(row.state), row.record ? to_text(row.record->status) : "",
-         row.estimate ? format_number(*row.estimate) : "", row.record ? row.record->reason : ""});
+    table.rows.push_back({row.entry->planned.cell.text(), row.shown,
+                          row.record ? to_text(row.record->status) : "",
+                          row.cost.seconds ? format_number(*row.cost.seconds) : "",
+                          row.record ? row.record->reason : "", row.because});
   }
   return table;
 }
@@ -105,13 +131,15 @@ nlohmann::json json_of(const std::vector<PlanRow>& rows) {
   nlohmann::json cells = nlohmann::json::array();
   for (const PlanRow& row : rows) {
     const CellId& cell = row.entry->planned.cell;
-    cells.push_back({{"id", cell.text()},
-                     {"subject", cell.subject},
-                     {"approach", cell.approach},
-                     {"run", cell.run},
-                     {"state", to_text(row.state)},
-                     {"status", row.record ? nlohmann::json(to_text(row.record->status)) : nlohmann::json()},
-                     {"estimate_s", row.estimate ? nlohmann::json(*row.estimate) : nlohmann::json()}});
+    cells.push_back(
+        {{"id", cell.text()},
+         {"subject", cell.subject},
+         {"approach", cell.approach},
+         {"run", cell.run},
+         {"state", row.shown},
+         {"because", row.because},
+         {"status", row.record ? nlohmann::json(to_text(row.record->status)) : nlohmann::json()},
+         {"estimate_s", row.cost.seconds ? nlohmann::json(*row.cost.seconds) : nlohmann::json()}});
   }
   return {{"cells", cells}};
 }
@@ -128,26 +156,65 @@ void print(const std::vector<PlanRow>& rows, const std::string& format, const st
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     char seconds[32] = "";
-    if (rows[i].estimate) std::snprintf(seconds, sizeof seconds, "%.1f", *rows[i].estimate);
+    if (rows[i].cost.seconds) std::snprintf(seconds, sizeof seconds, "%.1f", *rows[i].cost.seconds);
     table.rows[i][3] = seconds;
   }
   print_table(table, "text");
   std::cout << "\n" << summary;
 }
 
+// Tasks of an array: by default one for each cell, up to a number that no scheduler minds.
+constexpr int64_t kMostShards = 64;
+
+int64_t wanted_shards(const Arguments& arguments, size_t cells) {
+  const auto given = arguments.integer("shards", 1);
+  if (given && !arguments.has("array")) {
+    throw UserError({"command line", "--shards", std::to_string(*given), "--array with it", ""});
+  }
+  if (!arguments.has("array")) return 0;
+  return std::min<int64_t>(given.value_or(kMostShards), std::max<int64_t>(1, static_cast<int64_t>(cells)));
+}
+
+// The frozen plan: new where there is none of these cells, or where the user divides it anew. A plan that is
+// divided already stays, for tasks may be at work by it.
+FrozenPlan freeze_plan(const Arguments& arguments, const ResultsTree& tree, const Config& config,
+                       const std::vector<PlanEntry>& plan, const std::vector<PlanRow>& rows) {
+  const int64_t shards = wanted_shards(arguments, plan.size());
+  const std::optional<FrozenPlan> known = read_plan(tree, plan);
+  const bool as_before = known && (!arguments.has("array") || known->shards == shards ||
+                                   (known->shards > 0 && !arguments.has("shards")));
+  if (as_before && (known->shards > 0 || arguments.has("array"))) return *known;
+  std::vector<Cost> costs;
+  for (const PlanRow& row : rows) costs.push_back(row.cost);
+  FrozenPlan frozen = freeze(plan, costs, shards);
+  write_plan(tree, config, plan, frozen);
+  return frozen;
+}
+
+// One line for sbatch --array: all tasks, or those that still have something to do.
+void print_array(const FrozenPlan& frozen, const std::vector<PlanRow>& rows, bool missing_only) {
+  std::set<int64_t> tasks;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!missing_only || rows[i].is_open()) tasks.insert(frozen.shard[i]);
+  }
+  std::cout << array_range({tasks.begin(), tasks.end()}) << "\n";
+}
+
 int show_plan(const Arguments& arguments) {
   const Config config = configured(arguments, true);
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const ResultsTree tree = tree_of(arguments, config);
-  const auto plan = make_plan(config, approach_catalog(), choose_device(config.device).kind());
-  write_plan(tree, config, plan);
+  load_digests(tree.digests());
+  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
   std::vector<PlanRow> rows = rows_of(plan, tree);
-  const std::string summary = summary_of(config, plan, rows);
-  if (arguments.has("missing")) {
-    std::erase_if(rows, [](const PlanRow& row) {
-      return row.state == CellState::finished || row.state == CellState::stale;
-    });
+  const FrozenPlan frozen = freeze_plan(arguments, tree, config, plan, rows);
+  save_digests(tree.digests());
+  if (arguments.has("array")) {
+    print_array(frozen, rows, arguments.has("missing"));
+    return 0;
   }
+  const std::string summary = summary_of(config, plan, rows);
+  if (arguments.has("missing")) std::erase_if(rows, [](const PlanRow& row) { return !row.is_open(); });
   print(rows, format, summary);
   return 0;
 }
@@ -155,10 +222,14 @@ int show_plan(const Arguments& arguments) {
 int show_status(const Arguments& arguments) {
   const Config config = configured(arguments, false);
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
-  const auto plan = make_plan(config, approach_catalog(), choose_device(config.device).kind());
-  const std::vector<PlanRow> rows = rows_of(plan, tree_of(arguments, config));
+  const ResultsTree tree = tree_of(arguments, config);
+  load_digests(tree.digests());
+  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
+  const std::vector<PlanRow> rows = rows_of(plan, tree);
   print(rows, format, summary_of(config, plan, rows));
-  return 0;
+  const bool damaged = std::any_of(rows.begin(), rows.end(),
+                                   [](const PlanRow& row) { return row.state == CellState::damaged; });
+  return damaged ? 4 : 0;
 }
 
 }  // namespace
@@ -172,7 +243,9 @@ Command plan_command() {
             device_option(),
             limit_option(),
             format_option(),
-            {"missing", OptionKind::flag, "", "only cells that have no result yet"}}},
+            {"missing", OptionKind::flag, "", "only cells, or tasks of the array, that are not done yet"},
+            {"array", OptionKind::flag, "", "divide the plan and print the range for sbatch --array"},
+            {"shards", OptionKind::single, "N", "tasks of the array (default: one a cell, at most 64)"}}},
           show_plan};
 }
 

@@ -1,14 +1,18 @@
+#include <cerrno>
 #include <iostream>
 
 #include "approaches/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
+#include "harness/core/files.hpp"
 #include "harness/report/tables.hpp"
 #include "harness/run/engine.hpp"
 #include "harness/run/stop.hpp"
 
 namespace harness {
 namespace {
+
+constexpr size_t kShownFailures = 10;
 
 std::set<std::string> codes_of(const Arguments& arguments) {
   static const std::vector<std::string> known = {"crashed", "timeout", "out_of_memory", "no_fix"};
@@ -26,13 +30,10 @@ std::set<std::string> codes_of(const Arguments& arguments) {
 }
 
 // A dry run on part of the data would take the place of results that may have cost days.
-void spare_whole_results(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan) {
+void spare_whole_results(const Config& config, const ResultsTree& tree, const Workload& work) {
   if (config.limit.empty()) return;
-  int64_t whole = 0;
-  for (const PlanEntry& entry : plan) {
-    const std::optional<Record> record = tree.read(entry.planned.cell);
-    whole += record && !record->limited;
-  }
+  const auto whole = std::count_if(work.records.begin(), work.records.end(),
+                                   [](const auto& record) { return record && !record->limited; });
   if (whole == 0) return;
   throw UserError({"command line", "--limit",
                    "results of all the data in " + tree.root().string() + " (" + std::to_string(whole) +
@@ -50,25 +51,71 @@ void demand_match(const std::string& option, const std::optional<std::string>& g
                    "a pattern of subject/approach/run that fits a cell of the plan", ""});
 }
 
-int run(const Arguments& arguments) {
-  const Selection selection = {.only = arguments.text("only"),
-                               .redo = arguments.text("redo"),
-                               .retry = codes_of(arguments),
-                               .shard = choose_shard(arguments.text("shard"))};
-  const Config config = configured(arguments, true);
-  const DeviceChoice device = prepare_device(config, arguments);
-  const ResultsTree tree = tree_of(arguments, config);
-  const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), device.kind());
-  demand_match("--only", selection.only, plan);
-  demand_match("--redo", selection.redo, plan);
-  spare_whole_results(config, tree, plan);
-  write_plan(tree, config, plan);
-  install_stop_signals();
-  const RunSummary summary = run_plan(config, tree, plan, selection, device, reporter(arguments));
-  if (arguments.has("quiet")) {  // this is no progress: results are missing
-    for (const std::string& line : summary.troubles) std::cerr << line << "\n";
+std::string quoted(const std::string& word) {
+  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char letter : word) text += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
+  return text + "'";
+}
+
+// The command that computes exactly this cell again.
+std::string command_for(const Arguments& arguments, const std::string& id) {
+  std::string text = quoted(program_invocation_name) + " " + quoted(arguments.positional(0));
+  for (const char* option : {"results", "device", "threads", "limit"}) {
+    if (const auto value = arguments.text(option)) text += std::string(" --") + option + " " + quoted(*value);
   }
+  for (const std::string& value : arguments.list("set")) text += " --set " + quoted(value);
+  return text + " --only " + quoted(id) + " --redo " + quoted(id);
+}
+
+std::string counts(const std::map<std::string, int64_t>& statuses) {
+  std::string text;
+  int64_t all = 0;
+  for (const auto& [status, count] : statuses) {
+    all += count;
+    text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + status;
+  }
+  return std::to_string(all) + " cells: " + text;
+}
+
+void say_summary(const Arguments& arguments, const ResultsTree& tree, const RunSummary& summary,
+                 Progress& progress) {
+  progress.say(counts(summary.statuses));
+  for (size_t k = 0; k < std::min(kShownFailures, summary.failures.size()); ++k) {
+    const auto& [id, reason] = summary.failures[k];
+    progress.say("  " + id + " " + reason + "\n    again: " + command_for(arguments, id));
+  }
+  if (summary.failures.size() > kShownFailures) {
+    progress.say("  and " + std::to_string(summary.failures.size() - kShownFailures) +
+                 " more: harness status names them");
+  }
+  if (!summary.failures.empty()) {
+    progress.say("  each has a log.txt beside its record in " + (tree.root() / "cells").string());
+  }
+}
+
+void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progress& progress) {
+  std::string line =
+      std::to_string(work.selected.size()) + " cells, " + std::to_string(work.todo.size()) + " to do";
+  const auto stale = work.states.find(CellState::stale);
+  if (stale != work.states.end()) {
+    line += ", " + std::to_string(stale->second) + " stale (made by another version of the approach; --redo)";
+  }
+  progress.say(line);
+  for (const auto& [place, damage] : work.damaged) {
+    progress.say(plan[place].planned.cell.text() + " is computed again: " + to_text(damage));
+  }
+}
+
+// In a shard, whoever finds all cells done writes the tables: the last one does.
+bool write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
+                            const RunSummary& summary, Progress& progress) {
   const Report report = make_report(tree, cells_of(plan));
+  if (is_part && report.missing + report.outdated > 0) {
+    progress.say("tables: left to the shard that ends last (" + report.coverage() + ")");
+    return true;
+  }
   std::cout << tables_text(report) << std::flush;
   try {
     write_tables(tree, report);
@@ -77,14 +124,50 @@ int run(const Arguments& arguments) {
   } catch (const UserError& error) {  // a disk that was full before: no fault of the command line
     if (summary.troubles.empty()) throw;
     std::cerr << error.what() << "\n";
-    return 1;
+    return false;
   }
-  reporter(arguments)("tables: " + tree.tables().string());
+  progress.say("tables: " + tree.tables().string());
+  return true;
+}
+
+int run(const Arguments& arguments) {
+  const Selection selection = {.only = arguments.text("only"),
+                               .redo = arguments.text("redo"),
+                               .retry = codes_of(arguments),
+                               .shard = choose_shard(arguments.text("shard"))};
+  const Config config = configured(arguments, true);
+  const bool quiet = arguments.has("quiet");
+  Progress progress(quiet ? Progress::Form::silent : Progress::form_of_standard_error());
+  const RunOptions options = {.device = choose_device(config.device),
+                              .jobs = arguments.integer("jobs", 1).value_or(1),
+                              .threads = arguments.integer("threads", 1).value_or(0)};
+  if (!options.device.note.empty()) progress.say(options.device.note);
+  const ResultsTree tree = tree_of(arguments, config);
+  load_digests(tree.digests());
+  const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), options.device.kind());
+  demand_match("--only", selection.only, plan);
+  demand_match("--redo", selection.redo, plan);
+  const std::optional<FrozenPlan> frozen = read_plan(tree, plan);
+  const Workload work = choose_work(config, tree, plan, frozen, selection);
+  spare_whole_results(config, tree, work);
+  // tasks of an array only read the plan
+  if (!frozen && !selection.shard.is_part()) {
+    write_plan(tree, config, plan, freeze(plan, expected_costs(plan, work.records), 0));
+  }
+  save_digests(tree.digests());
+  install_stop_signals(false);
+  say_start(work, plan, progress);
+  const RunSummary summary = run_plan(config, tree, plan, work, options, progress);
+  if (quiet) {  // this is no progress: results are missing
+    for (const std::string& line : summary.troubles) std::cerr << line << "\n";
+  }
+  const bool written = write_and_print_tables(tree, plan, selection.shard.is_part(), summary, progress);
+  say_summary(arguments, tree, summary, progress);
   if (summary.interrupted) {
-    reporter(arguments)("interrupted; the same command continues");
+    progress.say("interrupted; the same command continues");
     return 3;
   }
-  return summary.trouble ? 1 : 0;
+  return summary.trouble || !written ? 1 : 0;
 }
 
 }  // namespace
@@ -97,6 +180,7 @@ Command run_command() {
             set_option(),
             device_option(),
             threads_option(),
+            {"jobs", OptionKind::single, "N", "cells at a time on the CPU, the threads divided (default 1)"},
             limit_option(),
             {"only", OptionKind::single, "GLOB", "only these cells (over subject/approach/run)"},
             {"redo", OptionKind::single, "GLOB", "compute these cells again, also where they are finished"},

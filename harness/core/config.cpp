@@ -102,31 +102,23 @@ void read_settings(ObjectReader& object, Config* config) {
   object.number("checkpoint_seconds", &config->checkpoint_seconds, {.low = 0});
 }
 
-}  // namespace
-
-Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOptions& options) {
-  std::vector<Problem> problems;
-  if (const auto trouble = trouble_with_file(file)) {
-    throw UserError({file.string(), "", trouble->found, "a config file", trouble->suggestion});
-  }
-  std::optional<json> document = parse_json(read_text(file), file.string(), &problems);
-  if (!document) throw UserError(std::move(problems));
-
+// `folder`: what paths are relative to.
+Config read_document(json document, const fs::path& file, const fs::path& folder, const Catalog& catalog,
+                     const ConfigOptions& options, std::vector<Problem> problems) {
   Overrides overrides(options.set, &problems);
-  overrides.apply_to_config(&*document, file.string());
+  overrides.apply_to_config(&document, file.string());
 
   Config config;
   config.file = file;
   config.name = name_of_file(file);
-  ObjectReader object(*document, {file.string(), "", &problems});
+  ObjectReader object(document, {file.string(), "", &problems});
   read_settings(object, &config);
   if (const json* approaches = object.require("approaches")) {
-    config.approaches =
-        read_approaches(*approaches, object.place("approaches"), catalog, file.parent_path(), options);
+    config.approaches = read_approaches(*approaches, object.place("approaches"), catalog, folder, options);
   }
   if (const json* subjects = object.require("subjects")) {
     if (subjects->is_array() && !subjects->empty()) {
-      auto documents = load_subjects(*subjects, object.place("subjects"), file.parent_path());
+      auto documents = load_subjects(*subjects, object.place("subjects"), folder);
       overrides.apply_to_subjects(&documents);
       read_subjects(documents, options.need_files, &config);
     } else {
@@ -137,6 +129,25 @@ Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOpt
   overrides.blame_command_line();
   if (!problems.empty()) throw UserError(std::move(problems));
   return config;
+}
+
+}  // namespace
+
+Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOptions& options) {
+  std::vector<Problem> problems;
+  if (const auto trouble = trouble_with_file(file)) {
+    throw UserError({file.string(), "", trouble->found, "a config file", trouble->suggestion});
+  }
+  std::optional<json> document = parse_json(read_text(file), file.string(), &problems);
+  if (!document) throw UserError(std::move(problems));
+  return read_document(std::move(*document), file, file.parent_path(), catalog, options, std::move(problems));
+}
+
+Config read_config_value(json document, const fs::path& name, const Catalog& catalog,
+                         const ConfigOptions& options) {
+  ConfigOptions once_more = options;
+  once_more.again = true;
+  return read_document(std::move(document), name, "", catalog, once_more, {});
 }
 
 }  // namespace harness

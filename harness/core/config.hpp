@@ -117,6 +117,10 @@ struct ConfigOptions {
 Config read_config(const std::filesystem::path& file, const Catalog& catalog,
                    const ConfigOptions& options = {});
 
+// The same for a value that was read already, such as effective() of another process; `name` is for messages.
+Config read_config_value(nlohmann::json document, const std::filesystem::path& name, const Catalog& catalog,
+                         const ConfigOptions& options = {});
+
 // Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
 Parameters read_parameters(const nlohmann::json& object, const ApproachInfo& info, const std::string& file,
                            const std::string& pointer, std::vector<Problem>* problems);

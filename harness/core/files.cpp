@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -85,6 +86,23 @@ void read_pieces(const fs::path& file, Take take) {
   }
 }
 
+// device, inode, size, seconds and nanoseconds of the last change of content
+using Stamp = std::array<int64_t, 5>;
+
+// Digests by (the digest of) a file's absolute name.
+struct DigestCache {
+  std::mutex guard;
+  std::map<std::string, std::pair<Stamp, std::string>> entries;
+  bool changed = false;  // something worth keeping
+};
+
+DigestCache& digest_cache() {
+  static DigestCache cache;
+  return cache;
+}
+
+constexpr int64_t kLargeFile = int64_t{1} << 22;  // bytes; smaller ones are read faster than looked up
+
 std::string hexadecimal(XXH128_hash_t hash) {
   XXH128_canonical_t canonical;
   XXH128_canonicalFromHash(&canonical, hash);
@@ -140,6 +158,18 @@ void AtomicFile::commit() {
   flush_folder(folder_of(file_));
 }
 
+void remove_half_written(const fs::path& folder, double older_than) {
+  std::error_code ignored;
+  const auto limit =
+      fs::file_time_type::clock::now() -
+      std::chrono::duration_cast<fs::file_time_type::duration>(std::chrono::duration<double>(older_than));
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.front() != '.' || !name.ends_with(".tmp") || entry.last_write_time(ignored) > limit) continue;
+    fs::remove_all(entry.path(), ignored);
+  }
+}
+
 void make_folders(const fs::path& folder) {
   std::error_code code;
   fs::create_directories(folder, code);
@@ -182,28 +212,56 @@ std::string digest_of(std::string_view bytes) {
 }
 
 std::string digest_of_file(const fs::path& file) {
-  // device, inode, size, seconds and nanoseconds of the last change of content
-  using Stamp = std::array<int64_t, 5>;
-  static std::mutex guard;
-  static std::map<std::string, std::pair<Stamp, std::string>> cache;
   struct stat status {};
   if (::stat(file.c_str(), &status) != 0) system_error(file, "a readable file");
   const Stamp stamp = {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
                        static_cast<int64_t>(status.st_size), static_cast<int64_t>(status.st_mtim.tv_sec),
                        static_cast<int64_t>(status.st_mtim.tv_nsec)};
-  const std::string name = fs::absolute(file).lexically_normal().string();
+  const std::string name = digest_of(fs::absolute(file).lexically_normal().string());
+  DigestCache& cache = digest_cache();
   {
-    const std::lock_guard lock(guard);
-    const auto known = cache.find(name);
-    if (known != cache.end() && known->second.first == stamp) return known->second.second;
+    const std::lock_guard lock(cache.guard);
+    const auto known = cache.entries.find(name);
+    if (known != cache.entries.end() && known->second.first == stamp) return known->second.second;
   }
   XXH3_state_t state;
   XXH3_128bits_reset(&state);
   read_pieces(file, [&](const char* bytes, size_t count) { XXH3_128bits_update(&state, bytes, count); });
   const std::string digest = hexadecimal(XXH3_128bits_digest(&state));
-  const std::lock_guard lock(guard);
-  cache[name] = {stamp, digest};
+  const std::lock_guard lock(cache.guard);
+  cache.entries[name] = {stamp, digest};
+  cache.changed = cache.changed || stamp[2] >= kLargeFile;
   return digest;
+}
+
+void load_digests(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return;
+  try {
+    const nlohmann::json value = nlohmann::json::parse(read_text(file));
+    DigestCache& cache = digest_cache();
+    const std::lock_guard lock(cache.guard);
+    for (const auto& [name, entry] : value.items()) {
+      cache.entries.emplace(name, std::pair(entry.at(0).get<Stamp>(), entry.at(1).get<std::string>()));
+    }
+  } catch (const std::exception&) {  // they are computed again
+  }
+}
+
+void save_digests(const fs::path& file) {
+  DigestCache& cache = digest_cache();
+  const std::lock_guard lock(cache.guard);
+  if (!cache.changed) return;
+  nlohmann::json value = nlohmann::json::object();
+  for (const auto& [name, entry] : cache.entries) {
+    if (entry.first[2] >= kLargeFile) value[name] = {entry.first, entry.second};
+  }
+  try {
+    make_folders(folder_of(file));
+    write_atomically(file, value.dump() + "\n");
+    cache.changed = false;
+  } catch (const UserError&) {  // whoever writes results here will say why
+  }
 }
 
 std::string format_number(double value) {

@@ -28,6 +28,10 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+// Removes what writers that were killed left half written in `folder`; `older_than` seconds spares writers
+// that are still at it.
+void remove_half_written(const std::filesystem::path& folder, double older_than = 0);
+
 // The folder and those above it. Throws UserError naming folder and the system's reason.
 void make_folders(const std::filesystem::path& folder);
 
@@ -41,6 +45,9 @@ std::optional<std::filesystem::path> find_program(const std::string& name);
 // 128-bit digests as 32 hexadecimal digits (XXH3; identity, not security).
 std::string digest_of(std::string_view bytes);
 std::string digest_of_file(const std::filesystem::path& file);  // cached in this process by size and time
+// Digests of large files from one process to the next. Only a cache: what cannot be read or written is left.
+void load_digests(const std::filesystem::path& cache);
+void save_digests(const std::filesystem::path& cache);
 
 // Shortest decimal text that reads back to the same double ("0.1", "97.9"); "" for NaN.
 std::string format_number(double value);

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <limits>
 
+#include "harness/core/files.hpp"
 #include "harness/core/json_reader.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/sealed.hpp"
 
 namespace harness {
 
@@ -234,6 +236,13 @@ json Record::to_json() const {
       {"machine",
        {{"device", device}, {"concurrent_workers", concurrent_workers}, {"interruptions", interruptions}}},
       {"provenance", provenance}};
+}
+
+Record Record::from_file(const std::filesystem::path& file) {
+  json value = read_json(file);
+  // of another schema nothing else can be judged, not even the checksum
+  const bool current = !value.is_object() || value.value("schema", json(kRecordSchema)) == kRecordSchema;
+  return from_json(current ? unseal(std::move(value), file) : value, file);
 }
 
 Record Record::from_json(const json& value, const std::filesystem::path& file) {

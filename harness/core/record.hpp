@@ -11,7 +11,7 @@
 
 namespace harness {
 
-inline constexpr int kRecordSchema = 1;
+inline constexpr int kRecordSchema = 2;
 
 enum class Status { ok, unadaptable, failure, corrupted };
 const char* to_text(Status status);  // "ok", "UNADAPTABLE", "FAILURE", "CORRUPTED"
@@ -37,7 +37,8 @@ struct Invariant {
   std::string detail;
 };
 
-// All that is known of a finished cell; record.json in its folder, written atomically. Beside it:
+// All that is known of a finished cell; record.json in its folder, written atomically and sealed
+// (core/sealed.hpp). Beside it:
 //   fixed.pt              the fixed model (as `keep` says)
 //   predictions.csv       index,label,original,fixed on the test split
 //   predictions_repair.csv  the same on the repair split, where there is one
@@ -70,6 +71,8 @@ struct Record {
   nlohmann::json to_json() const;  // top level as DESIGN 11 lists it
   // Throws UserError (file, JSON pointer) for anything that is no record of this schema.
   static Record from_json(const nlohmann::json& value, const std::filesystem::path& file);
+  // The same for a whole sealed file, and for one whose checksum is wrong.
+  static Record from_file(const std::filesystem::path& file);
 };
 
 }  // namespace harness

@@ -1,5 +1,7 @@
 #include "harness/core/results.hpp"
 
+#include <set>
+
 #include "harness/core/files.hpp"
 
 namespace harness {
@@ -22,8 +24,8 @@ void drop_unknown_files(json* planned, json* recorded) {
 
 }  // namespace
 
-std::string PlannedCell::digest() const {
-  return digest_of(identity.dump());
+void PlannedCell::seal() {
+  digest = digest_of(identity.dump());
 }
 
 const char* to_text(CellState state) {
@@ -36,18 +38,20 @@ const char* to_text(CellState state) {
       return "stale";
     case CellState::outdated:
       return "outdated";
+    case CellState::damaged:
+      return "damaged";
   }
   interface_misuse("no such cell state");
 }
 
 CellState state_of(const PlannedCell& planned, const std::optional<Record>& record, Compare how) {
   if (!record) return CellState::missing;
-  if (record->digest == planned.digest()) return CellState::finished;
+  if (record->digest == planned.digest) return CellState::finished;
   if (!record->provenance.contains("identity")) return CellState::outdated;
   json ours = planned.identity, theirs = record->provenance["identity"];
   if (!theirs.is_object()) return CellState::outdated;
   if (how == Compare::tables) {
-    for (const char* shown : {"device", "limit"}) {
+    for (const char* shown : {"device", "limit", "metrics"}) {
       ours.erase(shown);
       theirs.erase(shown);
     }
@@ -59,18 +63,47 @@ CellState state_of(const PlannedCell& planned, const std::optional<Record>& reco
   return ours == theirs ? CellState::stale : CellState::outdated;
 }
 
-std::optional<Record> ResultsTree::read(const CellId& id) const {
+std::vector<std::string> differences(const json& recorded, const json& planned) {
+  const json before = recorded.flatten(), now = planned.flatten();
+  const auto value_in = [](const json& flat, const std::string& pointer) {
+    const auto found = flat.find(pointer);
+    return found == flat.end() ? std::string("absent") : found->dump();
+  };
+  std::set<std::string> pointers;
+  for (const json* flat : {&before, &now}) {
+    for (const auto& [pointer, value] : flat->items()) pointers.insert(pointer);
+  }
+  std::vector<std::string> found;
+  for (const std::string& pointer : pointers) {
+    const std::string was = value_in(before, pointer), is = value_in(now, pointer);
+    if (was != is) found.push_back(pointer.substr(1) + ": " + was + ", now " + is);
+  }
+  return found;
+}
+
+FoundRecord ResultsTree::look(const CellId& id) const {
   const std::filesystem::path file = record(id);
-  if (!std::filesystem::exists(file)) return std::nullopt;
+  std::error_code trouble;
+  const auto status = std::filesystem::status(file, trouble);
+  if (status.type() == std::filesystem::file_type::not_found ||
+      (trouble && trouble == std::errc::not_a_directory)) {
+    return {};
+  }
   try {
-    Record found = Record::from_json(read_json(file), file);
+    Record found = Record::from_file(file);
     if (found.cell.text() != id.text()) {
       throw UserError({file.string(), "/cell", found.cell.text(), id.text(), ""});
     }
-    return found;
+    return {std::move(found), std::nullopt};
   } catch (const UserError& error) {
-    throw ResultsError(error.problems());
+    return {std::nullopt, error.problems().front()};
   }
+}
+
+std::optional<Record> ResultsTree::read(const CellId& id) const {
+  FoundRecord found = look(id);
+  if (found.damage) throw ResultsError(*found.damage);
+  return std::move(found.record);
 }
 
 }  // namespace harness

@@ -28,7 +28,8 @@ struct PlannedCell {
   // All that decides the result (DESIGN 7): schema, subject, approach, version, seed, device, limit, files
   // (digests; null where a file was not at hand).
   nlohmann::json identity;
-  std::string digest() const;  // of `identity`
+  std::string digest;  // of `identity`: set by seal()
+  void seal();
 };
 
 enum class CellState {
@@ -36,6 +37,7 @@ enum class CellState {
   finished,
   stale,     // made by another version of the approach: kept until --redo (DESIGN 7)
   outdated,  // made from another configuration, model or data: recomputed, and no result of this plan
+  damaged,   // record.json is none, or another cell's: set aside and recomputed
 };
 const char* to_text(CellState state);
 
@@ -44,17 +46,28 @@ const char* to_text(CellState state);
 enum class Compare { exact, tables };
 CellState state_of(const PlannedCell& planned, const std::optional<Record>& record, Compare how);
 
+// Where a record's identity differs from the plan's: "subject/attack/epsilon: 0.4, now 0.2", in order.
+std::vector<std::string> differences(const nlohmann::json& recorded, const nlohmann::json& planned);
+
+// What lies where a cell's record should be: a record, or what is wrong with it, or neither.
+struct FoundRecord {
+  std::optional<Record> record;
+  std::optional<Problem> damage;
+};
+
 // Where everything of a results folder lies (DESIGN 11).
 class ResultsTree {
  public:
   explicit ResultsTree(std::filesystem::path root) : root_(std::move(root)) {}
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path plan() const { return root_ / "plan.json"; }
+  std::filesystem::path digests() const { return root_ / "digests.json"; }  // a cache (files.hpp)
   std::filesystem::path tables() const { return root_ / "tables"; }
   std::filesystem::path subject(const std::string& name) const { return root_ / "subjects" / name; }
   std::filesystem::path cell(const CellId& id) const { return root_ / "cells" / id.folder(); }
   std::filesystem::path record(const CellId& id) const { return cell(id) / "record.json"; }
-  // nullopt where there is none. Throws ResultsError for a file that is no record, or another cell's.
+  FoundRecord look(const CellId& id) const;
+  // The same, for whom damage is an error: throws ResultsError.
   std::optional<Record> read(const CellId& id) const;
 
  private:

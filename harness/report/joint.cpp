@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "harness/core/files.hpp"
-#include "harness/report/outcomes.hpp"
+#include "harness/measure/metrics/outcomes.hpp"
 
 namespace harness {
 namespace {

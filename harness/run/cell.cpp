@@ -2,7 +2,10 @@
 
 #include <chrono>
 
+#include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/sealed.hpp"
+#include "harness/measure/metrics/outcomes.hpp"
 #include "harness/run/checks.hpp"
 #include "harness/run/evaluate.hpp"
 #include "harness/run/provenance.hpp"
@@ -11,60 +14,194 @@
 namespace harness {
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+using nlohmann::json;
 
-// As many test images as the reload check compares.
-constexpr int64_t kReloadImages = 1000;
+constexpr int64_t kReloadImages = 250;  // that the saved model is compared on
+constexpr const char* kModel = "fixed.pt";
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::set<std::string> names_in(const json& list) {
+  return list.get<std::set<std::string>>();
+}
+
 class CellRun {
  public:
-  CellRun(const CellContext& context, const PlanEntry& entry)
-      : context_(context), entry_(entry), folder_(context.tree.cell(entry.planned.cell)) {
-    record_.cell = entry.planned.cell;
-    record_.key = entry.planned.key;
-    record_.name = entry.planned.name;
-    record_.level = entry.planned.level;
-    record_.in_study = entry.planned.in_study;
-    record_.seed = entry.planned.seed;
-    record_.digest = entry.planned.digest();
-    record_.limited = !context.config.limit.empty();
-    record_.classes = context.subject.data().info().classes;
-    record_.group_names = context.subject.group_names();
-    record_.device = context.device_name;
+  CellRun(const CellContext& context, const PlanEntry& entry, Reuse reuse)
+      : context_(context),
+        entry_(entry),
+        identity_(entry.planned.identity),
+        folder_(context.tree.cell(entry.planned.cell)),
+        reuse_(reuse) {}
+
+  CellOutcome run() {
+    make_folders(folder_);
+    remove_half_written(folder_);
+    if (reuse_ == Reuse::nothing) {
+      remove_checkpoint();
+      clear_from(folder_, Stage::fix);
+    }
+    find_kept_stages();
+    fix();
+    if (record_.status == Status::ok) {
+      predict_splits();
+      judge();
+      attack();
+    }
+    measure();
+    return {std::move(record_), std::move(computed_)};
   }
 
-  Record run() {
-    make_folders(folder_);
+ private:
+  // Which stages are still right. Where a later one has to be computed again, it needs the fixed model, and
+  // the fix goes too if that was not kept.
+  void find_kept_stages() {
+    kept_fix_ = read_stage(folder_, Stage::fix, kModel);
+    if (kept_fix_ && !same_fix(kept_fix_->identity)) kept_fix_.reset();
+    if (kept_fix_ && reuse_ == Reuse::retry && kept_fix_->content.at("record").at("status") == "FAILURE") {
+      kept_fix_.reset();
+    }
+    if (!kept_fix_) return;
+    kept_predict_ = read_stage(folder_, Stage::predict);
+    if (kept_predict_ && kept_predict_->identity != predict_identity(identity_, kept_fix_->identity)) {
+      kept_predict_.reset();
+    }
+    if (kept_predict_ && wants_attack()) {
+      kept_attack_ = read_stage(folder_, Stage::attack);
+      if (kept_attack_ && kept_attack_->identity != attack_identity(identity_, kept_predict_->identity)) {
+        kept_attack_.reset();
+      }
+    }
+    const bool evaluated = kept_predict_ && (kept_attack_ || !wants_attack());
+    const bool has_model = entry_.published.empty() ? fs::exists(folder_ / kModel) : true;
+    if (!evaluated && !has_model && kept_fix_->content.at("record").at("status") == "ok" &&
+        !kept_corrupted()) {
+      kept_fix_.reset();
+      kept_predict_.reset();
+      kept_attack_.reset();
+    }
+  }
+
+  // A fix by another version of the approach stays until it is asked for again (DESIGN 7).
+  bool same_fix(json recorded) const {
+    json planned = fix_identity(identity_);
+    planned.erase("version");
+    recorded.erase("version");
+    return planned == recorded;
+  }
+
+  bool kept_corrupted() const {
+    return kept_predict_ && (!kept_predict_->content.at("finite").get<bool>() ||
+                             kept_predict_->content.at("accuracy").get<double>() < least_accuracy());
+  }
+
+  double least_accuracy() const { return context_.config.corrupted_below * context_.original.accuracy(); }
+
+  bool wants_attack() const { return context_.subject.config().attack.has_value(); }
+
+  // From the plan: what a kept record must not bring along.
+  void identify(Record* record) const {
+    record->cell = entry_.planned.cell;
+    record->key = entry_.planned.key;
+    record->name = entry_.planned.name;
+    record->level = entry_.planned.level;
+    record->in_study = entry_.planned.in_study;
+    record->seed = entry_.planned.seed;
+    record->digest = entry_.planned.digest;
+    record->limited = !context_.config.limit.empty();
+    record->classes = context_.subject.data().info().classes;
+    record->group_names = context_.subject.group_names();
+  }
+
+  void fix() {
+    if (kept_fix_) {
+      record_ = Record::from_json(kept_fix_->content.at("record"), folder_ / "fix.json");
+      made_by_["fix"] = kept_fix_->content.at("made_by");
+      nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
+      fix_identity_ = kept_fix_->identity;
+      identify(&record_);
+      return;
+    }
+    clear_from(folder_, Stage::fix);
+    computed_.push_back(Stage::fix);
+    identify(&record_);
+    record_.device = context_.device_name;
+    record_.concurrent_workers = context_.workers;
+    fix_identity_ = fix_identity(identity_);
+    StageFile file{fix_identity_, {}, {}};
     if (!context_.subject.data().has("test")) {
       record_.status = Status::unadaptable;
       record_.reason = "missing_split: the evaluation needs the split test, which the data does not have";
     } else if (entry_.approach != nullptr) {
-      fix();
+      compute_fix(&file);
     } else {
-      load_published();
+      context_.begin("load", 0);
+      const Clock::time_point start = Clock::now();
+      network_ = context_.subject.load_model(entry_.published);
+      record_.phases["load"] = seconds_since(start);
     }
-    if (network_) evaluate();
-    write();
-    return std::move(record_);
+    made_by_["fix"] = made_by();
+    file.content = {
+        {"record", record_.to_json()}, {"made_by", made_by_["fix"]}, {"nondeterministic", nondeterministic_}};
+    write_stage(folder_, Stage::fix, file);
+    // what ran out of its budget goes on from here once that has grown
+    if (!failed_with({"timeout", "out_of_memory"})) remove_checkpoint();
+    throw_if_stopped();
   }
 
- private:
-  void fix() {
-    const FixJob job = {.approach = find_approach(entry_.approach->key),
-                        .parameters = &entry_.approach->parameters,
-                        .shadow = entry_.approach->shadow,
-                        .subject = &context_.subject,
-                        .repair = repair_counts(),
-                        .seed = entry_.planned.seed,
-                        .budget_seconds = budget_of(context_.config, entry_),
-                        .progress = context_.progress};
-    FixOutcome outcome = run_fix(job);
+  bool failed_with(const std::set<std::string>& codes) const {
+    return record_.status == Status::failure &&
+           codes.count(record_.reason.substr(0, record_.reason.find(':'))) > 0;
+  }
+
+  void compute_fix(StageFile* file) {
+    const std::string fix_digest = digest_of(fix_identity_.dump());
+    FixJob job = {.approach = entry_.approach->external ? nullptr : find_approach(entry_.approach->key),
+                  .external = entry_.approach->external ? &*entry_.approach->external : nullptr,
+                  .parameters = &entry_.approach->parameters,
+                  .shadow = entry_.approach->shadow,
+                  .subject = &context_.subject,
+                  .repair = repair_counts(),
+                  .seed = entry_.planned.seed,
+                  .budget = budget_of(context_.config, entry_),
+                  .progress = context_.progress,
+                  .checkpoint_seconds = context_.config.checkpoint_seconds,
+                  .scratch = folder_ / "external"};
+    if (auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest)) {
+      job.resumed = std::move(checkpoint->state);
+      job.before = std::move(checkpoint->spent);
+      ++job.before.interruptions;
+    } else {
+      fs::remove_all(job.scratch);
+    }
+    job.save = [&](const CheckpointState& state, const FixSpent& spent) {
+      write_checkpoint(checkpoint_file(), fix_digest, state, spent);
+    };
+    if (job.external != nullptr) make_folders(job.scratch);
+    context_.begin("fix", job.before.seconds);
+    const Clock::time_point start = Clock::now();
+    FixOutcome outcome;
+    try {
+      outcome = run_fix(job);
+    } catch (const Interrupted&) {
+      // the program itself knows how to go on; only its time is to be kept
+      if (job.external != nullptr) {
+        job.before.seconds += seconds_since(start);
+        job.save({}, job.before);
+      }
+      throw;
+    }
+    take(job, std::move(outcome), file);
+  }
+
+  void take(const FixJob& job, FixOutcome outcome, StageFile* file) {
     record_.status = outcome.status;
     record_.reason = outcome.reason;
+    record_.interruptions = job.before.interruptions;
     record_.phases["load"] = context_.subject.load_seconds();
     if (outcome.status != Status::unadaptable) record_.phases["fix"] = outcome.seconds;
     for (const auto& [phase, seconds] : outcome.log.phases) record_.phases["fix_" + phase] = seconds;
@@ -73,19 +210,36 @@ class CellRun {
     record_.series = outcome.log.series;
     nondeterministic_ = outcome.nondeterministic;
     if (!outcome.result.network || outcome.status != Status::ok) return;
-    network_ = std::move(outcome.result.network);
+    context_.begin("save", 0);
     const Clock::time_point start = Clock::now();
-    record_.invariants =
-        check_parameters(context_.subject.original(), *network_, outcome.result.touched, &record_.counters);
-    saved_.emplace(folder_ / "fixed.pt");
-    network_->save(saved_->temporary());
+    record_.invariants = check_parameters(context_.subject.original(), *outcome.result.network,
+                                          outcome.result.touched, &record_.counters);
+    AtomicFile saved(folder_ / kModel);
+    outcome.result.network->save(saved.temporary());
+    saved.commit();
+    file->files.push_back(kModel);
     record_.phases["save"] = seconds_since(start);
+    reload(*outcome.result.network);
   }
 
-  void load_published() {
+  // From here on the model is the saved one, so that it does not matter where a run is cut.
+  void reload(const Network& in_memory) {
     const Clock::time_point start = Clock::now();
-    network_ = context_.subject.load_model(entry_.published);
-    record_.phases["load"] = seconds_since(start);
+    network_ = context_.subject.load_model(folder_ / kModel);
+    const Split& test = context_.subject.data().split("test");
+    const int64_t images = std::min(kReloadImages, test.size());
+    const auto classes = [&](const Network& network) {
+      return predict(network, test, context_.subject.batch(), images).classes;
+    };
+    record_.invariants.push_back(check_reload(classes(in_memory), classes(*network_)));
+    record_.phases["reload"] = seconds_since(start);
+  }
+
+  const Network& network() {
+    if (!network_) {
+      network_ = context_.subject.load_model(entry_.published.empty() ? folder_ / kModel : entry_.published);
+    }
+    return *network_;
   }
 
   RepairCounts repair_counts() const {
@@ -94,97 +248,152 @@ class CellRun {
     return {faults, context_.subject.data().split("repair").size() - faults};
   }
 
-  void evaluate() {
-    DeterminismWatch watch;
-    record_.phases["predict_original"] = context_.predict_original;
-    EvaluatedModel model = evaluate_predictions(context_.subject, context_.original, *network_);
-    if (saved_) check_saved(model.evaluation.test.fixed);
-    judge(model);
-    if (record_.status == Status::ok) {
-      evaluate_attack(context_.subject, &context_.original, *network_, &model);
-    } else {
-      model.evaluation.no_attack_reason = "corrupted: the model is not attacked";
+  void predict_splits() {
+    const bool has_repair = context_.subject.data().has("repair");
+    predict_identity_ = predict_identity(identity_, fix_identity_);
+    if (kept_predict_) {
+      SplitOutcome test = read_predictions(folder_ / "predictions.csv");
+      test.group = context_.subject.groups("test");
+      std::optional<SplitOutcome> repair;
+      if (has_repair) {
+        repair = read_predictions(folder_ / "predictions_repair.csv");
+        repair->group = context_.subject.groups("repair");
+      }
+      model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
+      model_.finite = kept_predict_->content.at("finite");
+      take_part("predict", kept_predict_->content);
+      return;
     }
-    const Clock::time_point start = Clock::now();
-    if (model.finite) {
-      record_.metrics = measure_metrics(model.evaluation);
-      record_.invariants.push_back(check_identity(record_.metrics, context_.original.accuracy()));
+    clear_from(folder_, Stage::predict);
+    computed_.push_back(Stage::predict);
+    context_.begin("predict", 0);
+    const DeterminismWatch watch;
+    model_ = evaluate_predictions(context_.subject, context_.original, network());
+    StageFile file{predict_identity_, content_of(watch), {"predictions.csv"}};
+    file.content["phases"]["predict_original"] = context_.predict_original;
+    file.content["finite"] = model_.finite;
+    file.content["accuracy"] = model_.accuracy;
+    write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test));
+    if (model_.evaluation.repair) {
+      write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair));
+      file.files.push_back("predictions_repair.csv");
     }
-    record_.phases["measure"] = seconds_since(start);
-    for (const auto& [phase, seconds] : model.phases) record_.phases[phase] = seconds;
-    nondeterministic_.insert(watch.operators().begin(), watch.operators().end());
-    evaluation_ = std::move(model.evaluation);
+    write_stage(folder_, Stage::predict, file);
+    take_part("predict", file.content);
+    throw_if_stopped();
   }
 
-  void check_saved(const std::vector<int32_t>& in_memory) {
-    const Clock::time_point start = Clock::now();
-    const Network reloaded = context_.subject.load_model(saved_->temporary());
-    const int64_t images = std::min(kReloadImages, context_.subject.data().split("test").size());
-    const Predictions again =
-        predict(reloaded, context_.subject.data().split("test"), context_.subject.batch(), images);
-    record_.invariants.push_back(check_reload(in_memory, again.classes));
-    record_.phases["reload"] = seconds_since(start);
+  void attack() {
+    if (record_.status != Status::ok) {
+      model_.evaluation.no_attack_reason = "corrupted: the model is not attacked";
+      return;
+    }
+    if (!wants_attack()) return;
+    if (kept_attack_) {
+      model_.evaluation.attack = read_attack(folder_ / "attack.csv");
+      take_part("attack", kept_attack_->content);
+      return;
+    }
+    clear_from(folder_, Stage::attack);
+    computed_.push_back(Stage::attack);
+    context_.begin("attack", 0);
+    model_.phases.clear();
+    const DeterminismWatch watch;
+    evaluate_attack(context_.subject, &context_.original, network(), &model_);
+    const StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {"attack.csv"}};
+    write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack));
+    write_stage(folder_, Stage::attack, file);
+    take_part("attack", file.content);
+    throw_if_stopped();
   }
 
-  void judge(const EvaluatedModel& model) {
-    const double limit = context_.config.corrupted_below * context_.original.accuracy();
-    if (!model.finite) {
+  void judge() {
+    if (!model_.finite) {
       record_.status = Status::corrupted;
       record_.reason = "not_finite: the fixed model's output is not finite on some inputs";
-    } else if (model.accuracy < limit) {
+    } else if (model_.accuracy < least_accuracy()) {
       record_.status = Status::corrupted;
-      record_.reason = "accuracy: " + format_number(model.accuracy) + " percent on the test split, below " +
+      record_.reason = "accuracy: " + format_number(model_.accuracy) + " percent on the test split, below " +
                        format_number(context_.config.corrupted_below) + " x the original's " +
                        format_number(context_.original.accuracy());
     }
   }
 
-  bool keeps_model() const {
-    if (context_.config.keep == "none") return false;
-    return context_.config.keep == "all" || entry_.planned.cell.run == 1;
+  void measure() {
+    computed_.push_back(Stage::measure);
+    const Clock::time_point start = Clock::now();
+    if (!predict_identity_.is_null() && model_.finite) {
+      record_.metrics = measure_metrics(model_.evaluation);
+      record_.invariants.push_back(check_identity(record_.metrics, context_.original.accuracy()));
+      for (Invariant& check : check_counts(model_.evaluation, record_.metrics)) {
+        record_.invariants.push_back(std::move(check));
+      }
+      const auto& attack = context_.subject.config().attack;
+      if (model_.evaluation.attack && attack && attack->epsilon == 0) {
+        record_.invariants.push_back(check_epsilon_zero(*model_.evaluation.attack));
+      }
+      if (record_.key == "NONE") record_.invariants.push_back(check_unchanged(record_.metrics));
+      record_.phases["measure"] = seconds_since(start);
+    }
+    // a kept fix of another version makes a record of that version: stale until it is redone
+    json identity = identity_;
+    identity["version"] = fix_identity_.at("version");
+    record_.digest = digest_of(identity.dump());
+    record_.provenance = provenance_of(context_, entry_, nondeterministic_);
+    record_.provenance["identity"] = identity;
+    record_.provenance["made_by"] = made_by_;
+    fs::remove(context_.tree.record(entry_.planned.cell));
+    if (!keeps_model(context_.config, entry_)) fs::remove(folder_ / kModel);
+    write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
   }
 
-  // The old record goes first, then files are replaced, then the new record comes: at no time does a record
-  // lie beside another one's files.
-  void write() {
-    throw_if_stopped();
-    std::filesystem::remove(context_.tree.record(entry_.planned.cell));
-    for (const char* file : {"fixed.pt", "predictions.csv", "predictions_repair.csv", "attack.csv"}) {
-      std::filesystem::remove(folder_ / file);
-    }
-    if (saved_ && keeps_model()) saved_->commit();
-    saved_.reset();
-    if (evaluation_) {
-      write_atomically(folder_ / "predictions.csv", predictions_csv(evaluation_->test));
-      if (evaluation_->repair) {
-        write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*evaluation_->repair));
-      }
-      if (evaluation_->attack) write_atomically(folder_ / "attack.csv", attack_csv(*evaluation_->attack));
-    }
-    record_.provenance = provenance_of(context_, entry_, nondeterministic_);
-    write_atomically(context_.tree.record(entry_.planned.cell), record_.to_json().dump(1) + "\n");
+  // Of a stage: its times and what else its file says.
+  json content_of(const DeterminismWatch& watch) const {
+    return {{"phases", model_.phases}, {"nondeterministic", watch.operators()}, {"made_by", made_by()}};
+  }
+
+  void take_part(const std::string& stage, const json& content) {
+    for (const auto& [phase, seconds] : content.at("phases").items()) record_.phases[phase] = seconds;
+    for (const std::string& name : names_in(content.at("nondeterministic"))) nondeterministic_.insert(name);
+    made_by_[stage] = content.at("made_by");
+  }
+
+  json made_by() const { return maker_of(context_); }
+
+  fs::path checkpoint_file() const { return folder_ / "checkpoint.bin"; }
+  void remove_checkpoint() const {
+    fs::remove(checkpoint_file());
+    fs::remove_all(folder_ / "external");
   }
 
   const CellContext& context_;
   const PlanEntry& entry_;
-  std::filesystem::path folder_;
+  const json& identity_;
+  fs::path folder_;
+  Reuse reuse_;
+  std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
+  json fix_identity_, predict_identity_, made_by_ = json::object();
   Record record_;
   std::optional<Network> network_;
-  std::optional<AtomicFile> saved_;
-  std::optional<Evaluation> evaluation_;
+  EvaluatedModel model_;
   std::set<std::string> nondeterministic_;
+  std::vector<Stage> computed_;
 };
 
 }  // namespace
 
-std::optional<double> budget_of(const Config& config, const PlanEntry& entry) {
-  if (entry.approach != nullptr && entry.approach->budget_seconds) return entry.approach->budget_seconds;
-  if (entry.subject->budget_seconds) return entry.subject->budget_seconds;
-  return config.budget_seconds;
+Budget budget_of(const Config& config, const PlanEntry& entry) {
+  if (entry.approach != nullptr && entry.approach->budget) return *entry.approach->budget;
+  if (entry.subject->budget) return *entry.subject->budget;
+  return config.budget.value_or(Budget{});
 }
 
-Record run_cell(const CellContext& context, const PlanEntry& entry) {
-  return CellRun(context, entry).run();
+bool keeps_model(const Config& config, const PlanEntry& entry) {
+  return config.keep == "all" || (config.keep == "first" && entry.planned.cell.run == 1);
+}
+
+CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse) {
+  return CellRun(context, entry, reuse).run();
 }
 
 }  // namespace harness

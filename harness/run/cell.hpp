@@ -2,15 +2,17 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "harness/run/device.hpp"
 #include "harness/run/fixing.hpp"
 #include "harness/run/original.hpp"
 #include "harness/run/plan.hpp"
+#include "harness/run/stages.hpp"
 
 namespace harness {
 
-// What all cells of a subject share while they run.
+// What all cells of a subject share while they run in one worker.
 struct CellContext {
   const Config& config;
   const Subject& subject;
@@ -18,14 +20,33 @@ struct CellContext {
   const ResultsTree& tree;
   std::string device_name;
   double predict_original = 0;  // seconds this cell had to wait for it, else 0
+  int64_t workers = 1;          // that run cells at the same time
   std::function<void(double, const std::string&)> progress;
+  // A part begins ("fix", "save", "predict", "attack", "measure"); `spent`: seconds of the fix before this.
+  std::function<void(const std::string& part, double spent)> begin;
 };
 
-// Runs one cell from fix to measure and writes its folder, record.json last. Returns the record. Throws
-// Interrupted (nothing of the cell is written then) and UserError.
-Record run_cell(const CellContext& context, const PlanEntry& entry);
+// What an earlier computation of the cell left that may be used again.
+enum class Reuse {
+  everything,  // every stage that is still right, and the checkpoint
+  retry,       // the same, but not a recorded failure of the fix (--retry, a budget that grew)
+  nothing      // --redo
+};
+
+struct CellOutcome {
+  Record record;
+  std::vector<Stage> computed;  // the others were kept
+};
+
+// Runs what is needed of one cell's stages and writes its folder, record.json last. The caller holds the
+// cell's lease. Throws Interrupted (finished stages and the checkpoint stay, nothing of the record is
+// written) and UserError.
+CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
 
 // Budget of a cell: the approach's own, else the subject's, else the configuration's.
-std::optional<double> budget_of(const Config& config, const PlanEntry& entry);
+Budget budget_of(const Config& config, const PlanEntry& entry);
+
+// Whether the cell's fixed model stays (configuration key "keep").
+bool keeps_model(const Config& config, const PlanEntry& entry);
 
 }  // namespace harness

@@ -1,6 +1,9 @@
 #include "harness/run/checks.hpp"
 
+#include <cmath>
 #include <set>
+
+#include "harness/core/files.hpp"
 
 namespace harness {
 namespace {
@@ -101,6 +104,48 @@ Invariant check_identity(const std::vector<MetricRecord>& metrics, double origin
   const double repaired = rr != nullptr && rr->value ? *rr->value * (100 - original_accuracy) / 100 : 0;
   const double residual = *acc->value - (original_accuracy + repaired - *nfr->value);
   return {"identity", std::abs(residual) < 1e-9, "residual " + std::to_string(residual)};
+}
+
+std::vector<Invariant> check_counts(const Evaluation& evaluation, const std::vector<MetricRecord>& metrics) {
+  std::vector<Invariant> checks;
+  const auto check = [&](const SplitOutcome& outcome, const std::string& suffix) {
+    const auto count = [&](const std::string& name) {
+      const MetricRecord* metric = find_metric(metrics, name + suffix);
+      return metric != nullptr && metric->value ? *metric->value : std::nan("");
+    };
+    double before = 0, after = 0;
+    for (size_t i = 0; i < outcome.label.size(); ++i) {
+      before += outcome.original[i] == outcome.label[i];
+      after += outcome.fixed[i] == outcome.label[i];
+    }
+    const double images = static_cast<double>(outcome.label.size());
+    const double expected = before + count("REPAIRED") - count("BROKEN");
+    const bool holds = after == expected && std::abs(count("ACC") - 100 * after / images) < 1e-9;
+    checks.push_back({"counts" + suffix, holds,
+                      format_number(before) + " right before, " + format_number(after) + " after, of " +
+                          format_number(images)});
+  };
+  check(evaluation.test, "");
+  if (evaluation.repair) check(*evaluation.repair, "_REPAIR");
+  return checks;
+}
+
+Invariant check_epsilon_zero(const AttackOutcome& attack) {
+  int64_t successes = 0;
+  for (const auto* flags : {&attack.original, &attack.fixed, &attack.original_margin, &attack.fixed_margin}) {
+    for (const uint8_t flag : *flags) successes += flag;
+  }
+  return {"epsilon_zero", successes == 0, std::to_string(successes) + " successes of an attack of size 0"};
+}
+
+Invariant check_unchanged(const std::vector<MetricRecord>& metrics) {
+  std::string moved;
+  for (const char* name : {"REPAIRED", "BROKEN", "REPAIRED_REPAIR", "BROKEN_REPAIR"}) {
+    const MetricRecord* metric = find_metric(metrics, name);
+    if (metric != nullptr && metric->value && *metric->value != 0)
+      moved += (moved.empty() ? "" : ", ") + metric->name;
+  }
+  return {"unchanged", moved.empty(), moved};
 }
 
 Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<int32_t>& reloaded) {

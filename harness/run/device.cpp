@@ -79,10 +79,12 @@ DeviceChoice choose_device(const std::string& text) {
   if (present == 0) refuse(text, "cpu or auto: LibTorch finds no CUDA device here");
   DeviceChoice choice{cuda_devices(text == "auto" ? "cuda" : text, present), ""};
   if (choice.devices.empty()) refuse(text, "auto, cpu, cuda, or cuda:0,2");
-  if (choice.devices.size() > 1) {
-    choice.note = "cells run one at a time, on cuda:" + std::to_string(choice.first().index());
-  }
   return choice;
+}
+
+std::string device_class(const std::string& text) {
+  if (text.rfind("cuda", 0) == 0) return "cuda";
+  return choose_device(text).kind();
 }
 
 std::string device_name(at::Device device) {

@@ -12,7 +12,7 @@
 
 namespace harness {
 
-// Where cells are computed (DESIGN 7). Several devices may be named; cells run one at a time, on the first.
+// Where cells are computed (DESIGN 7): one worker a device.
 struct DeviceChoice {
   std::vector<at::Device> devices;
   std::string note;  // what "auto" decided, for standard error
@@ -22,6 +22,9 @@ struct DeviceChoice {
 
 // `text`: auto | cpu | cuda | cuda:0,2. Throws UserError where the device asked for is not there.
 DeviceChoice choose_device(const std::string& text);
+
+// The class alone, "cpu" or "cuda", without asking whether it is there: a plan for another machine.
+std::string device_class(const std::string& text);
 
 // "CPU AMD EPYC 7763", "NVIDIA H100": what rows of RQ4 are grouped by.
 std::string device_name(at::Device device);

@@ -1,217 +1,427 @@
 #include "harness/run/engine.hpp"
 
-#include <chrono>
-#include <cstdio>
-#include <memory>
+#include <poll.h>
 
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <deque>
+#include <thread>
+
+#include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/cell.hpp"
+#include "harness/core/sealed.hpp"
+#include "harness/run/protocol.hpp"
+#include "harness/run/provenance.hpp"
+#include "harness/run/slot.hpp"
 #include "harness/run/stop.hpp"
+#include "harness/run/version.hpp"
 
 namespace harness {
 namespace {
 
-std::string code_of(const Record& record) {
-  return record.reason.substr(0, record.reason.find(':'));
-}
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
 
-// A timeout is no answer once the budget grew (DESIGN 7).
-bool outgrown(const Config& config, const PlanEntry& entry, const Record& record) {
-  if (record.status != Status::failure || code_of(record) != "timeout") return false;
-  const auto budget = budget_of(config, entry);
-  const nlohmann::json before = record.provenance.value("budget_seconds", nlohmann::json());
-  if (!before.is_number()) return false;
-  return !budget || *budget > before.get<double>();
-}
-
-bool is_wanted(const Config& config, const PlanEntry& entry, CellState state,
-               const std::optional<Record>& record, const Selection& selection) {
-  if (state == CellState::missing || state == CellState::outdated) return true;
-  if (selection.redo && matches(*selection.redo, entry.planned.cell.text())) return true;
-  if (record->status == Status::failure && selection.retry.count(code_of(*record)) > 0) return true;
-  return outgrown(config, entry, *record);
-}
-
-bool is_trouble(const std::optional<Record>& record) {
-  static const std::set<std::string> codes = {"crashed", "timeout", "out_of_memory"};
-  return !record || (record->status == Status::failure && codes.count(code_of(*record)) > 0);
-}
-
-// Cells in a row that this machine may fail: one may be an accident, two are none (DESIGN 2).
-constexpr int kMostTroubles = 2;
-
-// The subject that is open.
-struct Opened {
-  std::unique_ptr<Subject> subject;
-  std::string name;
-};
+constexpr int kPollMilliseconds = 100;
+constexpr int kMostTroubles = 2;      // in a row on one device (DESIGN 2): one may be an accident
+constexpr double kGraceSeconds = 10;  // beyond a budget, plus a share of it, before a fix is killed
+constexpr double kGraceShare = 0.1;
+constexpr double kMemoryGraceSeconds = 5;  // over the limit; far over it is killed at once
+constexpr double kFarOver = 1.25;
+constexpr std::chrono::seconds kLookAgain{1};  // at cells that another process computes
 
 class Engine {
  public:
   Engine(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-         const DeviceChoice& device, const std::function<void(const std::string&)>& say)
-      : config_(config), tree_(tree), plan_(plan), device_(device), say_(say) {}
+         const Workload& work, const RunOptions& options, Progress& progress)
+      : config_(config),
+        tree_(tree),
+        plan_(plan),
+        work_(work),
+        progress_(progress),
+        slots_(make_slots(config, tree, options, work.todo.size())),
+        todo_(work.todo.begin(), work.todo.end()) {}
 
-  RunSummary run(const Workload& work) {
-    RunSummary summary;
-    try {
-      open_everything(work);
-      int in_a_row = 0;
-      for (size_t i = 0; i < work.todo.size(); ++i) {
-        throw_if_stopped();
-        const bool done = run_one(plan_[work.todo[i]],
-                                  "[" + std::to_string(i + 1) + "/" + std::to_string(work.todo.size()) + "] ",
-                                  &summary.troubles);
-        summary.done += done;
-        in_a_row = done ? 0 : in_a_row + 1;
-        if (in_a_row == kMostTroubles) {
-          note("stopped: no result for " + std::to_string(in_a_row) + " cells in a row", &summary.troubles);
-          break;
-        }
-      }
-    } catch (const Interrupted&) {
-      summary.interrupted = true;
-    } catch (const std::exception& error) {
-      if (!is_machine_trouble(error)) throw;
-      note("stopped, as this machine is in trouble: " + one_line(error), &summary.troubles);
+  RunSummary run() {
+    ::signal(SIGPIPE, SIG_IGN);
+    double expected = 0;
+    for (const Task& task : todo_) expected += task.expected;
+    progress_.expect(static_cast<int64_t>(todo_.size()), expected / static_cast<double>(slots_.size()));
+    if (!todo_.empty()) {
+      probe();
+      while (!is_over()) turn();
     }
-    for (const size_t place : work.selected) {
-      summary.trouble = summary.trouble || is_trouble(tree_.read(plan_[place].planned.cell));
-    }
-    return summary;
+    summary_.interrupted = stop_signals() > 0 || interrupted_;
+    sum_up();
+    return std::move(summary_);
   }
 
  private:
-  void note(const std::string& line, std::vector<std::string>* troubles) {
-    troubles->push_back(line);
-    say_(line);
+  const PlanEntry& entry_of(const Task& task) const { return plan_[task.place]; }
+  const std::string id_of(const Task& task) const { return entry_of(task).planned.cell.text(); }
+  std::filesystem::path folder_of(const Task& task) const { return tree_.cell(entry_of(task).planned.cell); }
+
+  void note(const std::string& line) {
+    summary_.troubles.push_back(line);
+    progress_.say(line);
   }
 
-  // Keeps the last subject opened: with one subject nothing is read twice.
-  void open_everything(const Workload& work) {
-    std::vector<Problem> problems;
-    for (const size_t place : work.todo) {
-      const PlanEntry& entry = plan_[place];
-      throw_if_stopped();
-      try {
-        open(entry);
-        if (entry.approach == nullptr) opened_.subject->load_model(entry.published);
-      } catch (const UserError& error) {
-        for (const Problem& problem : error.problems()) {
-          bool known = false;
-          for (const Problem& other : problems) known = known || to_text(other) == to_text(problem);
-          if (!known) problems.push_back(problem);
-        }
+  bool is_running() const {
+    return std::any_of(slots_.begin(), slots_.end(),
+                       [](const auto& slot) { return slot->current.has_value(); });
+  }
+  bool all_retired() const {
+    return std::all_of(slots_.begin(), slots_.end(), [](const auto& slot) { return slot->retired; });
+  }
+  bool is_over() const {
+    if (is_running()) return false;
+    return (todo_.empty() && elsewhere_.empty()) || all_retired() || stop_signals() > 0 || interrupted_;
+  }
+
+  // Opens everything once, in the first worker, before any cell runs.
+  void probe() {
+    json entries = json::array();
+    std::set<std::string> seen;
+    for (const Task& task : todo_) {
+      const PlanEntry& entry = entry_of(task);
+      if (seen.insert(entry.subject->name + "\n" + entry.published.string()).second) {
+        entries.push_back(to_json(config_, entry));
       }
     }
-    if (!problems.empty()) throw UserError(std::move(problems));
-  }
-
-  void open(const PlanEntry& entry) {
-    if (opened_.subject && opened_.name == entry.subject->name) return;
-    original_.reset();
-    opened_ = {};
-    opened_ = {std::make_unique<Subject>(*entry.subject, config_, device_.first()), entry.subject->name};
-  }
-
-  void open_original(const PlanEntry& entry) {
-    open(entry);
-    if (original_) return;
-    nlohmann::json identity = entry.planned.identity;
-    for (const char* gone : {"approach", "version", "seed", "corrupted_below"}) identity.erase(gone);
-    identity["subject"].erase("training");
-    identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
-    original_ = std::make_unique<Original>(
-        *opened_.subject, tree_.subject(entry.subject->name) / "original.json", digest_of(identity.dump()));
-    predict_original_ = original_->predict_seconds();
-  }
-
-  // False where the cell gets no result. What goes wrong outside of the approach's own fix() says nothing of
-  // the approach: such a cell gets no status and stays missing.
-  bool run_one(const PlanEntry& entry, const std::string& prefix, std::vector<std::string>* troubles) {
-    const std::string cell = prefix + entry.planned.cell.text();
-    bool opened = false;
-    try {
-      open_original(entry);
-      opened = true;
-      compute(entry, cell);
-      return true;
-    } catch (const UserError& error) {
-      if (!opened) throw;  // the subject itself cannot be used
-      note(cell + " no result: " + error.what(), troubles);
-    } catch (const std::exception& error) {
-      note(cell + " no result: " + one_line(error), troubles);
+    Slot& slot = *slots_.front();
+    slot.start();
+    slot.process()->send({{"do", "probe"}, {"entries", entries}});
+    while (!probed_ && stop_signals() < 2) {
+      wait_for_replies();
+      bool closed = false;
+      for (const json& message : slot.process()->receive(&closed)) take(slot, message);
+      if (closed && !probed_) {
+        throw UserError({"this process", "worker", "its end by " + to_text(slot.process()->wait()),
+                         "that it opens the subjects", ""});
+      }
     }
-    return false;
   }
 
-  void compute(const PlanEntry& entry, const std::string& name) {
-    const auto start = std::chrono::steady_clock::now();
-    const auto progress = [&](double done, const std::string& what) {
-      const auto now = std::chrono::steady_clock::now();
-      if (now - last_progress_ < std::chrono::seconds(5)) return;
-      last_progress_ = now;
-      say_(name + " " + std::to_string(std::lround(100 * done)) + " % " + what);
+  void turn() {
+    forward_stop();
+    assign();
+    wait_for_replies();
+    for (const auto& slot : slots_) {
+      if (slot->process() == nullptr) continue;
+      bool closed = false;
+      for (const json& message : slot->process()->receive(&closed)) take(*slot, message);
+      if (closed) bury(*slot);
+      if (slot->current) watch(*slot);
+    }
+    progress_.tick();
+  }
+
+  void wait_for_replies() const {
+    std::vector<pollfd> descriptors;
+    for (const auto& slot : slots_) {
+      if (slot->process() != nullptr) descriptors.push_back({slot->process()->replies(), POLLIN, 0});
+    }
+    ::poll(descriptors.data(), descriptors.size(), kPollMilliseconds);
+  }
+
+  // The first signal asks every worker to come to a good end, the second one ends them.
+  void forward_stop() {
+    const int now = std::max(stop_signals(), interrupted_ ? 1 : 0);  // or somebody stopped one worker
+    if (now == forwarded_) return;
+    for (const auto& slot : slots_) {
+      if (slot->process() != nullptr) slot->process()->signal(now > 1 ? SIGKILL : SIGTERM);
+    }
+    if (forwarded_ == 0) progress_.say("stopping at the next good place; a second signal ends at once");
+    forwarded_ = now;
+  }
+
+  void assign() {
+    if (stop_signals() > 0 || interrupted_) return;
+    look_elsewhere();
+    for (const auto& slot : slots_) {
+      while (!slot->current && !slot->retired) {
+        std::optional<Task> task = next_for(*slot);
+        if (!task) break;
+        begin(*slot, *task);
+      }
+    }
+  }
+
+  // A cell of the subject that the worker has open; else of the subject that fewest workers are at.
+  std::optional<Task> next_for(const Slot& slot) {
+    if (todo_.empty()) return std::nullopt;
+    std::map<std::string, int> busy;
+    for (const auto& other : slots_) {
+      if (other.get() != &slot && other->current) ++busy[entry_of(other->current->task).subject->name];
+    }
+    const auto rank = [&](const Task& task) {
+      const std::string& subject = entry_of(task).subject->name;
+      return subject == slot.subject ? -1 : busy[subject];
     };
-    last_progress_ = start;
-    const CellContext context{config_,
-                              *opened_.subject,
-                              *original_,
-                              tree_,
-                              device_name(device_.first()),
-                              std::exchange(predict_original_, 0),
-                              progress};
-    const Record record = run_cell(context, entry);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    char time[32];
-    std::snprintf(time, sizeof time, "%.1f s", seconds);
-    std::string line = name + " " + to_text(record.status) + " in " + time;
-    if (!record.reason.empty()) line += " (" + record.reason + ")";
-    if (record.mistrusted()) line += " MISTRUSTED: a check failed, see its record";
-    say_(line);
+    auto best = todo_.begin();
+    for (auto task = todo_.begin(); task != todo_.end() && rank(*best) >= 0; ++task) {
+      if (rank(*task) < rank(*best)) best = task;
+    }
+    const Task chosen = *best;
+    todo_.erase(best);
+    return chosen;
+  }
+
+  void begin(Slot& slot, const Task& task) {
+    std::unique_ptr<Lease> lease;
+    try {
+      lease = Lease::take(folder_of(task));
+    } catch (const UserError& error) {
+      no_result(slot, task, error.what());
+      return;
+    }
+    if (!lease) {
+      if (elsewhere_.empty()) progress_.say("another process computes " + id_of(task) + ": left to it");
+      elsewhere_.push_back(task);
+      return;
+    }
+    // meanwhile another process may have been here
+    if (task.reuse == Reuse::everything && is_done(task)) {
+      finish_elsewhere(task);
+      return;
+    }
+    set_aside_damage(task);
+    if (slot.process() == nullptr) slot.start();
+    slot.subject = entry_of(task).subject->name;
+    slot.current.emplace();
+    slot.current->task = task;
+    slot.current->lease = std::move(lease);
+    slot.current->oom_kills = out_of_memory_kills();
+    slot.process()->send(
+        {{"do", "cell"}, {"entry", to_json(config_, entry_of(task))}, {"reuse", to_text(task.reuse)}});
+    progress_.begin(slot.index(), id_of(task));
+  }
+
+  bool is_done(const Task& task) const {
+    const PlannedCell& planned = entry_of(task).planned;
+    return state_of(planned, tree_.look(planned.cell).record, Compare::exact) == CellState::finished;
+  }
+
+  void finish_elsewhere(const Task& task) {
+    progress_.end(-1, {id_of(task), "done", "by another process", 0, false}, task.expected);
+  }
+
+  // What is no record of this cell stays to be looked at, under another name.
+  void set_aside_damage(const Task& task) const {
+    const CellId& cell = entry_of(task).planned.cell;
+    if (!tree_.look(cell).damage) return;
+    std::error_code ignored;
+    std::filesystem::rename(tree_.record(cell), folder_of(task) / "record.damaged", ignored);
+  }
+
+  void look_elsewhere() {
+    if (elsewhere_.empty() || Clock::now() - last_look_ < kLookAgain) return;
+    last_look_ = Clock::now();
+    std::deque<Task> still;
+    for (const Task& task : elsewhere_) {
+      if (Lease::is_alive(folder_of(task))) {
+        still.push_back(task);
+      } else {
+        todo_.push_back(task);
+      }
+    }
+    elsewhere_ = std::move(still);
+  }
+
+  void take(Slot& slot, const json& message) {
+    if (message.contains("ready")) {
+      slot.device_name = message["ready"]["device"];
+    } else if (message.contains("probed")) {
+      probed_ = true;
+      throw_unless_empty(problems_of(message["probed"]["problems"]));
+    } else if (message.contains("refused")) {
+      throw_unless_empty(problems_of(message["refused"]["problems"]));
+    } else if (slot.current) {
+      take_of_cell(slot, message);
+    }
+  }
+
+  static void throw_unless_empty(const std::vector<Problem>& problems) {
+    std::vector<Problem> different;
+    for (const Problem& problem : problems) {
+      const bool known = std::any_of(different.begin(), different.end(), [&](const Problem& other) {
+        return to_text(other) == to_text(problem);
+      });
+      if (!known) different.push_back(problem);
+    }
+    if (!different.empty()) throw UserError(std::move(different));
+  }
+
+  void take_of_cell(Slot& slot, const json& message) {
+    Slot::Current& current = *slot.current;
+    if (message.contains("part")) {
+      current.part = message["part"]["name"];
+      current.spent = message["part"]["spent"];
+      current.part_start = Clock::now();
+      progress_.part(slot.index(), current.part);
+    } else if (message.contains("progress")) {
+      progress_.portion(slot.index(), message["progress"]["done"], message["progress"]["what"]);
+    } else if (message.contains("finished")) {
+      const json& end = message["finished"];
+      slot.troubles_in_a_row = 0;
+      ++summary_.done;
+      progress_.end(slot.index(),
+                    {id_of(current.task), end["status"], end["reason"], end["seconds"], end["mistrusted"]},
+                    current.task.expected);
+      slot.current.reset();
+    } else if (message.contains("failed")) {
+      const Task task = current.task;
+      slot.current.reset();
+      no_result(slot, task, message["failed"]);
+      slot.stop();  // a device that had an error serves this process no more
+    } else if (message.contains("interrupted")) {
+      interrupted_ = true;
+      progress_.idle(slot.index());
+      slot.current.reset();
+    }
+  }
+
+  // What goes wrong outside of the approach's own fix() says nothing of the approach: the cell stays missing.
+  void no_result(Slot& slot, const Task& task, const std::string& why) {
+    progress_.end(slot.index(), {id_of(task), "", why, 0, false}, task.expected);
+    summary_.troubles.push_back(id_of(task) + " no result: " + why);
+    if (++slot.troubles_in_a_row < kMostTroubles) return;
+    slot.retired = true;
+    note("stopped: no result for " + std::to_string(slot.troubles_in_a_row) + " cells in a row");
+  }
+
+  // The worker is gone.
+  void bury(Slot& slot) {
+    const ProcessEnd end = slot.process()->wait();
+    slot.stop();
+    if (!slot.current) return;
+    Slot::Current current = std::move(*slot.current);
+    slot.current.reset();
+    if (stop_signals() > 0) {  // we ended it, or the same signal did
+      progress_.idle(slot.index());
+      return;
+    }
+    const bool starved = end.signal == SIGKILL && out_of_memory_kills() > current.oom_kills;
+    if (current.part == "load" && current.killed_for.empty()) {
+      no_result(slot, current.task,
+                "the worker ended by " + to_text(end) + (starved ? ", killed for want of memory" : ""));
+      return;
+    }
+    std::string reason = current.killed_for;
+    if (reason.empty()) {
+      reason = starved ? "out_of_memory: the kernel ended the worker, " + to_text(end)
+                       : "crashed: the worker ended by " + to_text(end);
+      reason += ", in " + current.part;
+    }
+    try {
+      record_failure(slot, current, reason);
+    } catch (const UserError& error) {
+      no_result(slot, current.task, error.what());
+      return;
+    }
+    slot.troubles_in_a_row = 0;
+    ++summary_.done;
+    const double seconds = std::chrono::duration<double>(Clock::now() - current.start).count();
+    progress_.end(slot.index(), {id_of(current.task), to_text(Status::failure), reason, seconds, false},
+                  current.task.expected);
+  }
+
+  void record_failure(const Slot& slot, const Slot::Current& current, const std::string& reason) const {
+    const PlanEntry& entry = entry_of(current.task);
+    Record record;
+    record.cell = entry.planned.cell;
+    record.key = entry.planned.key;
+    record.name = entry.planned.name;
+    record.level = entry.planned.level;
+    record.in_study = entry.planned.in_study;
+    record.seed = entry.planned.seed;
+    record.digest = entry.planned.digest;
+    record.limited = !config_.limit.empty();
+    record.status = Status::failure;
+    record.reason = reason;
+    record.device = slot.device_name;
+    record.concurrent_workers = static_cast<int64_t>(slots_.size());
+    if (current.part == "fix") record.phases["fix"] = current.spent + current.seconds_in_part();
+    record.provenance = {{"harness", version_provenance()},
+                         {"budget", to_json(budget_of(config_, entry))},
+                         {"identity", entry.planned.identity}};
+    make_folders(tree_.cell(entry.planned.cell));
+    write_sealed(tree_.record(entry.planned.cell), record.to_json());
+  }
+
+  // Heartbeat, and the budgets of a fix that does not keep them itself.
+  void watch(Slot& slot) {
+    Slot::Current& current = *slot.current;
+    const Clock::time_point now = Clock::now();
+    if (std::chrono::duration<double>(now - current.last_beat).count() > Lease::kBeatSeconds) {
+      current.last_beat = now;
+      current.lease->beat();
+    }
+    if (current.part != "fix" || !current.killed_for.empty()) return;
+    const Budget budget = budget_of(config_, entry_of(current.task));
+    if (budget.seconds) {
+      const double limit = *budget.seconds * (1 + kGraceShare) + kGraceSeconds;
+      if (current.spent + current.seconds_in_part() > limit) {
+        end_fix(slot, "timeout: no fix within " + format_number(*budget.seconds) +
+                          " s, and it did not stop by itself");
+        return;
+      }
+    }
+    if (budget.megabytes) {
+      const double resident = slot.process()->resident_megabytes();
+      if (resident <= *budget.megabytes) {
+        current.over_memory_since = {};
+        return;
+      }
+      if (current.over_memory_since == Clock::time_point{}) current.over_memory_since = now;
+      const double over = std::chrono::duration<double>(now - current.over_memory_since).count();
+      if (over < kMemoryGraceSeconds && resident < kFarOver * *budget.megabytes) return;
+      end_fix(slot, "out_of_memory: " + std::to_string(std::lround(resident)) + " MB where " +
+                        format_number(*budget.megabytes) + " MB are allowed");
+    }
+  }
+
+  static void end_fix(Slot& slot, const std::string& reason) {
+    slot.current->killed_for = reason;
+    slot.process()->signal(SIGKILL);
+  }
+
+  // How the selected cells stand at the end. Those that were not run stand as before.
+  void sum_up() {
+    std::set<size_t> ran;
+    for (const Task& task : work_.todo) ran.insert(task.place);
+    for (const size_t place : work_.selected) {
+      const CellId& cell = plan_[place].planned.cell;
+      const std::optional<Record> record =
+          ran.count(place) > 0 ? tree_.look(cell).record : work_.records[place];
+      const bool current =
+          record && state_of(plan_[place].planned, record, Compare::exact) != CellState::outdated;
+      ++summary_.statuses[current ? to_text(record->status) : "missing"];
+      if (current && !is_trouble(*record)) continue;
+      summary_.trouble = true;
+      if (current) summary_.failures.emplace_back(cell.text(), record->reason);
+    }
   }
 
   const Config& config_;
   const ResultsTree& tree_;
   const std::vector<PlanEntry>& plan_;
-  const DeviceChoice& device_;
-  const std::function<void(const std::string&)>& say_;
-  Opened opened_;
-  std::unique_ptr<Original> original_;
-  double predict_original_ = 0;
-  std::chrono::steady_clock::time_point last_progress_;
+  const Workload& work_;
+  Progress& progress_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::deque<Task> todo_, elsewhere_;
+  Clock::time_point last_look_{};
+  RunSummary summary_;
+  int forwarded_ = 0;
+  bool probed_ = false, interrupted_ = false;
 };
 
 }  // namespace
 
-Workload choose_work(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                     const Selection& selection) {
-  Workload work;
-  for (size_t place = 0; place < plan.size(); ++place) {
-    const PlanEntry& entry = plan[place];
-    if (selection.only && !matches(*selection.only, entry.planned.cell.text())) continue;
-    if (!selection.shard.holds(static_cast<int64_t>(place))) continue;
-    const std::optional<Record> record = tree.read(entry.planned.cell);
-    const CellState state = state_of(entry.planned, record, Compare::exact);
-    ++work.states[state];
-    work.selected.push_back(place);
-    if (is_wanted(config, entry, state, record, selection)) work.todo.push_back(place);
-  }
-  return work;
-}
-
 RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                    const Selection& selection, const DeviceChoice& device,
-                    const std::function<void(const std::string&)>& say) {
-  const Workload work = choose_work(config, tree, plan, selection);
-  std::string line =
-      std::to_string(work.selected.size()) + " cells, " + std::to_string(work.todo.size()) + " to do";
-  const auto stale = work.states.find(CellState::stale);
-  if (stale != work.states.end()) {
-    line += ", " + std::to_string(stale->second) + " stale (made by another version of the approach; --redo)";
-  }
-  say(line);
-  return Engine(config, tree, plan, device, say).run(work);
+                    const Workload& work, const RunOptions& options, Progress& progress) {
+  return Engine(config, tree, plan, work, options, progress).run();
 }
 
 }  // namespace harness

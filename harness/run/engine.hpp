@@ -1,39 +1,61 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "harness/run/cell.hpp"
 #include "harness/run/device.hpp"
 #include "harness/run/plan.hpp"
+#include "harness/run/plan_file.hpp"
+#include "harness/run/progress.hpp"
 #include "harness/run/selection.hpp"
 
 namespace harness {
 
-// What there is to do: places in the plan, selected and neither finished nor kept.
+// One cell that is to be computed.
+struct Task {
+  size_t place = 0;  // in the plan
+  Reuse reuse = Reuse::everything;
+  double expected = 0;  // seconds; 0: unknown
+};
+
+// What there is to do: of the selected cells those that are neither finished nor kept.
 struct Workload {
-  std::vector<size_t> selected;  // by --only and --shard
-  std::vector<size_t> todo;
-  std::map<CellState, int64_t> states;  // of the selected, before anything ran
+  std::vector<size_t> selected;  // places in the plan, by --only and --shard
+  std::vector<Task> todo;
+  std::map<CellState, int64_t> states;              // of the selected, before anything ran
+  std::vector<std::pair<size_t, Problem>> damaged;  // records that cannot be trusted
+  std::vector<std::optional<Record>> records;       // of the whole plan, as they were
 };
 Workload choose_work(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                     const Selection& selection);
+                     const std::optional<FrozenPlan>& frozen, const Selection& selection);
 
-struct RunSummary {
-  int64_t done = 0;          // cells computed now
-  bool interrupted = false;  // by a stop signal
-  bool trouble = false;      // a selected cell crashed, timed out, ran out of memory, or has no record
-  std::vector<std::string> troubles;  // of the machine, one line each; `say` got them too
+struct RunOptions {
+  DeviceChoice device;
+  int64_t jobs = 1;     // workers on the CPU; on CUDA there is one a device
+  int64_t threads = 0;  // of all workers together; 0: LibTorch's choice
 };
 
-// Runs what choose_work() found, one cell after the other, subject by subject; `say` gets lines for people.
-// Opens every subject and published model that is needed before the first cell, so that an unusable file is
-// found at once (UserError with all of them) and costs no result. Trouble of the machine (device, driver,
-// disk) is no status: that cell stays missing, and two of them in a row end the run.
+struct RunSummary {
+  int64_t done = 0;          // cells that got a record now
+  bool interrupted = false;  // by a stop signal
+  bool trouble = false;      // a selected cell crashed, timed out, ran out of memory, or has no record
+  std::vector<std::string> troubles;        // of the machine, one line each
+  std::map<std::string, int64_t> statuses;  // of the selected cells now; "missing" for those without a record
+  std::vector<std::pair<std::string, std::string>> failures;  // id and reason of those that are trouble
+};
+
+// Runs what choose_work() found in worker processes (README.md of this folder). First one worker opens every
+// subject and published model that is needed, so that an unusable file is found at once (UserError with all
+// of them) and costs no result. Trouble of the machine (device, driver, disk) is no status: that cell stays
+// missing, and a worker that has it twice in a row is given up. Tasks run in the order they are given.
 RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                    const Selection& selection, const DeviceChoice& device,
-                    const std::function<void(const std::string&)>& say);
+                    const Workload& work, const RunOptions& options, Progress& progress);
+
+// FAILURE of the kinds that make a run end with 1.
+bool is_trouble(const Record& record);
 
 }  // namespace harness

@@ -56,23 +56,37 @@ std::vector<uint8_t> pick(const std::vector<uint8_t>& flags, const std::vector<i
 
 }  // namespace
 
-EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed) {
+EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test,
+                               std::optional<SplitOutcome> repair) {
   EvaluatedModel model;
-  const Stopwatch watch(fixed.device(), &model.phases["predict"]);
   model.evaluation.classes = subject.data().info().classes;
   model.evaluation.no_attack_reason = "no_attack: the subject configures none";
-  Predictions test = predict(fixed, subject.data().split("test"), subject.batch());
-  model.finite = test.finite;
-  model.evaluation.test = outcome_of(subject, original, "test", std::move(test.classes));
-  const SplitOutcome& outcome = model.evaluation.test;
   int64_t right = 0;
-  for (size_t i = 0; i < outcome.label.size(); ++i) right += outcome.label[i] == outcome.fixed[i];
-  model.accuracy = 100.0 * static_cast<double>(right) / static_cast<double>(outcome.label.size());
-  if (subject.data().has("repair")) {
-    Predictions repair = predict(fixed, subject.data().split("repair"), subject.batch());
-    model.finite = model.finite && repair.finite;
-    model.evaluation.repair = outcome_of(subject, original, "repair", std::move(repair.classes));
+  for (size_t i = 0; i < test.label.size(); ++i) right += test.label[i] == test.fixed[i];
+  model.accuracy = 100.0 * static_cast<double>(right) / static_cast<double>(test.label.size());
+  model.evaluation.test = std::move(test);
+  model.evaluation.repair = std::move(repair);
+  return model;
+}
+
+EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed) {
+  double seconds = 0;
+  bool finite = true;
+  const auto outcome = [&](const std::string& split) {
+    Predictions predictions = predict(fixed, subject.data().split(split), subject.batch());
+    finite = finite && predictions.finite;
+    return outcome_of(subject, original, split, std::move(predictions.classes));
+  };
+  SplitOutcome test;
+  std::optional<SplitOutcome> repair;
+  {
+    const Stopwatch watch(fixed.device(), &seconds);
+    test = outcome("test");
+    if (subject.data().has("repair")) repair = outcome("repair");
   }
+  EvaluatedModel model = evaluated_model(subject, std::move(test), std::move(repair));
+  model.finite = finite;
+  model.phases["predict"] = seconds;
   return model;
 }
 
@@ -108,31 +122,6 @@ std::vector<MetricRecord> measure_metrics(const Evaluation& evaluation) {
     records.push_back({metric.name, metric.unit, value.value, value.reason});
   }
   return records;
-}
-
-std::string predictions_csv(const SplitOutcome& outcome) {
-  std::string text = "index,label,original,fixed\n";
-  for (size_t i = 0; i < outcome.label.size(); ++i) {
-    text += std::to_string(i) + ',' + std::to_string(outcome.label[i]) + ',' +
-            std::to_string(outcome.original[i]) + ',' + std::to_string(outcome.fixed[i]) + '\n';
-  }
-  return text;
-}
-
-std::string attack_csv(const AttackOutcome& outcome) {
-  const bool margin = !outcome.fixed_margin.empty();
-  std::string text = "image,original,fixed,zero_gradient_original,zero_gradient";
-  text += margin ? ",original_margin,fixed_margin\n" : "\n";
-  for (size_t i = 0; i < outcome.image.size(); ++i) {
-    text += std::to_string(outcome.image[i]);
-    for (const auto* flags : {&outcome.original, &outcome.fixed, &outcome.zero_gradient_original,
-                              &outcome.zero_gradient, &outcome.original_margin, &outcome.fixed_margin}) {
-      if (flags->empty()) continue;
-      text += (*flags)[i] != 0 ? ",1" : ",0";
-    }
-    text += '\n';
-  }
-  return text;
 }
 
 }  // namespace harness

@@ -19,15 +19,14 @@ struct EvaluatedModel {
   std::map<std::string, double> phases;  // predict, attack, attack_original
 };
 
+// What the classes on both splits say, from a run or read back from a file.
+EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test, std::optional<SplitOutcome> repair);
+
 // Predictions only; evaluate_attack() adds the attack (apart, so that a corrupted model is not attacked).
 EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed);
 void evaluate_attack(const Subject& subject, Original* original, const Network& fixed, EvaluatedModel* model);
 
 // Every registered metric.
 std::vector<MetricRecord> measure_metrics(const Evaluation& evaluation);
-
-// CSV files of core/record.hpp.
-std::string predictions_csv(const SplitOutcome& outcome);
-std::string attack_csv(const AttackOutcome& outcome);
 
 }  // namespace harness

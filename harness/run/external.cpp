@@ -190,6 +190,8 @@ FixOutcome run_external(const FixJob& job) {
     fail(&outcome, "out_of_memory: no fix within " + format_number(*job.budget.megabytes) + " MB");
   } else if (watch.out_of_time() && (!process.succeeded() || no_report)) {
     fail(&outcome, "timeout: no fix within " + format_number(*job.budget.seconds) + " s");
+    // with a larger budget it goes on from what is in its state folder
+    if (job.save) job.save({}, {outcome.seconds, outcome.log.phases, job.before.interruptions});
   } else if (!process.succeeded()) {
     fail(&outcome, "crashed: " + process.ending());
   } else {

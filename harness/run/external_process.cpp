@@ -19,6 +19,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/run/fixing.hpp"
+#include "harness/run/process.hpp"
 
 namespace harness {
 namespace {
@@ -131,11 +132,6 @@ double proportional(pid_t process) {
 }
 
 }  // namespace
-
-std::string signal_name(int signal) {
-  const char* name = ::sigabbrev_np(signal);
-  return name == nullptr ? "signal " + std::to_string(signal) : std::string("SIG") + name;
-}
 
 ExternalProcess::ExternalProcess(const std::vector<std::string>& command, const fs::path& folder) {
   constexpr const char* kExpected = "a program that can be started";
@@ -253,12 +249,9 @@ std::string ExternalProcess::last_line() const {
 }
 
 std::string ExternalProcess::ending() const {
-  if (WIFSIGNALED(status_)) {
-    const int number = WTERMSIG(status_);
-    return "killed by signal " + std::to_string(number) + " (" + signal_name(number) + ")";
-  }
+  if (WIFSIGNALED(status_)) return "killed by " + to_text(ProcessEnd{.signal = WTERMSIG(status_)});
   const std::string line = last_line();
-  return "exit code " + std::to_string(WEXITSTATUS(status_)) + (line.empty() ? "" : ": " + line);
+  return to_text(ProcessEnd{.code = WEXITSTATUS(status_)}) + (line.empty() ? "" : ": " + line);
 }
 
 }  // namespace harness

@@ -9,9 +9,6 @@
 
 namespace harness {
 
-// "SIGSEGV"; "signal 63" for one without a name.
-std::string signal_name(int signal);
-
 // A program of somebody else's, in a session and process group of its own, so that it can be ended with all
 // that it started. The program itself dies with the thread that made this object (PR_SET_PDEATHSIG). It gets
 // an empty standard input, default signal handlers and no open file of ours; what it prints goes to the

@@ -2,12 +2,16 @@
 
 #include <c10/util/Exception.h>
 
+#include <unistd.h>
+
 #include <chrono>
+#include <fstream>
 #include <new>
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/run/device.hpp"
+#include "harness/run/external.hpp"
 #include "harness/run/stop.hpp"
 
 namespace harness {
@@ -37,32 +41,77 @@ void fail(FixOutcome* outcome, const std::string& reason) {
   outcome->reason = reason;
 }
 
-FixContext context_of(const FixJob& job, Clock::time_point start) {
+constexpr std::chrono::milliseconds kMemoryPoll{100};  // reading it costs more than a cheap candidate
+constexpr double kSaveShare = 0.05;                    // of a fix's time, at most, for its checkpoints
+
+// Watches one fix: its clock, its budget, its checkpoints.
+class Watch {
+ public:
+  explicit Watch(const FixJob& job) : job_(job) {}
+
+  double seconds() const { return job_.before.seconds + since(start_); }
+  bool out_of_time() const { return job_.budget.seconds && seconds() > *job_.budget.seconds; }
+  bool out_of_memory() {
+    if (!job_.budget.megabytes) return false;
+    const Clock::time_point now = Clock::now();
+    if (now - last_poll_ >= kMemoryPoll) {
+      last_poll_ = now;
+      over_ = over_ || resident_megabytes() > *job_.budget.megabytes;
+    }
+    return over_;
+  }
+  bool should_stop() { return stop_requested() || out_of_time() || out_of_memory(); }
+
+  bool due() const {
+    return job_.save && since(last_save_) >= std::max(job_.checkpoint_seconds, save_seconds_ / kSaveShare);
+  }
+  void save(const CheckpointState& state, const FixLog& log) {
+    if (!job_.save) return;
+    const Clock::time_point begin = Clock::now();
+    job_.save(state, {seconds(), log.phases_so_far(), job_.before.interruptions});
+    last_save_ = Clock::now();
+    save_seconds_ = since(begin);
+  }
+
+ private:
+  static double since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  const FixJob& job_;
+  Clock::time_point start_ = Clock::now(), last_save_ = start_, last_poll_{};
+  double save_seconds_ = 0;
+  bool over_ = false;
+};
+
+FixContext context_of(const FixJob& job, Watch& watch) {
   FixContext::Setup setup;
   setup.info = &job.approach->info;
   setup.data = &job.subject->data();
   setup.parameters = *job.parameters;
   setup.shadow = job.shadow;
   setup.seed = job.seed;
-  setup.stop = [start, budget = job.budget_seconds] {
-    return stop_requested() ||
-           (budget && std::chrono::duration<double>(Clock::now() - start).count() > *budget);
-  };
+  setup.stop = [&watch] { return watch.should_stop(); };
   setup.progress = job.progress;
-  setup.checkpoint = {[] { return std::optional<CheckpointState>(); }, [](const CheckpointState&) {}};
+  setup.checkpoint = {
+      .load = [&job] { return job.resumed; },
+      .save = [&watch](const CheckpointState& state, const FixLog& log) { watch.save(state, log); },
+      .due = [&watch] { return watch.due(); }};
   setup.training = job.subject->config().training;
   setup.history = job.subject->history();
   setup.batch = job.subject->batch();
   return FixContext(std::move(setup));
 }
 
-void take(FixResult result, const FixJob& job, FixOutcome* outcome) {
+void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome) {
   outcome->result = std::move(result);
   if (outcome->result.network) {
     outcome->result.network->to(job.subject->original().device());
     outcome->reason = outcome->result.note.empty() ? "" : "note: " + outcome->result.note;
-  } else if (job.budget_seconds && outcome->seconds > *job.budget_seconds) {
-    fail(outcome, "timeout: no fix within " + format_number(*job.budget_seconds) + " s");
+  } else if (watch.out_of_time()) {
+    fail(outcome, "timeout: no fix within " + format_number(*job.budget.seconds) + " s");
+  } else if (watch.out_of_memory()) {
+    fail(outcome, "out_of_memory: no fix within " + format_number(*job.budget.megabytes) + " MB");
   } else if (outcome->result.failure.code.empty()) {
     fail(outcome, "no_fix: the approach found none");
   } else {
@@ -87,6 +136,13 @@ std::string one_line(const std::exception& error) {
   return result.empty() ? "an exception without a text" : result;
 }
 
+double resident_megabytes() {
+  std::ifstream statm("/proc/self/statm");
+  double whole = 0, resident = 0;
+  statm >> whole >> resident;
+  return resident * static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e6;
+}
+
 bool is_machine_trouble(const std::exception& error) {
   if (is_out_of_memory(error)) return false;
   return holds_any(error.what(),
@@ -94,12 +150,14 @@ bool is_machine_trouble(const std::exception& error) {
 }
 
 std::optional<Refusal> why_unadaptable(const FixJob& job) {
-  for (const std::string& split : job.approach->info.needs) {
+  const auto& needs = job.external != nullptr ? job.external->needs : job.approach->info.needs;
+  for (const std::string& split : needs) {
     if (!job.subject->data().has(split)) {
       return Refusal{"missing_split",
                      "the approach needs the split " + split + ", which the data does not have"};
     }
   }
+  if (job.external != nullptr) return std::nullopt;
   const AdaptContext context{.network = job.subject->original(),
                              .data = job.subject->data(),
                              .parameters = *job.parameters,
@@ -118,27 +176,26 @@ FixOutcome run_fix(const FixJob& job) {
     outcome.reason = text_of(*refusal);
     return outcome;
   }
+  if (job.external != nullptr) return run_external(job);
   const at::Device device = job.subject->original().device();
   job.subject->original().classify(job.subject->sample().to(device));  // warm-up
   synchronise(device);
   const DeterminismWatch watch;
-  const Clock::time_point start = Clock::now();
-  FixContext context = context_of(job, start);
-  const auto stop_clock = [&] {
-    synchronise(device);
-    outcome.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  };
+  Watch clock(job);
+  FixContext context = context_of(job, clock);
+  context.log().phases = job.before.phases;
   try {
     FixResult result = job.approach->fix(job.subject->original(), context);
-    stop_clock();
+    synchronise(device);
+    outcome.seconds = clock.seconds();
     throw_if_stopped();
-    take(std::move(result), job, &outcome);
+    take(std::move(result), job, clock, &outcome);
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& error) {
     throw_if_stopped();
     if (is_machine_trouble(error)) throw;
-    outcome.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    outcome.seconds = clock.seconds();
     fail(&outcome, (is_out_of_memory(error) ? "out_of_memory: " : "crashed: ") + one_line(error));
   }
   outcome.log = context.log();

@@ -7,6 +7,7 @@
 
 #include "approaches/approach.hpp"
 #include "harness/core/record.hpp"
+#include "harness/run/checkpoint.hpp"
 #include "harness/run/subject.hpp"
 
 namespace harness {
@@ -14,13 +15,6 @@ namespace harness {
 // Wrong and right predictions of the original on the repair split, where there is one.
 struct RepairCounts {
   std::optional<int64_t> faults, correct;
-};
-
-// What an interrupted fix had used up at its last checkpoint.
-struct FixSpent {
-  double seconds = 0;
-  std::map<std::string, double> phases = {};
-  int64_t interruptions = 0;
 };
 
 // One fix to do: everything but the cell it belongs to.
@@ -34,8 +28,10 @@ struct FixJob {
   uint64_t seed = 0;
   Budget budget = {};
   std::function<void(double, const std::string&)> progress = {};
-  CheckpointSlot checkpoint = {};
-  FixSpent before = {};               // by the interrupted fix that the checkpoint is of
+  std::optional<CheckpointState> resumed = {};  // of an interrupted run of this fix
+  FixSpent before = {};                         // what that one used up
+  std::function<void(const CheckpointState&, const FixSpent&)> save = {};  // empty: no checkpoints
+  double checkpoint_seconds = 30;                                          // least time between two
   std::filesystem::path scratch = {};  // external: a folder that is there and may be filled; its name stays
                                        // the same when an interrupted fix goes on
 };
@@ -45,15 +41,15 @@ struct FixOutcome {
   std::string reason;  // "code: text", or a note where status is ok
   FixResult result;    // with a network exactly where status is ok
   FixLog log;
-  double seconds = 0;                      // of fix() alone, device synchronised, with those before (DESIGN 6)
+  double seconds = 0;  // of fix() alone, device synchronised, with those before (DESIGN 6)
   std::set<std::string> nondeterministic;  // operators without a deterministic form
 };
 
 // Why the approach cannot be applied, before any work: missing_split, or what its adapt() says.
 std::optional<Refusal> why_unadaptable(const FixJob& job);
 
-// adapt(), warm-up, fix(); an external program: external.hpp. Trouble inside fix() becomes a FAILURE (crashed, out_of_memory, timeout);
-// UserError, Interrupted and trouble of the machine pass through.
+// adapt(), warm-up, fix(); an external program: external.hpp. Trouble inside fix() becomes a FAILURE
+// (crashed, out_of_memory, timeout); UserError, Interrupted and trouble of the machine pass through.
 FixOutcome run_fix(const FixJob& job);
 
 // True for errors of a device or its driver, which say nothing of the approach: such a cell gets no status

@@ -1,10 +1,10 @@
 #include "harness/run/plan.hpp"
 
 #include <algorithm>
-#include <map>
 
 #include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
+#include "harness/measure/metrics/metric.hpp"
 
 namespace harness {
 namespace {
@@ -29,9 +29,20 @@ class Planner {
 
   void add_subject(size_t position, std::vector<PlanEntry>* plan) {
     const SubjectConfig& subject = config_.subjects[position];
-    subject_ = subject_identity(effective_["subjects"][position]);
+    base_ = {{"schema", kRecordSchema},
+             {"subject", subject_identity(effective_["subjects"][position])},
+             {"config_seed", config_.seed},
+             {"corrupted_below", config_.corrupted_below},
+             {"batch", config_.batch},
+             {"deterministic", config_.deterministic},
+             {"tf32", config_.tf32},
+             {"device", device_class_},
+             {"limit", config_.limit},
+             {"metrics", metrics_digest()},
+             {"files", {{"model", digest(subject.model)}, {"data", digest(subject.data)}}}};
     for (const ApproachConfig& approach : config_.approaches) {
-      for (int64_t run = 1; run <= config_.runs; ++run) plan->push_back(of_approach(subject, approach, run));
+      const PlanEntry of_all_runs = of_approach(subject, approach);
+      for (int64_t run = 1; run <= config_.runs; ++run) plan->push_back(as_run(of_all_runs, run));
     }
     for (const PublishedModels& models : subject.published) {
       for (size_t k = 0; k < models.files.size(); ++k) {
@@ -41,52 +52,76 @@ class Planner {
   }
 
  private:
-  PlanEntry start(const SubjectConfig& subject, const std::string& approach, int64_t run) const {
+  PlanEntry start(const SubjectConfig& subject, const std::string& approach) const {
     PlanEntry entry;
     entry.subject = &subject;
-    entry.planned.cell = {subject.name, subject.model_name, approach, run};
-    entry.planned.seed = derive_seed(config_.seed, entry.planned.cell.text());
-    entry.planned.identity = {{"schema", kRecordSchema},
-                              {"subject", subject_},
-                              {"config_seed", config_.seed},
-                              {"seed", entry.planned.seed},
-                              {"corrupted_below", config_.corrupted_below},
-                              {"batch", config_.batch},
-                              {"deterministic", config_.deterministic},
-                              {"tf32", config_.tf32},
-                              {"device", device_class_},
-                              {"limit", config_.limit},
-                              {"files", {{"model", digest(subject.model)}, {"data", digest(subject.data)}}}};
+    entry.planned.cell = {subject.name, subject.model_name, approach, 1};
+    entry.planned.identity = base_;
     return entry;
   }
 
-  PlanEntry of_approach(const SubjectConfig& subject, const ApproachConfig& approach, int64_t run) const {
-    PlanEntry entry = start(subject, approach.as, run);
-    const ApproachInfo* info = find(catalog_, approach.key);
-    if (info == nullptr)
-      interface_misuse("the plan meets an approach that is in no catalog: " + approach.key);
-    const ApproachInfo* shadow = find(catalog_, approach.shadow);
-    const std::string plain = approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow;
+  PlanEntry as_run(PlanEntry entry, int64_t run) const {
+    entry.planned.cell.run = run;
+    entry.planned.seed = derive_seed(config_.seed, entry.planned.cell.text());
+    entry.planned.identity["seed"] = entry.planned.seed;
+    entry.planned.seal();
+    return entry;
+  }
+
+  PlanEntry of_approach(const SubjectConfig& subject, const ApproachConfig& approach) const {
+    PlanEntry entry = start(subject, approach.as);
     entry.approach = &approach;
     entry.planned.key = approach.key;
-    entry.planned.name = info->name + (shadow ? " of " + shadow->name : "");
-    if (approach.as != plain) entry.planned.name += ", variant";
-    entry.planned.level = info->level;
-    entry.planned.in_study = info->in_study && approach.as == plain;
     json& identity = entry.planned.identity;
     identity["approach"] = {
         {"key", approach.key}, {"shadow", approach.shadow}, {"parameters", approach.parameters.values()}};
-    // a control works with the engine of the approach it shadows
-    identity["version"] = shadow ? std::to_string(info->version) + "/" + std::to_string(shadow->version)
-                                 : std::to_string(info->version);
+    if (approach.external) {
+      entry.planned.name = approach.name;
+      entry.planned.level = approach.level;
+      add_external(*approach.external, &identity);
+    } else {
+      add_own(approach, &entry);
+    }
     for (size_t k = 0; k < subject.history.size(); ++k) {
       identity["files"]["history " + std::to_string(k + 1)] = digest(subject.history[k]);
     }
     return entry;
   }
 
+  void add_own(const ApproachConfig& approach, PlanEntry* entry) const {
+    const ApproachInfo* info = find(catalog_, approach.key);
+    if (info == nullptr)
+      interface_misuse("the plan meets an approach that is in no catalog: " + approach.key);
+    const ApproachInfo* shadow = find(catalog_, approach.shadow);
+    const std::string plain = approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow;
+    entry->planned.name = info->name + (shadow ? " of " + shadow->name : "");
+    if (approach.as != plain) entry->planned.name += ", variant";
+    entry->planned.level = info->level;
+    entry->planned.in_study = info->in_study && approach.as == plain;
+    // a control works with the engine of the approach it shadows
+    entry->planned.identity["version"] =
+        shadow ? std::to_string(info->version) + "/" + std::to_string(shadow->version)
+               : std::to_string(info->version);
+  }
+
+  // The program's own files decide its results, wherever they lie.
+  static void add_external(const ExternalProgram& program, json* identity) {
+    json command = json::array();
+    for (const std::string& word : program.command) {
+      const bool is_file = std::find(program.files.begin(), program.files.end(), word) != program.files.end();
+      command.push_back(is_file ? std::filesystem::path(word).filename().string() : word);
+    }
+    (*identity)["approach"]["command"] = command;
+    (*identity)["approach"]["needs"] = program.needs;
+    (*identity)["approach"]["uses"] = program.uses;
+    (*identity)["version"] = "external";
+    for (size_t k = 0; k < program.files.size(); ++k) {
+      (*identity)["files"]["program " + std::to_string(k + 1)] = digest(program.files[k]);
+    }
+  }
+
   PlanEntry of_published(const SubjectConfig& subject, const PublishedModels& models, int64_t run) const {
-    PlanEntry entry = start(subject, "published:" + models.key, run);
+    PlanEntry entry = start(subject, "published:" + models.key);
     entry.published = models.files[static_cast<size_t>(run) - 1];
     const ApproachInfo* info = find(catalog_, models.key);
     entry.planned.key = entry.planned.cell.approach;
@@ -97,7 +132,7 @@ class Planner {
     identity["approach"] = {{"published", models.key}};
     identity["version"] = "1";
     identity["files"]["published"] = digest(entry.published);
-    return entry;
+    return as_run(std::move(entry), run);
   }
 
   static json digest(const std::filesystem::path& file) {
@@ -109,7 +144,7 @@ class Planner {
   const Config& config_;
   const Catalog& catalog_;
   std::string device_class_;
-  json effective_, subject_;
+  json effective_, base_;
 };
 
 }  // namespace
@@ -132,22 +167,42 @@ std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan) {
   return cells;
 }
 
-void write_plan(const ResultsTree& tree, const Config& config, const std::vector<PlanEntry>& plan) {
-  json cells = json::array();
-  for (const PlanEntry& entry : plan) {
-    const CellId& cell = entry.planned.cell;
-    cells.push_back({{"id", cell.text()},
-                     {"subject", cell.subject},
-                     {"model", cell.model},
-                     {"approach", cell.approach},
-                     {"run", cell.run},
-                     {"key", entry.planned.key},
-                     {"seed", entry.planned.seed},
-                     {"digest", entry.planned.digest()}});
-  }
-  const json value = {{"schema", kRecordSchema}, {"name", config.name}, {"cells", cells}};
-  make_folders(tree.root());
-  write_atomically(tree.plan(), value.dump(1) + "\n");
+json to_json(const Config& config, const PlanEntry& entry) {
+  const PlannedCell& planned = entry.planned;
+  json value = {{"cell",
+                 {{"subject", planned.cell.subject},
+                  {"model", planned.cell.model},
+                  {"approach", planned.cell.approach},
+                  {"run", planned.cell.run}}},
+                {"key", planned.key},
+                {"name", planned.name},
+                {"level", static_cast<int>(planned.level)},
+                {"in_study", planned.in_study},
+                {"seed", planned.seed},
+                {"identity", planned.identity},
+                {"digest", planned.digest},
+                {"subject", entry.subject - config.subjects.data()},
+                {"published", entry.published.string()}};
+  if (entry.approach != nullptr) value["approach"] = entry.approach - config.approaches.data();
+  return value;
+}
+
+PlanEntry plan_entry(const Config& config, const json& value) {
+  PlanEntry entry;
+  PlannedCell& planned = entry.planned;
+  const json& cell = value.at("cell");
+  planned.cell = {cell.at("subject"), cell.at("model"), cell.at("approach"), cell.at("run")};
+  planned.key = value.at("key");
+  planned.name = value.at("name");
+  planned.level = static_cast<Level>(value.at("level").get<int>());
+  planned.in_study = value.at("in_study");
+  planned.seed = value.at("seed");
+  planned.identity = value.at("identity");
+  planned.digest = value.at("digest");
+  entry.subject = &config.subjects.at(value.at("subject"));
+  if (value.contains("approach")) entry.approach = &config.approaches.at(value.at("approach"));
+  entry.published = value.at("published").get<std::string>();
+  return entry;
 }
 
 }  // namespace harness

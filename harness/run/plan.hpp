@@ -24,7 +24,8 @@ std::vector<PlanEntry> make_plan(const Config& config, const Catalog& catalog,
                                  const std::string& device_class);
 std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan);
 
-// plan.json: schema, name of the configuration, every cell with seed and digest.
-void write_plan(const ResultsTree& tree, const Config& config, const std::vector<PlanEntry>& plan);
+// An entry as the planner hands it to a worker that has the same configuration.
+nlohmann::json to_json(const Config& config, const PlanEntry& entry);
+PlanEntry plan_entry(const Config& config, const nlohmann::json& value);
 
 }  // namespace harness

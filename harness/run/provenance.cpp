@@ -31,11 +31,49 @@ json attack_of(const CellContext& context) {
           {"piece", preferred_piece(context.subject.original())}};
 }
 
+// The effective configuration of this cell, files by their names alone.
+json configuration_of(const CellContext& context, const PlanEntry& entry) {
+  const Config& config = context.config;
+  json whole = config.effective(), part;
+  for (const char* key : {"name", "runs", "seed", "corrupted_below", "device", "keep", "deterministic",
+                          "tf32", "batch", "budget", "checkpoint_seconds"}) {
+    part[key] = whole[key];
+  }
+  part["subject"] = whole["subjects"][static_cast<size_t>(entry.subject - config.subjects.data())];
+  if (entry.approach != nullptr) {
+    part["approach"] = whole["approaches"][static_cast<size_t>(entry.approach - config.approaches.data())];
+  }
+  const auto shorten = [](json& text) {
+    if (text.is_string()) text = std::filesystem::path(text.get<std::string>()).filename().string();
+  };
+  json& subject = part["subject"];
+  for (const char* key : {"model", "data"}) shorten(subject[key]);
+  for (json& file : subject["history"]) shorten(file);
+  for (json& files : subject["published"]) {
+    for (json& file : files) shorten(file);
+  }
+  if (part.contains("approach") && part["approach"].contains("command")) {
+    for (json& word : part["approach"]["command"]) shorten(word);
+  }
+  return part;
+}
+
 }  // namespace
+
+json to_json(const Budget& budget) {
+  const auto number = [](const std::optional<double>& value) { return value ? json(*value) : json(nullptr); };
+  return {{"seconds", number(budget.seconds)}, {"megabytes", number(budget.megabytes)}};
+}
+
+json maker_of(const CellContext& context) {
+  return {{"harness", version_provenance()},
+          {"device", context.device_name},
+          {"threads", at::get_num_threads()},
+          {"workers", context.workers}};
+}
 
 json provenance_of(const CellContext& context, const PlanEntry& entry,
                    const std::set<std::string>& nondeterministic) {
-  const auto budget = budget_of(context.config, entry);
   const bool cuda = context.subject.original().device().is_cuda();
   return {{"harness", version_provenance()},
           {"device", {{"class", cuda ? "cuda" : "cpu"}, {"name", context.device_name}}},
@@ -49,7 +87,8 @@ json provenance_of(const CellContext& context, const PlanEntry& entry,
           {"seeds", {{"configuration", context.config.seed}, {"run", entry.planned.seed}}},
           {"network_digest", context.subject.original().digest()},
           {"import", import_of(context.subject.original().report())},
-          {"budget_seconds", budget ? json(*budget) : json(nullptr)},
+          {"budget", to_json(budget_of(context.config, entry))},
+          {"configuration", configuration_of(context, entry)},
           {"identity", entry.planned.identity}};
 }
 

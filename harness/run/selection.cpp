@@ -55,11 +55,13 @@ Shard choose_shard(const std::optional<std::string>& option) {
   const auto id = variable("SLURM_ARRAY_TASK_ID"), least = variable("SLURM_ARRAY_TASK_MIN"),
              most = variable("SLURM_ARRAY_TASK_MAX"), count = variable("SLURM_ARRAY_TASK_COUNT");
   if (!id && !least && !most && !count) return {};
-  if (!id || !least || !most || !count || *most - *least + 1 != *count || *id < *least || *id > *most) {
-    throw UserError({"environment", "SLURM_ARRAY_TASK_*", "an incomplete or gappy array",
-                     "ID, MIN, MAX and COUNT of an array without gaps, or --shard i/n", ""});
+  if (!id || !least || !most || !count || *least < 0 || *most < *least || *id < *least || *id > *most ||
+      *count > *most - *least + 1) {
+    throw UserError({"environment", "SLURM_ARRAY_TASK_*", "an incomplete array",
+                     "ID, MIN, MAX and COUNT of one array, or --shard i/n", ""});
   }
-  return {*id - *least + 1, *count};
+  const bool has_gaps = *most - *least + 1 != *count;
+  return {has_gaps ? 0 : *id - *least + 1, has_gaps ? 0 : *count, *id};
 }
 
 }  // namespace harness

@@ -10,10 +10,12 @@ namespace harness {
 // "MNIST/*/1": * any text, also over slashes; ? one character; nothing else is special.
 bool matches(const std::string& glob, const std::string& text);
 
-// Part i of n, from 1. Cells are dealt out in turn by their place in the plan.
+// Part i of n, from 1; which cells that are: plan_file.hpp.
 struct Shard {
-  int64_t index = 1, count = 1;
-  bool holds(int64_t place) const { return place % count == index - 1; }
+  int64_t index = 1, count = 1;  // count 0: an array with gaps, which only plan.json can explain
+  // Number of the array task; where plan.json is divided it is the shard of that division.
+  std::optional<int64_t> task = std::nullopt;
+  bool is_part() const { return count != 1 || task; }
 };
 
 // "--shard 2/4"; without it Slurm's array variables (SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT), all or none of

@@ -112,10 +112,11 @@ std::vector<std::pair<std::string, int64_t>> changed_values(const Network& a, co
 
 CheckpointSlot MemorySlot::slot() {
   return {[this] { return state; },
-          [this](const CheckpointState& given) {
+          [this](const CheckpointState& given, const FixLog&) {
             state = given;
             ++saves;
-          }};
+          },
+          [] { return false; }};
 }
 
 }  // namespace harness::testing

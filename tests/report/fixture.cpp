@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "harness/core/files.hpp"
+#include "harness/core/sealed.hpp"
 
 namespace harness::testing {
 namespace {
@@ -21,6 +22,7 @@ PlannedCell& Results::plan(const std::string& approach, int64_t run, Level level
   cell.level = level;
   cell.seed = 100 + static_cast<uint64_t>(run);
   cell.identity = {{"approach", approach}, {"run", run}, {"version", "1"}, {"device", "cpu"}, {"limit", {}}};
+  cell.seal();
   planned_.push_back(cell);
   return planned_.back();
 }
@@ -36,7 +38,7 @@ Record& Results::add(const std::string& approach, int64_t run, Level level) {
   record.seed = planned.seed;
   record.classes = 2;
   record.device = "CPU one";
-  record.digest = planned.digest();
+  record.digest = planned.digest;
   record.provenance = {{"identity", planned.identity}};
   return record;
 }
@@ -93,7 +95,7 @@ Record& Results::other(const std::string& approach, int64_t run, Status status, 
 Report Results::report() const {
   for (const auto& record : records_) {
     std::filesystem::create_directories(tree().cell(record->cell));
-    write_atomically(tree().record(record->cell), record->to_json().dump(1));
+    write_sealed(tree().record(record->cell), record->to_json());
   }
   return make_report(tree(), planned_);
 }

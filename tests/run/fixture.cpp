@@ -1,5 +1,7 @@
 #include "tests/run/fixture.hpp"
 
+#include "harness/run/worker.hpp"
+
 namespace harness::testing {
 namespace {
 
@@ -53,6 +55,11 @@ const Small& small() {
   static const Small made;
   return made;
 }
+
+[[maybe_unused]] const bool kWorkerEntry = [] {
+  worker_entry = run_worker;
+  return true;
+}();
 
 }  // namespace
 

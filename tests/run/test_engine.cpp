@@ -1,4 +1,5 @@
 #include <chrono>
+#include <csignal>
 #include <limits>
 #include <new>
 #include <set>
@@ -40,6 +41,25 @@ FixResult nothing() {
   return {.network = std::nullopt, .failure = {}, .touched = {}, .note = ""};
 }
 
+// Counts to 1000 in its own time and says what it began with; goes on from its checkpoint.
+FixResult counting_fix(const Network& original, FixContext& context) {
+  int64_t count = 0;
+  if (const auto saved = context.load_checkpoint()) count = saved->at("count").item<int64_t>();
+  context.log().counters["begun_with"] = count;
+  const PhaseTimer timer(context.log(), "count");
+  const auto save = [&] { context.save_checkpoint({{"count", at::scalar_tensor(count, at::kLong)}}); };
+  while (count < 1000) {
+    if (context.should_stop()) {
+      save();
+      return nothing();
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    ++count;
+    if (context.checkpoint_due()) save();
+  }
+  return {.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
+}
+
 const bool kAdded =
     add_approach("T_THROWS", [](auto&, auto&) -> FixResult { throw std::runtime_error("gave up\nhere"); }) &&
     add_approach("T_MEMORY", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); }) &&
@@ -78,7 +98,28 @@ const bool kAdded =
                    return nothing();
                  }) &&
     add_approach(
-        "T_TRAIN", [](auto&, auto&) { return nothing(); }, "train");
+        "T_TRAIN", [](auto&, auto&) { return nothing(); }, "train") &&
+    add_approach("T_CRASH",
+                 [](auto&, auto&) -> FixResult {
+                   std::signal(SIGSEGV, SIG_DFL);  // also where a sanitizer would catch it
+                   std::raise(SIGSEGV);
+                   return nothing();
+                 }) &&
+    add_approach("T_ABORT",
+                 [](auto&, FixContext& context) -> FixResult {
+                   context.split("test");  // undeclared: misuse of the interface
+                   return nothing();
+                 }) &&
+    add_approach("T_DEAF",
+                 [](auto&, auto&) -> FixResult {
+                   while (true) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                 }) &&
+    add_approach("T_HOG",
+                 [](auto&, auto&) -> FixResult {
+                   std::vector<at::Tensor> kept;
+                   while (true) kept.push_back(at::ones({int64_t{1} << 24}));  // 64 MiB each
+                 }) &&
+    add_approach("T_STEPS", counting_fix);
 
 // One configuration in a folder of its own, run as the program would.
 class Job {
@@ -95,14 +136,16 @@ class Job {
     read();
   }
   RunSummary run(const Selection& selection = {}) {
-    plan_ = make_plan(config_, approach_catalog(), "cpu");
-    return run_plan(config_, tree(), plan_, selection, device_, [](const std::string&) {});
+    plan_ = make_plan(config_, catalog(), "cpu");
+    Progress silent(Progress::Form::silent);
+    return run_plan(config_, tree(), plan_, choose_work(config_, tree(), plan_, std::nullopt, selection),
+                    {.device = device_, .jobs = jobs, .threads = 1}, silent);
   }
   std::vector<std::string> todo(const Selection& selection = {}) {
-    plan_ = make_plan(config_, approach_catalog(), "cpu");
+    plan_ = make_plan(config_, catalog(), "cpu");
     std::vector<std::string> ids;
-    for (const size_t place : choose_work(config_, tree(), plan_, selection).todo) {
-      ids.push_back(plan_[place].planned.cell.text());
+    for (const Task& task : choose_work(config_, tree(), plan_, std::nullopt, selection).todo) {
+      ids.push_back(plan_[task.place].planned.cell.text());
     }
     return ids;
   }
@@ -116,10 +159,27 @@ class Job {
     return tree().read({"S", "small", approach, 1}).has_value();
   }
   std::vector<PlanEntry> plan(const std::string& device = "cpu") {
-    return make_plan(config_, approach_catalog(), device);
+    return make_plan(config_, catalog(), device);
   }
 
+  CellState state(const CellId& cell) {
+    for (const PlanEntry& entry : plan()) {
+      if (entry.planned.cell.text() == cell.text()) {
+        return state_of(entry.planned, tree().read(cell), Compare::exact);
+      }
+    }
+    return CellState::missing;
+  }
+  int64_t jobs = 1;
+  int version = 1;  // of every approach, as the plan sees it
+
  private:
+  Catalog catalog() const {
+    Catalog all = approach_catalog();
+    for (ApproachInfo& info : all) info.version = version;
+    return all;
+  }
+
   void read() {
     write_atomically(folder_ / "c.json", value_.dump());
     config_ = read_config(folder_ / "c.json", approach_catalog());
@@ -174,6 +234,110 @@ TEST_CASE("every way a fix can end has its status and reason") {
   CHECK_FALSE(fs::exists(job.tree().cell({"S", "small", "T_SAME", 1}) / "attack.csv"));  // none configured
 }
 
+TEST_CASE("a crash, a hang, a memory hog and a broken model cost one cell each") {
+  json approaches = json::array();
+  for (int k = 1; k <= 16; ++k)
+    approaches.push_back({{"key", "T_SAME"}, {"as", "GOOD_" + std::to_string(k)}});
+  approaches.push_back("T_CRASH");
+  approaches.push_back("T_NAN");
+  approaches.push_back({{"key", "T_DEAF"}, {"budget", {{"seconds", 0.2}}}});
+  approaches.push_back({{"key", "T_HOG"}, {"budget", {{"megabytes", 1500}}}});
+  Job job(json{{"approaches", approaches}});
+  job.jobs = 2;
+  const RunSummary summary = job.run();
+  CHECK(summary.done == 20);
+  CHECK(summary.trouble);  // exit code 1
+  CHECK(summary.troubles.empty());
+  CHECK(summary.statuses == std::map<std::string, int64_t>{{"ok", 16}, {"FAILURE", 3}, {"CORRUPTED", 1}});
+  for (int k = 1; k <= 16; ++k)
+    CHECK(outcome(job.record("GOOD_" + std::to_string(k))) == "ok note: as it was");
+  CHECK(outcome(job.record("T_CRASH")) == "FAILURE crashed: the worker ended by signal 11 (SIGSEGV), in fix");
+  CHECK(outcome(job.record("T_NAN")).rfind("CORRUPTED not_finite: ", 0) == 0);
+  CHECK(outcome(job.record("T_DEAF")) ==
+        "FAILURE timeout: no fix within 0.2 s, and it did not stop by itself");
+  CHECK(outcome(job.record("T_HOG")).rfind("FAILURE out_of_memory: ", 0) == 0);
+  CHECK(job.record("T_DEAF").phases.at("fix") > 0.2);
+  CHECK(job.record("GOOD_1").concurrent_workers == 2);
+  CHECK(summary.failures.size() == 3);
+  CHECK(job.todo().empty());
+}
+
+TEST_CASE("misuse of an interface aborts the worker and says so in the cell's log") {
+  Job job(json{{"approaches", {"T_ABORT", "T_SAME"}}});
+  job.run();
+  CHECK(outcome(job.record("T_ABORT")) == "FAILURE crashed: the worker ended by signal 6 (SIGABRT), in fix");
+  CHECK(outcome(job.record("T_SAME")) == "ok note: as it was");
+  const std::string log = read_text(job.tree().cell({"S", "small", "T_ABORT", 1}) / "log.txt");
+  CHECK(log.find("asks for the split \"test\", which it did not declare") != std::string::npos);
+}
+
+TEST_CASE("what ran out of its budget goes on from there once that has grown") {
+  const auto with_budget = [](double seconds) {
+    return json{{"approaches", {{{"key", "T_STEPS"}, {"budget", {{"seconds", seconds}}}}}}};
+  };
+  Job job(with_budget(0.1));
+  job.run();
+  CHECK(outcome(job.record("T_STEPS")) == "FAILURE timeout: no fix within 0.1 s");
+  job.change(with_budget(60));
+  job.run();
+  const Record record = job.record("T_STEPS");
+  CHECK(outcome(record) == "ok ");
+  CHECK(record.counters.at("begun_with") > 0);
+  CHECK(record.interruptions == 1);
+  CHECK(record.phases.at("fix") >= 0.2);  // both parts: 1000 times 200 microseconds at least
+  CHECK(record.phases.at("fix_count") >= 0.2);
+  CHECK_FALSE(fs::exists(job.tree().cell({"S", "small", "T_STEPS", 1}) / "checkpoint.bin"));
+  Selection redo;
+  redo.redo = "*";
+  job.run(redo);
+  CHECK(job.record("T_STEPS").counters.at("begun_with") == 0);
+}
+
+TEST_CASE("records that cannot be trusted are set aside and computed again") {
+  Job job(json{{"approaches", {"T_SAME"}}, {"runs", 2}});
+  job.run();
+  const CellId cell{"S", "small", "T_SAME", 1};
+  const fs::path file = job.tree().record(cell);
+  const std::string good = read_text(file);
+  const auto edited = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    text.replace(text.find(from), from.size(), to);
+    return text;
+  };
+  for (const std::string& bad :
+       {good.substr(0, good.size() / 2), std::string(), edited("\"seed\"", "\"sead\""),
+        edited("\"run\": 1", "\"run\": 2"), edited("\"schema\": 2", "\"schema\": 1"), std::string("[]")}) {
+    write_atomically(file, bad);
+    CHECK(job.tree().look(cell).damage);
+    CHECK(job.todo() == std::vector<std::string>{"S/T_SAME/1"});
+    CHECK(job.run().done == 1);
+    CHECK_FALSE(job.tree().look(cell).damage);
+    CHECK(read_text(file.parent_path() / "record.damaged") == bad);
+  }
+  fs::copy_file(job.tree().record({"S", "small", "T_SAME", 2}), file, fs::copy_options::overwrite_existing);
+  CHECK(job.todo() == std::vector<std::string>{"S/T_SAME/1"});  // another cell's
+}
+
+TEST_CASE("a fix by another version of its approach is kept, its cheaper stages are not") {
+  Job job(json{{"approaches", {"T_SAME"}}});
+  job.run();
+  const CellId cell{"S", "small", "T_SAME", 1};
+  const fs::path fix = job.tree().cell(cell) / "fix.json";
+  const std::string before = read_text(fix);
+  job.version = 2;
+  CHECK(job.todo().empty());
+  CHECK(job.state(cell) == CellState::stale);
+  job.change({{"corrupted_below", 0.4}});
+  CHECK(job.run().done == 1);
+  CHECK(read_text(fix) == before);
+  CHECK(job.state(cell) == CellState::stale);
+  Selection redo;
+  redo.redo = "*";
+  CHECK(job.run(redo).done == 1);
+  CHECK(read_text(fix) != before);
+  CHECK(job.state(cell) == CellState::finished);
+}
+
 TEST_CASE("trouble of the machine is no status: the cell stays missing, the others are kept") {
   Job job(json{{"approaches", {"T_CUDA", "T_SAME", "T_NOTHING"}}});
   job.run({.only = "S/T_NOTHING/1", .redo = {}, .retry = {}, .shard = {}});
@@ -181,7 +345,7 @@ TEST_CASE("trouble of the machine is no status: the cell stays missing, the othe
   CHECK(summary.done == 1);
   CHECK(summary.trouble);
   CHECK(summary.troubles ==
-        std::vector<std::string>{"[1/2] S/T_CUDA/1 no result: CUDA error: unspecified launch failure"});
+        std::vector<std::string>{"S/T_CUDA/1 no result: CUDA error: unspecified launch failure"});
   CHECK(job.has_record("T_NOTHING"));
   CHECK(job.todo() == std::vector<std::string>{"S/T_CUDA/1"});
 }
@@ -237,11 +401,11 @@ TEST_CASE("the plan is sorted, and a cell's identity holds what decides its resu
   std::set<std::string> digests;
   for (const PlanEntry& entry : job.plan()) {
     ids.push_back(entry.planned.cell.text());
-    digests.insert(entry.planned.digest());
+    digests.insert(entry.planned.digest);
   }
   CHECK(ids == std::vector<std::string>{"S/NONE/1", "S/NONE/2", "S/T_SAME/1", "S/T_SAME/2"});
   CHECK(digests.size() == 4);
-  const auto digest = [&] { return job.plan().front().planned.digest(); };
+  const auto digest = [&] { return job.plan().front().planned.digest; };
   const std::string before = digest();
   for (const json& same : {json{{"name", "other"}}, json{{"budget", {{"seconds", 100}}}},
                            json{{"keep", "none"}}, json{{"runs", 5}}, json{{"approaches", {"NONE"}}}}) {
@@ -255,7 +419,7 @@ TEST_CASE("the plan is sorted, and a cell's identity holds what decides its resu
     job.change(other);
     CHECK(digest() != last);
   }
-  CHECK(job.plan("cuda").front().planned.digest() != digest());
+  CHECK(job.plan("cuda").front().planned.digest != digest());
 }
 
 TEST_CASE("kept models are as many as the configuration says") {

@@ -57,10 +57,14 @@ struct Metric {
   std::optional<double> mark_above = std::nullopt;
   std::string mark = "";
   std::function<MetricValue(const Evaluation&)> compute;
+  int version = 1;  // raised whenever values may change: finished cells are then measured again
 };
 
 const std::vector<Metric>& metrics();  // sorted by table and order
 bool register_metric(Metric metric);   // returns true; called from static objects
+
+// Changes whenever a metric is added, removed or gets another version.
+std::string metrics_digest();
 
 // The Evaluations with their attack outcomes cut down to the images that all of them attacked.
 std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs);

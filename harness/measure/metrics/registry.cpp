@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
 #include "harness/measure/metrics/metric.hpp"
 
 namespace harness {
@@ -63,6 +64,12 @@ bool register_metric(Metric metric) {
   const auto place = std::upper_bound(all.begin(), all.end(), metric, before);
   all.insert(place, std::move(metric));
   return true;
+}
+
+std::string metrics_digest() {
+  std::string text;
+  for (const Metric& metric : metrics()) text += metric.name + " " + std::to_string(metric.version) + "\n";
+  return digest_of(text);
 }
 
 std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs) {

@@ -1,10 +1,15 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "harness/measure/metrics/metric.hpp"
 
 namespace harness {
+
+// The CSV files beside a record (core/record.hpp), as text.
+std::string predictions_csv(const SplitOutcome& outcome);  // without groups
+std::string attack_csv(const AttackOutcome& outcome);
 
 // Readers of the files beside a record (core/record.hpp). Throw ResultsError with file, line and what is
 // wrong.

@@ -1,4 +1,4 @@
-#include "harness/report/outcomes.hpp"
+#include "harness/measure/metrics/outcomes.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -55,6 +55,31 @@ std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file
 }
 
 }  // namespace
+
+std::string predictions_csv(const SplitOutcome& outcome) {
+  std::string text = "index,label,original,fixed\n";
+  for (size_t i = 0; i < outcome.label.size(); ++i) {
+    text += std::to_string(i) + ',' + std::to_string(outcome.label[i]) + ',' +
+            std::to_string(outcome.original[i]) + ',' + std::to_string(outcome.fixed[i]) + '\n';
+  }
+  return text;
+}
+
+std::string attack_csv(const AttackOutcome& outcome) {
+  const bool margin = !outcome.fixed_margin.empty();
+  std::string text = "image,original,fixed,zero_gradient_original,zero_gradient";
+  text += margin ? ",original_margin,fixed_margin\n" : "\n";
+  for (size_t i = 0; i < outcome.image.size(); ++i) {
+    text += std::to_string(outcome.image[i]);
+    for (const auto* flags : {&outcome.original, &outcome.fixed, &outcome.zero_gradient_original,
+                              &outcome.zero_gradient, &outcome.original_margin, &outcome.fixed_margin}) {
+      if (flags->empty()) continue;
+      text += (*flags)[i] != 0 ? ",1" : ",0";
+    }
+    text += '\n';
+  }
+  return text;
+}
 
 SplitOutcome read_predictions(const std::filesystem::path& file) {
   SplitOutcome outcome;

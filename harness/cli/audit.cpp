@@ -1,0 +1,91 @@
+#include <iostream>
+
+#include "approaches/approach.hpp"
+#include "harness/cli/commands.hpp"
+#include "harness/cli/common.hpp"
+#include "harness/run/audit.hpp"
+#include "harness/run/engine.hpp"
+#include "harness/run/stop.hpp"
+
+namespace harness {
+namespace {
+
+// A results tree beside the real one, gone again at the end.
+class ScratchTree {
+ public:
+  explicit ScratchTree(const ResultsTree& tree) : tree_(tree.root() / "audit") {
+    std::filesystem::remove_all(tree_.root());
+  }
+  ~ScratchTree() {
+    std::error_code ignored;
+    std::filesystem::remove_all(tree_.root(), ignored);
+  }
+  ScratchTree(const ScratchTree&) = delete;
+  ScratchTree& operator=(const ScratchTree&) = delete;
+  const ResultsTree& tree() const { return tree_; }
+
+ private:
+  ResultsTree tree_;
+};
+
+int audit(const Arguments& arguments) {
+  const std::string format = arguments.choice("format", {"text", "csv", "json"});
+  const Config config = configured(arguments, true);
+  const ResultsTree tree = tree_of(arguments, config);
+  const RunOptions options = {.device = choose_device(config.device),
+                              .jobs = arguments.integer("jobs", 1).value_or(1),
+                              .threads = arguments.integer("threads", 1).value_or(0)};
+  const auto plan = make_plan(config, approach_catalog(), options.device.kind());
+  std::vector<std::optional<Record>> records;
+  for (const PlanEntry& entry : plan) records.push_back(tree.look(entry.planned.cell).record);
+  const std::vector<Cost> costs = expected_costs(plan, records);
+  const auto seed =
+      static_cast<uint64_t>(arguments.integer("seed", 0).value_or(static_cast<int64_t>(config.seed)));
+  Workload work;
+  work.selected = audit_sample(plan, records, arguments.integer("sample", 1).value_or(3), seed);
+  work.records.resize(plan.size());
+  for (const size_t place : work.selected) {
+    work.todo.push_back({place, Reuse::everything, costs[place].seconds.value_or(0)});
+  }
+  Progress progress(arguments.has("quiet") ? Progress::Form::silent : Progress::form_of_standard_error());
+  progress.say(std::to_string(work.selected.size()) + " cells again");
+  install_stop_signals(false);
+  const ScratchTree scratch(tree);
+  const RunSummary summary = run_plan(config, scratch.tree(), plan, work, options, progress);
+  if (summary.interrupted) return 3;
+  Table table{"audit", {"id", "same", "differences"}, {}};
+  bool all_same = true;
+  for (const size_t place : work.selected) {
+    const CellId& cell = plan[place].planned.cell;
+    std::string text;
+    for (const std::string& one :
+         audit_differences(cell, tree, scratch.tree(), audit_tolerance(options.device.kind()))) {
+      text += (text.empty() ? "" : "; ") + one;
+    }
+    all_same = all_same && text.empty();
+    table.rows.push_back({cell.text(), text.empty() ? "yes" : "NO", text});
+  }
+  print_table(table, format);
+  return all_same ? 0 : 1;
+}
+
+}  // namespace
+
+Command audit_command() {
+  return {
+      {"audit",
+       "Computes some finished cells again and compares: bit by bit on the CPU, within a tolerance on a GPU.",
+       {"CONFIG"},
+       {{"sample", OptionKind::single, "K", "how many cells (default 3)"},
+        {"seed", OptionKind::single, "N", "which ones (default: the configuration's seed)"},
+        results_option(),
+        set_option(),
+        device_option(),
+        threads_option(),
+        {"jobs", OptionKind::single, "N", "cells at a time on the CPU (default 1)"},
+        format_option(),
+        quiet_option()}},
+      audit};
+}
+
+}  // namespace harness

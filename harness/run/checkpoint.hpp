@@ -1,0 +1,32 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "approaches/approach.hpp"
+
+namespace harness {
+
+// What an interrupted fix had used up at its last checkpoint.
+struct FixSpent {
+  double seconds = 0;
+  std::map<std::string, double> phases = {};
+  int64_t interruptions = 0;  // before this checkpoint
+};
+
+// The state of a fix that goes on later: checkpoint.bin in the cell's folder, one file with a JSON header,
+// the tensors' bytes (on the CPU, contiguous) and a checksum.
+struct Checkpoint {
+  CheckpointState state;
+  FixSpent spent;
+};
+
+// `identity`: digest of the fix's identity. Nothing where there is no file, or one that is damaged or of
+// another fix: then the fix starts from its beginning.
+std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, const std::string& identity);
+void write_checkpoint(const std::filesystem::path& file, const std::string& identity,
+                      const CheckpointState& state, const FixSpent& spent);
+
+}  // namespace harness

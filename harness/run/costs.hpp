@@ -1,0 +1,26 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/run/plan.hpp"
+
+namespace harness {
+
+// What a cell is expected to take, from the records there are.
+struct Cost {
+  std::optional<double> seconds;
+  // where from: "its own record", "other runs of it", "the approach on other subjects", "the other cells";
+  // empty without seconds
+  std::string source;
+};
+
+// One for each cell of `plan`; `records` lie beside it (nullopt: none).
+std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
+                                 const std::vector<std::optional<Record>>& records);
+
+// All phases of a record that are not part of another one.
+double seconds_of(const Record& record);
+
+}  // namespace harness

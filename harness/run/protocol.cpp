@@ -1,0 +1,47 @@
+#include "harness/run/protocol.hpp"
+
+namespace harness {
+
+using nlohmann::json;
+
+json to_json(const std::vector<Problem>& problems) {
+  json list = json::array();
+  for (const Problem& one : problems) {
+    list.push_back({{"file", one.file},
+                    {"place", one.place},
+                    {"found", one.found},
+                    {"expected", one.expected},
+                    {"suggestion", one.suggestion}});
+  }
+  return list;
+}
+
+std::vector<Problem> problems_of(const json& value) {
+  std::vector<Problem> problems;
+  for (const json& one : value) {
+    problems.push_back(
+        {one.at("file"), one.at("place"), one.at("found"), one.at("expected"), one.at("suggestion")});
+  }
+  return problems;
+}
+
+const char* to_text(Reuse reuse) {
+  switch (reuse) {
+    case Reuse::everything:
+      return "everything";
+    case Reuse::retry:
+      return "retry";
+    case Reuse::nothing:
+      return "nothing";
+  }
+  interface_misuse("no such reuse");
+}
+
+Reuse reuse_named(const std::string& text) {
+  for (const Reuse reuse : {Reuse::everything, Reuse::retry, Reuse::nothing}) {
+    if (text == to_text(reuse)) return reuse;
+  }
+  interface_misuse("no such reuse: " + text);
+}
+
+}  // namespace harness

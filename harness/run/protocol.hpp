@@ -1,0 +1,19 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "harness/core/error.hpp"
+#include "harness/run/cell.hpp"
+
+// Pieces of the messages between planner and worker (worker.hpp lists these).
+namespace harness {
+
+nlohmann::json to_json(const std::vector<Problem>& problems);
+std::vector<Problem> problems_of(const nlohmann::json& value);
+
+const char* to_text(Reuse reuse);
+Reuse reuse_named(const std::string& text);
+
+}  // namespace harness

@@ -1,0 +1,102 @@
+#include "harness/run/stages.hpp"
+
+#include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
+#include "harness/core/sealed.hpp"
+
+namespace harness {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kStageSchema = 1;
+
+// In the order they are removed: what is judged by a file goes before the file.
+const std::vector<std::vector<std::string>> kFiles = {
+    {"fix.json", "fixed.pt"},
+    {"predict.json", "predictions.csv", "predictions_repair.csv"},
+    {"attack.json", "attack.csv"},
+    {"record.json"},
+};
+
+fs::path file_of(const fs::path& folder, Stage stage) {
+  return folder / kFiles[static_cast<size_t>(stage)].front();
+}
+
+}  // namespace
+
+const char* to_text(Stage stage) {
+  switch (stage) {
+    case Stage::fix:
+      return "fix";
+    case Stage::predict:
+      return "predict";
+    case Stage::attack:
+      return "attack";
+    case Stage::measure:
+      return "measure";
+  }
+  interface_misuse("no such stage");
+}
+
+json fix_identity(const json& cell) {
+  json identity;
+  for (const char* key :
+       {"approach", "version", "seed", "batch", "deterministic", "tf32", "device", "files", "limit"}) {
+    identity[key] = cell.at(key);
+  }
+  identity["limit"].erase("test");
+  const json& subject = cell.at("subject");
+  if (subject.contains("training")) identity["training"] = subject["training"];
+  return identity;
+}
+
+json predict_identity(const json& cell, const json& fix) {
+  return {{"fix", digest_of(fix.dump())}, {"limit", cell.at("limit")}};
+}
+
+json attack_identity(const json& cell, const json& predict) {
+  const json& subject = cell.at("subject");
+  return {{"predict", digest_of(predict.dump())},
+          {"subject", subject.at("name")},  // the order of the images follows from it
+          {"seed", cell.at("config_seed")},
+          {"attack", subject.at("attack")}};
+}
+
+std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const std::string& except) {
+  const fs::path file = file_of(folder, stage);
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return std::nullopt;
+  try {
+    const json value = read_sealed(file);
+    if (value.at("schema") != kStageSchema) return std::nullopt;
+    StageFile found{value.at("identity"), value.at("content"), {}};
+    for (const auto& [name, digest] : value.at("files").items()) {
+      if (name == except && !fs::exists(folder / name)) continue;
+      if (digest_of_file(folder / name) != digest) return std::nullopt;
+      found.files.push_back(name);
+    }
+    return found;
+  } catch (const UserError&) {
+    return std::nullopt;
+  } catch (const json::exception&) {
+    return std::nullopt;
+  }
+}
+
+void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {
+  json files = json::object();
+  for (const std::string& name : file.files) files[name] = digest_of_file(folder / name);
+  write_sealed(
+      file_of(folder, stage),
+      {{"schema", kStageSchema}, {"identity", file.identity}, {"content", file.content}, {"files", files}});
+}
+
+void clear_from(const fs::path& folder, Stage stage) {
+  for (size_t k = kFiles.size(); k-- > static_cast<size_t>(stage);) {
+    for (const std::string& name : kFiles[k]) fs::remove(folder / name);
+  }
+}
+
+}  // namespace harness
