@@ -114,7 +114,7 @@ Config read_document(json document, const fs::path& file, const fs::path& folder
   ObjectReader object(document, {file.string(), "", &problems});
   read_settings(object, &config);
   if (const json* approaches = object.require("approaches")) {
-    config.approaches = read_approaches(*approaches, object.place("approaches"), catalog);
+    config.approaches = read_approaches(*approaches, object.place("approaches"), catalog, folder, options);
   }
   if (const json* subjects = object.require("subjects")) {
     if (subjects->is_array() && !subjects->empty()) {
@@ -145,7 +145,9 @@ Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOpt
 
 Config read_config_value(json document, const fs::path& name, const Catalog& catalog,
                          const ConfigOptions& options) {
-  return read_document(std::move(document), name, "", catalog, options, {});
+  ConfigOptions once_more = options;
+  once_more.again = true;
+  return read_document(std::move(document), name, "", catalog, once_more, {});
 }
 
 }  // namespace harness

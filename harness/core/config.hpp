@@ -81,6 +81,9 @@ struct ApproachConfig {
   Level level = Level::model;               // external
 };
 
+// As a subject's "training" is written, every default included.
+nlohmann::json training_json(const TrainingConfig& training);
+
 struct Config {
   std::filesystem::path file;  // as the user named it
   std::string name;            // default: the file's stem
@@ -106,6 +109,7 @@ struct Config {
 struct ConfigOptions {
   std::vector<std::pair<std::string, std::string>> set;  // --set POINTER=VALUE, VALUE as JSON or plain text
   bool need_files = true;                                // missing files are problems (off for a listing)
+  bool again = false;  // what effective() gave: a word of a command is a file where its path is absolute
 };
 
 // Reads `file` and every subject file it names; throws one UserError with all problems of all files.

@@ -105,7 +105,8 @@ ApproachConfig configured(const Chosen& chosen) {
   return approach;
 }
 
-std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& place, const Catalog& catalog) {
+std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& place, const Catalog& catalog,
+                                         const std::filesystem::path& folder, const ConfigOptions& options) {
   if (value.is_string()) {
     const auto chosen = choose(value.get<std::string>(), place, catalog);
     return chosen ? std::optional(configured(*chosen)) : std::nullopt;
@@ -115,12 +116,7 @@ std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& pla
     return std::nullopt;
   }
   ObjectReader object(value, place);
-  if (object.find("command") != nullptr) {
-    // the whole entry is of a kind that DESIGN 11 reserves, so its other keys say nothing more
-    object.place("command").report("an external program",
-                                   "an approach of the harness: this version runs no external programs");
-    return std::nullopt;
-  }
+  if (object.find("command") != nullptr) return read_external(object, catalog, folder, options);
   std::optional<Chosen> chosen;
   if (const json* key = object.require("key")) {
     if (const auto text = read_text(*key, object.place("key"))) {
@@ -160,8 +156,9 @@ Parameters read_parameters(const json& value, const ApproachInfo& info, const st
   return Parameters(std::move(values));
 }
 
-std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& place,
-                                            const Catalog& catalog) {
+std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& place, const Catalog& catalog,
+                                            const std::filesystem::path& folder,
+                                            const ConfigOptions& options) {
   std::vector<ApproachConfig> approaches;
   if (value.is_string() && (value == "all" || value == "study")) {
     for (const ApproachInfo& info : catalog) {
@@ -177,7 +174,7 @@ std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& 
   }
   std::set<std::string> names;
   for (size_t i = 0; i < value.size(); ++i) {
-    auto approach = read_entry(value[i], place.at(i), catalog);
+    auto approach = read_entry(value[i], place.at(i), catalog, folder, options);
     if (!approach) continue;
     if (!approach->as.empty() && !names.insert(approach->as).second) {
       place.at(i).report("the name " + quote_text(approach->as) + " again",

@@ -33,17 +33,6 @@ json effective_attack(const AttackConfig& attack) {
           {"margin", attack.margin}};
 }
 
-json effective_training(const TrainingConfig& training) {
-  return {{"optimizer", training.optimizer},
-          {"learning_rate", training.learning_rate},
-          {"momentum", training.momentum},
-          {"weight_decay", training.weight_decay},
-          {"batch", training.batch},
-          {"epochs", training.epochs},
-          {"augmentation", training.augmentation},
-          {"initialiser", training.initialiser}};
-}
-
 json effective_subject(const SubjectConfig& subject) {
   json published = json::object();
   for (const PublishedModels& models : subject.published) published[models.key] = list_of(models.files);
@@ -54,7 +43,7 @@ json effective_subject(const SubjectConfig& subject) {
           {"attack", subject.attack ? effective_attack(*subject.attack) : json(nullptr)},
           {"groups", subject.groups ? json(*subject.groups) : json(nullptr)},
           {"published", published},
-          {"training", subject.training ? effective_training(*subject.training) : json(nullptr)},
+          {"training", subject.training ? training_json(*subject.training) : json(nullptr)},
           {"history", list_of(subject.history)},
           {"budget", budget_of(subject.budget)}};
 }
@@ -66,7 +55,30 @@ json effective_approach(const ApproachConfig& approach) {
           {"budget", budget_of(approach.budget)}};
 }
 
+json effective_external(const ApproachConfig& approach) {
+  return {{"key", approach.key},
+          {"command", approach.external->command},
+          {"needs", approach.external->needs},
+          {"uses", approach.external->uses},
+          {"as", approach.as},
+          {"name", approach.name},
+          {"level", to_text(approach.level)},
+          {"parameters", approach.parameters.values()},
+          {"budget", budget_of(approach.budget)}};
+}
+
 }  // namespace
+
+json training_json(const TrainingConfig& training) {
+  return {{"optimizer", training.optimizer},
+          {"learning_rate", training.learning_rate},
+          {"momentum", training.momentum},
+          {"weight_decay", training.weight_decay},
+          {"batch", training.batch},
+          {"epochs", training.epochs},
+          {"augmentation", training.augmentation},
+          {"initialiser", training.initialiser}};
+}
 
 json Config::effective() const {
   json value = {{"name", name},
@@ -83,8 +95,10 @@ json Config::effective() const {
                 {"subjects", json::array()},
                 {"approaches", json::array()}};
   for (const SubjectConfig& subject : subjects) value["subjects"].push_back(effective_subject(subject));
-  for (const ApproachConfig& approach : approaches)
-    value["approaches"].push_back(effective_approach(approach));
+  for (const ApproachConfig& approach : approaches) {
+    value["approaches"].push_back(approach.external ? effective_external(approach)
+                                                    : effective_approach(approach));
+  }
   return value;
 }
 

@@ -22,9 +22,15 @@ struct SubjectDocument {
 
 SubjectConfig read_subject(const SubjectDocument& document, bool need_files);
 
-// "all", "study" or a list of keys and entries; every name is its own.
+// "all", "study" or a list of keys and entries; every name is its own. Files of external programs are
+// relative to `folder`.
 std::vector<ApproachConfig> read_approaches(const nlohmann::json& value, const JsonPlace& place,
-                                            const Catalog& catalog);
+                                            const Catalog& catalog, const std::filesystem::path& folder,
+                                            const ConfigOptions& options);
+
+// All of an entry that has the key "command"; what is wrong is reported.
+ApproachConfig read_external(ObjectReader& object, const Catalog& catalog,
+                             const std::filesystem::path& folder, const ConfigOptions& options);
 
 // The key "budget" of any object: {"seconds": S, "megabytes": M}, one of them or both, or null for none.
 std::optional<Budget> read_budget(ObjectReader& object);

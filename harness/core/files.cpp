@@ -10,9 +10,11 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -188,6 +190,22 @@ nlohmann::json read_json(const fs::path& file) {
   std::optional<nlohmann::json> value = parse_json(read_text(file), file.string(), &problems);
   if (!problems.empty()) throw UserError(std::move(problems));
   return std::move(*value);
+}
+
+std::optional<fs::path> find_program(const std::string& name) {
+  const auto is_executable = [](const fs::path& file) {
+    std::error_code ignored;
+    return fs::is_regular_file(file, ignored) && ::access(file.c_str(), X_OK) == 0;
+  };
+  if (name.find('/') != std::string::npos)
+    return is_executable(name) ? std::optional(fs::path(name)) : std::nullopt;
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "" : path);
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    const fs::path file = fs::path(folder.empty() ? "." : folder) / name;
+    if (!name.empty() && is_executable(file)) return file;
+  }
+  return std::nullopt;
 }
 
 std::string digest_of(std::string_view bytes) {

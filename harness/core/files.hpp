@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -42,6 +43,10 @@ void make_folders(const std::filesystem::path& folder);
 
 std::string read_text(const std::filesystem::path& file);     // UserError where unreadable
 nlohmann::json read_json(const std::filesystem::path& file);  // UserError with line and column
+
+// The executable file that a shell would start for `name`: looked for in PATH where it has no slash. Nothing
+// where there is none.
+std::optional<std::filesystem::path> find_program(const std::string& name);
 
 // 128-bit digests as 32 hexadecimal digits (XXH3; identity, not security).
 std::string digest_of(std::string_view bytes);

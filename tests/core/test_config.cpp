@@ -159,6 +159,7 @@ TEST_CASE("every default is the documented one") {
   CHECK_FALSE(config.tf32);
   CHECK(config.batch == 250);
   CHECK_FALSE(config.budget);
+  CHECK(config.checkpoint_seconds == 30);
   CHECK(config.subjects[0].model_name == "model");
   CHECK_FALSE(config.subjects[0].attack);
   CHECK_FALSE(config.subjects[0].groups);
@@ -171,6 +172,7 @@ TEST_CASE("every value arrives") {
   CHECK(config.seed == std::numeric_limits<uint64_t>::max());
   CHECK(config.device == "cuda:0,12");
   CHECK(config.budget->seconds == 0.5);
+  CHECK_FALSE(config.budget->megabytes);
   const SubjectConfig& subject = config.subjects.at(0);
   CHECK(subject.attack->epsilon_in_pixels);
   CHECK(subject.attack->relative_step == 0.25);
@@ -192,6 +194,7 @@ TEST_CASE("every value arrives") {
   CHECK(variant.parameters.boolean("stop_early"));
   CHECK(variant.parameters.is_null("limit"));
   CHECK(variant.budget->seconds == 3600);
+  CHECK_FALSE(variant.external);
   CHECK(config.approaches.at(3).shadow == "AP");
   CHECK(config.approaches.at(3).as == "CT_AP");
 }
@@ -206,6 +209,68 @@ TEST_CASE("a control has its own parameters and those of what it imitates") {
   CHECK(control.parameters.integer("weights") == 10);
   CHECK(control.parameters.integer("generations") == 100);
   CHECK(control.parameters.number("fraction") == 0.9);  // its own wins
+}
+
+TEST_CASE("external programs arrive, with the files of their commands") {
+  const Config config = read_config(kExamples / "good/external_every_key.json", test_catalog());
+  REQUIRE(config.approaches.size() == 3);
+  const ApproachConfig& mine = config.approaches[1];
+  const fs::path script = fs::absolute(kExamples / "files/fix.py");
+  CHECK(mine.key == "MINE");
+  CHECK(mine.as == "MINE_2");
+  CHECK(mine.shadow.empty());
+  CHECK(mine.name == "My own, second variant");
+  CHECK(mine.level == Level::neuron);
+  REQUIRE(mine.external);
+  CHECK(mine.external->command ==
+        std::vector<std::string>{"sh", script.string(), "--steps", "3", "--out=a/b", "model.pt.new"});
+  CHECK(mine.external->files == std::vector<fs::path>{script});
+  CHECK(mine.external->needs == std::vector<std::string>{"train"});
+  CHECK(mine.external->uses == std::vector<std::string>{"validation", "repair"});
+  CHECK(mine.parameters.values() ==
+        json::parse(R"({"steps": 3, "nested": {"list": [1, null, "x"]}, "comment": "goes to the program"})"));
+  CHECK(mine.budget->megabytes == 500);
+  const ApproachConfig& plain = config.approaches[2];
+  CHECK(plain.as == "MINE");
+  CHECK(plain.name == "MINE");
+  CHECK(plain.level == Level::model);
+  CHECK(plain.external->needs.empty());
+  CHECK(plain.parameters.values() == json::object());
+}
+
+TEST_CASE("a file of a command has an absolute path, wherever the configuration is read from") {
+  const Workspace space;
+  write_atomically(space / "tool", "x");
+  write_atomically(space / "train", "x");
+  fs::permissions(space / "tool", fs::perms::owner_all);
+  const fs::path file = space.config(
+      R"({"subjects": ["toy.json"], "approaches": [{"key": "MINE", "command": ["./tool", "train", "other"]}]})");
+  const fs::path here = fs::current_path();
+  fs::current_path(file.parent_path());
+  const Config config = read_config(file.filename(), test_catalog());
+  fs::current_path(here);
+  const ExternalProgram& program = *config.approaches.at(0).external;
+  CHECK(program.command == std::vector<std::string>{space / "tool", space / "train", "other"});
+  CHECK(program.files.size() == 2);
+  // read again elsewhere, a word is what it was, whatever lies there
+  write_atomically(space / "other", "x");
+  ConfigOptions again;
+  again.again = true;
+  json effective = config.effective();
+  effective["subjects"] = json::array({"toy.json"});
+  const ExternalProgram same =
+      *read_config(space.config(effective.dump()), test_catalog(), again).approaches.at(0).external;
+  CHECK(same.command == program.command);
+  CHECK(same.files == program.files);
+}
+
+TEST_CASE("a listing looks for no file of a command") {
+  ConfigOptions listing;
+  listing.need_files = false;
+  for (const char* name : {"program_not_in_path", "program_missing", "script_missing"}) {
+    const fs::path file = kExamples / "reader_only" / ("external_" + std::string(name) + ".json");
+    CHECK(problems_of(file, listing).empty());
+  }
 }
 
 TEST_CASE("all and study choose from what is there") {
@@ -232,6 +297,10 @@ TEST_CASE("what is wrong comes with what was probably meant") {
   CHECK(suggestion_of("reader_only/parameter_not_a_choice").empty());
   CHECK(suggestion_of("reader_only/missing_model") == "model.pt");
   CHECK(suggestion_of("reader_only/missing_subject_file") == "subject.json");
+  CHECK(suggestion_of("reader_only/external_program_missing") == "fix.py");
+  CHECK(suggestion_of("reader_only/external_script_missing").empty());
+  CHECK(suggestion_of("bad/external_needs_unknown") == "train");
+  CHECK(suggestion_of("bad/external_unknown_member") == "needs");
   CHECK(suggestion_of("reader_only/missing_data_of_mnist")
             .starts_with("scripts/prepare mnist --source DIR --out "));
   CHECK(suggestion_of("reader_only/missing_model_of_mnist")

@@ -37,7 +37,9 @@ CONFIG = {
         },
         "subject.json",
     ],
-    "approaches": ["NONE", {"key": "NONE", "as": "again", "parameters": {}, "budget": {"seconds": 9}}],
+    "approaches": ["NONE", {"key": "NONE", "as": "again", "parameters": {}, "budget": {"seconds": 9}},
+                   {"key": "MINE", "command": ["sh", "fix.py"], "needs": ["train"], "uses": ["repair"], "as": "own",
+                    "name": "My own", "level": "layer", "budget": {"megabytes": 900}}],
     "runs": 1,
     "seed": 7,
     "corrupted_below": 0.5,
@@ -212,6 +214,7 @@ class MalformedTest(unittest.TestCase):
                                       torch.nn.Linear(72, 3)).eval()
         torch.jit.script(network).save(str(cls.folder / "model.pt"))
         good_file(cls.folder / "good.h5")
+        (cls.folder / "fix.py").write_text("never started")
 
     @classmethod
     def tearDownClass(cls):
@@ -220,7 +223,7 @@ class MalformedTest(unittest.TestCase):
     def case(self, number, config, subject):
         folder = self.folder / str(number)
         folder.mkdir()
-        for name in ("model.pt", "good.h5"):
+        for name in ("model.pt", "good.h5", "fix.py"):
             (folder / name).symlink_to(self.folder / name)
         for name, text in (("config.json", config), ("subject.json", subject)):
             (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -1,0 +1,1 @@
+"""Stands for a program of a user; never started."""
