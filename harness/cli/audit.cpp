@@ -36,13 +36,19 @@ int audit(const Arguments& arguments) {
                               .jobs = arguments.integer("jobs", 1).value_or(1),
                               .threads = arguments.integer("threads", 1).value_or(0)};
   const auto plan = make_plan(config, approach_catalog(), options.device.kind());
-  std::vector<std::optional<Record>> records;
-  for (const PlanEntry& entry : plan) records.push_back(tree.look(entry.planned.cell).record);
+  RecordIndex index(tree);
+  std::vector<std::optional<RecordSummary>> records;
+  std::vector<CellState> states;
+  for (const PlanEntry& entry : plan) {
+    RecordIndex::Found found = index.look(entry.planned);
+    records.push_back(std::move(found.summary));
+    states.push_back(found.state);
+  }
   const std::vector<Cost> costs = expected_costs(plan, records);
   const auto seed =
       static_cast<uint64_t>(arguments.integer("seed", 0).value_or(static_cast<int64_t>(config.seed)));
   Workload work;
-  work.selected = audit_sample(plan, records, arguments.integer("sample", 1).value_or(3), seed);
+  work.selected = audit_sample(states, arguments.integer("sample", 1).value_or(3), seed);
   work.records.resize(plan.size());
   for (const size_t place : work.selected) {
     work.todo.push_back({place, Reuse::everything, costs[place].seconds.value_or(0)});

@@ -17,7 +17,7 @@ struct PlanRow {
   const PlanEntry* entry = nullptr;
   CellState state = CellState::missing;
   std::string shown, because;  // state in the words of people, and why it is that
-  std::optional<Record> record;
+  std::optional<RecordSummary> record;
   Cost cost;
   bool is_open() const { return state != CellState::finished && state != CellState::stale; }
 };
@@ -34,6 +34,11 @@ std::string joined(const std::vector<std::string>& parts) {
   return text;
 }
 
+nlohmann::json recorded_identity(const ResultsTree& tree, const CellId& cell) {
+  const std::optional<Record> record = tree.look(cell).record;
+  return record ? record->provenance.value("identity", nlohmann::json::object()) : nlohmann::json::object();
+}
+
 void explain(const ResultsTree& tree, const std::optional<Problem>& damage, PlanRow* row) {
   const bool running = row->is_open() && Lease::is_alive(tree.cell(row->entry->planned.cell));
   switch (row->state) {
@@ -46,7 +51,7 @@ void explain(const ResultsTree& tree, const std::optional<Problem>& damage, Plan
     case CellState::stale:
     case CellState::outdated:
       row->shown = "stale";
-      row->because = joined(differences(row->record->provenance.value("identity", nlohmann::json::object()),
+      row->because = joined(differences(recorded_identity(tree, row->entry->planned.cell),
                                         row->entry->planned.identity)) +
                      (row->state == CellState::stale ? "; kept until --redo" : "");
       break;
@@ -58,15 +63,16 @@ void explain(const ResultsTree& tree, const std::optional<Problem>& damage, Plan
   if (running) row->shown = "running";
 }
 
-std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTree& tree) {
+std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTree& tree,
+                             RecordIndex& index) {
   std::vector<PlanRow> rows;
-  std::vector<std::optional<Record>> records;
+  std::vector<std::optional<RecordSummary>> records;
   for (const PlanEntry& entry : plan) {
     PlanRow row;
     row.entry = &entry;
-    FoundRecord found = tree.look(entry.planned.cell);
-    row.record = std::move(found.record);
-    row.state = found.damage ? CellState::damaged : state_of(entry.planned, row.record, Compare::exact);
+    RecordIndex::Found found = index.look(entry.planned);
+    row.record = std::move(found.summary);
+    row.state = found.state;
     explain(tree, found.damage, &row);
     records.push_back(row.record);
     rows.push_back(std::move(row));
@@ -206,7 +212,9 @@ int show_plan(const Arguments& arguments) {
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
   const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
-  std::vector<PlanRow> rows = rows_of(plan, tree);
+  RecordIndex index(tree);
+  std::vector<PlanRow> rows = rows_of(plan, tree, index);
+  index.save();
   const FrozenPlan frozen = freeze_plan(arguments, tree, config, plan, rows);
   save_digests(tree.digests());
   if (arguments.has("array")) {
@@ -225,7 +233,8 @@ int show_status(const Arguments& arguments) {
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
   const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
-  const std::vector<PlanRow> rows = rows_of(plan, tree);
+  RecordIndex index(tree);
+  const std::vector<PlanRow> rows = rows_of(plan, tree, index);
   print(rows, format, summary_of(config, plan, rows));
   const bool damaged = std::any_of(rows.begin(), rows.end(),
                                    [](const PlanRow& row) { return row.state == CellState::damaged; });

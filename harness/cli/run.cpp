@@ -148,7 +148,8 @@ int run(const Arguments& arguments) {
   demand_match("--only", selection.only, plan);
   demand_match("--redo", selection.redo, plan);
   const std::optional<FrozenPlan> frozen = read_plan(tree, plan);
-  const Workload work = choose_work(config, tree, plan, frozen, selection);
+  RecordIndex index(tree);
+  const Workload work = choose_work(config, tree, index, plan, frozen, selection);
   spare_whole_results(config, tree, work);
   // tasks of an array only read the plan
   if (!frozen && !selection.shard.is_part()) {
@@ -158,6 +159,8 @@ int run(const Arguments& arguments) {
   install_stop_signals(false);
   say_start(work, plan, progress);
   const RunSummary summary = run_plan(config, tree, plan, work, options, progress);
+  for (const Task& task : work.todo) index.look(plan[task.place].planned);
+  index.save();
   if (quiet) {  // this is no progress: results are missing
     for (const std::string& line : summary.troubles) std::cerr << line << "\n";
   }

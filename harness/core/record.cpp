@@ -194,6 +194,14 @@ bool Record::mistrusted() const {
   return std::any_of(invariants.begin(), invariants.end(), [](const Invariant& one) { return !one.holds; });
 }
 
+double seconds_of(const Record& record) {
+  double sum = 0;
+  for (const auto& [phase, seconds] : record.phases) {
+    if (phase.rfind("fix_", 0) != 0) sum += seconds;  // parts of "fix"
+  }
+  return sum;
+}
+
 json Record::to_json() const {
   json metric_list = json::array(), invariant_list = json::array();
   for (const MetricRecord& metric : metrics) {

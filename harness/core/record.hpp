@@ -75,4 +75,7 @@ struct Record {
   static Record from_file(const std::filesystem::path& file);
 };
 
+// Seconds of all phases of a record that are not part of another one.
+double seconds_of(const Record& record);
+
 }  // namespace harness

@@ -67,13 +67,10 @@ AuditTolerance audit_tolerance(const std::string& device_class) {
   return device_class == "cuda" ? kGpuTolerance : AuditTolerance{};
 }
 
-std::vector<size_t> audit_sample(const std::vector<PlanEntry>& plan,
-                                 const std::vector<std::optional<Record>>& records, int64_t count,
-                                 uint64_t seed) {
+std::vector<size_t> audit_sample(const std::vector<CellState>& states, int64_t count, uint64_t seed) {
   std::vector<size_t> finished, sample;
-  for (size_t place = 0; place < plan.size(); ++place) {
-    if (state_of(plan[place].planned, records[place], Compare::exact) == CellState::finished)
-      finished.push_back(place);
+  for (size_t place = 0; place < states.size(); ++place) {
+    if (states[place] == CellState::finished) finished.push_back(place);
   }
   RandomStream stream(derive_seed(seed, "audit"));
   for (const int64_t k : stream.permutation(static_cast<int64_t>(finished.size()))) {

@@ -9,11 +9,9 @@
 
 namespace harness {
 
-// `count` places of the plan, drawn with `seed` among the cells that are finished; all of them where there
-// are fewer. Sorted.
-std::vector<size_t> audit_sample(const std::vector<PlanEntry>& plan,
-                                 const std::vector<std::optional<Record>>& records, int64_t count,
-                                 uint64_t seed);
+// `count` places of the plan, drawn with `seed` among the cells whose `states` are finished; all of these
+// where there are fewer. Sorted.
+std::vector<size_t> audit_sample(const std::vector<CellState>& states, int64_t count, uint64_t seed);
 
 // How far two computations of a cell may lie apart. On the CPU not at all.
 struct AuditTolerance {

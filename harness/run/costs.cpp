@@ -22,22 +22,14 @@ class Mean {
 
 }  // namespace
 
-double seconds_of(const Record& record) {
-  double sum = 0;
-  for (const auto& [phase, seconds] : record.phases) {
-    if (phase.rfind("fix_", 0) != 0) sum += seconds;  // parts of "fix"
-  }
-  return sum;
-}
-
 std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
-                                 const std::vector<std::optional<Record>>& records) {
+                                 const std::vector<std::optional<RecordSummary>>& records) {
   std::map<std::string, Mean> of_row, of_approach;
   Mean of_all;
   const auto row_of = [](const CellId& cell) { return cell.subject + "/" + cell.approach; };
   for (size_t i = 0; i < plan.size(); ++i) {
     if (!records[i]) continue;
-    const double seconds = seconds_of(*records[i]);
+    const double seconds = records[i]->seconds;
     of_row[row_of(plan[i].planned.cell)].add(seconds);
     of_approach[plan[i].planned.cell.approach].add(seconds);
     of_all.add(seconds);
@@ -46,7 +38,7 @@ std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
   for (size_t i = 0; i < plan.size(); ++i) {
     const CellId& cell = plan[i].planned.cell;
     if (records[i]) {
-      costs.push_back({seconds_of(*records[i]), "its own record"});
+      costs.push_back({records[i]->seconds, "its own record"});
     } else if (const auto row = of_row[row_of(cell)].value()) {
       costs.push_back({row, "other runs of it"});
     } else if (const auto approach = of_approach[cell.approach].value()) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/core/record_index.hpp"
 #include "harness/run/plan.hpp"
 
 namespace harness {
@@ -18,9 +19,6 @@ struct Cost {
 
 // One for each cell of `plan`; `records` lie beside it (nullopt: none).
 std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
-                                 const std::vector<std::optional<Record>>& records);
-
-// All phases of a record that are not part of another one.
-double seconds_of(const Record& record);
+                                 const std::vector<std::optional<RecordSummary>>& records);
 
 }  // namespace harness

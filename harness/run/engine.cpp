@@ -389,18 +389,21 @@ class Engine {
 
   // How the selected cells stand at the end. Those that were not run stand as before.
   void sum_up() {
-    std::set<size_t> ran;
-    for (const Task& task : work_.todo) ran.insert(task.place);
+    std::map<size_t, std::optional<RecordSummary>> ran;
+    for (const Task& task : work_.todo) {
+      const PlannedCell& planned = entry_of(task).planned;
+      const std::optional<Record> record = tree_.look(planned.cell).record;
+      const CellState state = state_of(planned, record, Compare::exact);
+      const bool counts = state == CellState::finished || state == CellState::stale;
+      ran[task.place] = counts ? std::optional(summary_of(*record)) : std::nullopt;
+    }
     for (const size_t place : work_.selected) {
-      const CellId& cell = plan_[place].planned.cell;
-      const std::optional<Record> record =
-          ran.count(place) > 0 ? tree_.look(cell).record : work_.records[place];
-      const bool current =
-          record && state_of(plan_[place].planned, record, Compare::exact) != CellState::outdated;
-      ++summary_.statuses[current ? to_text(record->status) : "missing"];
-      if (current && !is_trouble(*record)) continue;
+      const auto found = ran.find(place);
+      const std::optional<RecordSummary>& record = found != ran.end() ? found->second : work_.records[place];
+      ++summary_.statuses[record ? to_text(record->status) : "missing"];
+      if (record && !is_trouble(*record)) continue;
       summary_.trouble = true;
-      if (current) summary_.failures.emplace_back(cell.text(), record->reason);
+      if (record) summary_.failures.emplace_back(plan_[place].planned.cell.text(), record->reason);
     }
   }
 

@@ -26,12 +26,13 @@ struct Task {
 struct Workload {
   std::vector<size_t> selected;  // places in the plan, by --only and --shard
   std::vector<Task> todo;
-  std::map<CellState, int64_t> states;              // of the selected, before anything ran
-  std::vector<std::pair<size_t, Problem>> damaged;  // records that cannot be trusted
-  std::vector<std::optional<Record>> records;       // of the whole plan, as they were
+  std::map<CellState, int64_t> states;                // of the selected, before anything ran
+  std::vector<std::pair<size_t, Problem>> damaged;    // records that cannot be trusted
+  std::vector<std::optional<RecordSummary>> records;  // of the whole plan, as they were
 };
-Workload choose_work(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                     const std::optional<FrozenPlan>& frozen, const Selection& selection);
+Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex& index,
+                     const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,
+                     const Selection& selection);
 
 struct RunOptions {
   DeviceChoice device;
@@ -56,6 +57,6 @@ RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::ve
                     const Workload& work, const RunOptions& options, Progress& progress);
 
 // FAILURE of the kinds that make a run end with 1.
-bool is_trouble(const Record& record);
+bool is_trouble(const RecordSummary& record);
 
 }  // namespace harness

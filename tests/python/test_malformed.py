@@ -51,7 +51,7 @@ CONFIG = {
     "budget": {"seconds": 100},
 }
 SUBJECT = {"name": "own_file", "model": "model.pt", "data": "good.h5", "attack": {"epsilon": 0.1}}
-ALLOWED_NULLS = {"attack", "groups", "training", "relative_step", "budget"}
+ALLOWED_NULLS = {"attack", "groups", "training", "relative_step", "budget", "seconds", "megabytes"}
 
 
 def pointers(value, path=()):

@@ -138,13 +138,13 @@ class Job {
   RunSummary run(const Selection& selection = {}) {
     plan_ = make_plan(config_, catalog(), "cpu");
     Progress silent(Progress::Form::silent);
-    return run_plan(config_, tree(), plan_, choose_work(config_, tree(), plan_, std::nullopt, selection),
-                    {.device = device_, .jobs = jobs, .threads = 1}, silent);
+    return run_plan(config_, tree(), plan_, work(selection), {.device = device_, .jobs = jobs, .threads = 1},
+                    silent);
   }
   std::vector<std::string> todo(const Selection& selection = {}) {
     plan_ = make_plan(config_, catalog(), "cpu");
     std::vector<std::string> ids;
-    for (const Task& task : choose_work(config_, tree(), plan_, std::nullopt, selection).todo) {
+    for (const Task& task : work(selection).todo) {
       ids.push_back(plan_[task.place].planned.cell.text());
     }
     return ids;
@@ -174,6 +174,13 @@ class Job {
   int version = 1;  // of every approach, as the plan sees it
 
  private:
+  Workload work(const Selection& selection) const {
+    const ResultsTree results = tree();
+    RecordIndex index(results);
+    Workload found = choose_work(config_, results, index, plan_, std::nullopt, selection);
+    if (fs::exists(results.root())) index.save();  // and all runs read it again
+    return found;
+  }
   Catalog catalog() const {
     Catalog all = approach_catalog();
     for (ApproachInfo& info : all) info.version = version;

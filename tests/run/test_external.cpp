@@ -315,7 +315,7 @@ TEST_CASE("hidden: a program meets a stop signal", "[.stopped]") {
       "echo $$ > id; trap 'echo half > \"$state/half\"; exit 0' TERM; echo > ready\n"
       "while :; do sleep 0.05; done",
       given_folder());
-  install_stop_signals();
+  install_stop_signals(false);
   std::thread sender([&] {
     comes_true([&] { return fs::exists(external / "ready"); });
     raise(SIGTERM);
