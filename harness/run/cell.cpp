@@ -148,8 +148,6 @@ class CellRun {
     file.content = {
         {"record", record_.to_json()}, {"made_by", made_by_["fix"]}, {"nondeterministic", nondeterministic_}};
     write_stage(folder_, Stage::fix, file);
-    // what ran out of its budget goes on from here once that has grown
-    if (!failed_with({"timeout", "out_of_memory"})) remove_checkpoint();
     throw_if_stopped();
   }
 
@@ -345,6 +343,8 @@ class CellRun {
     record_.provenance["made_by"] = made_by_;
     fs::remove(context_.tree.record(entry_.planned.cell));
     if (!keeps_model(context_.config, entry_)) fs::remove(folder_ / kModel);
+    // what ran out of its budget goes on from its checkpoint once that has grown
+    if (!failed_with({"timeout", "out_of_memory"})) remove_checkpoint();
     write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
   }
 
