@@ -103,18 +103,11 @@ class CellRun {
 
   bool wants_attack() const { return context_.subject.config().attack.has_value(); }
 
-  // From the plan: what a kept record must not bring along.
-  void identify(Record* record) const {
-    record->cell = entry_.planned.cell;
-    record->key = entry_.planned.key;
-    record->name = entry_.planned.name;
-    record->level = entry_.planned.level;
-    record->in_study = entry_.planned.in_study;
-    record->seed = entry_.planned.seed;
-    record->digest = entry_.planned.digest;
-    record->limited = !context_.config.limit.empty();
-    record->classes = context_.subject.data().info().classes;
-    record->group_names = context_.subject.group_names();
+  // What a kept record must not bring along.
+  void identify_record() {
+    identify(context_.config, entry_, &record_);
+    record_.classes = context_.subject.data().info().classes;
+    record_.group_names = context_.subject.group_names();
   }
 
   void fix() {
@@ -123,12 +116,12 @@ class CellRun {
       made_by_["fix"] = kept_fix_->content.at("made_by");
       nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
       fix_identity_ = kept_fix_->identity;
-      identify(&record_);
+      identify_record();
       return;
     }
     clear_from(folder_, Stage::fix);
     computed_.push_back(Stage::fix);
-    identify(&record_);
+    identify_record();
     record_.device = context_.device_name;
     record_.concurrent_workers = context_.workers;
     fix_identity_ = fix_identity(identity_);
@@ -387,6 +380,17 @@ Budget budget_of(const Config& config, const PlanEntry& entry) {
   if (entry.approach != nullptr && entry.approach->budget) return *entry.approach->budget;
   if (entry.subject->budget) return *entry.subject->budget;
   return config.budget.value_or(Budget{});
+}
+
+void identify(const Config& config, const PlanEntry& entry, Record* record) {
+  record->cell = entry.planned.cell;
+  record->key = entry.planned.key;
+  record->name = entry.planned.name;
+  record->level = entry.planned.level;
+  record->in_study = entry.planned.in_study;
+  record->seed = entry.planned.seed;
+  record->digest = entry.planned.digest;
+  record->limited = !config.limit.empty();
 }
 
 bool keeps_model(const Config& config, const PlanEntry& entry) {

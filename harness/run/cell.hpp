@@ -46,6 +46,9 @@ CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse r
 // Budget of a cell: the approach's own, else the subject's, else the configuration's.
 Budget budget_of(const Config& config, const PlanEntry& entry);
 
+// What a record takes from the plan, not from a computation.
+void identify(const Config& config, const PlanEntry& entry, Record* record);
+
 // Whether the cell's fixed model stays (configuration key "keep").
 bool keeps_model(const Config& config, const PlanEntry& entry);
 

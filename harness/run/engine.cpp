@@ -96,11 +96,16 @@ class Engine {
       wait_for_replies();
       bool closed = false;
       for (const json& message : slot.process()->receive(&closed)) take(slot, message);
-      if (closed && !probed_) {
-        throw UserError({"this process", "worker", "its end by " + to_text(slot.process()->wait()),
-                         "that it opens the subjects", ""});
-      }
+      if (slot.process() == nullptr) break;
+      if (closed && !probed_) give_up(slot, "the worker ended by " + to_text(slot.process()->wait()));
     }
+  }
+
+  // A device that cannot even open the subjects.
+  void give_up(Slot& slot, const std::string& why) {
+    note("stopped, as this machine is in trouble: " + why);
+    slot.stop();
+    slot.retired = probed_ = true;
   }
 
   void turn() {
@@ -111,6 +116,7 @@ class Engine {
       if (slot->process() == nullptr) continue;
       bool closed = false;
       for (const json& message : slot->process()->receive(&closed)) take(*slot, message);
+      if (slot->process() == nullptr) continue;
       if (closed) bury(*slot);
       if (slot->current) watch(*slot);
     }
@@ -239,6 +245,8 @@ class Engine {
       throw_unless_empty(problems_of(message["refused"]["problems"]));
     } else if (slot.current) {
       take_of_cell(slot, message);
+    } else if (message.contains("failed")) {
+      give_up(slot, message["failed"]);
     }
   }
 
@@ -330,14 +338,7 @@ class Engine {
   void record_failure(const Slot& slot, const Slot::Current& current, const std::string& reason) const {
     const PlanEntry& entry = entry_of(current.task);
     Record record;
-    record.cell = entry.planned.cell;
-    record.key = entry.planned.key;
-    record.name = entry.planned.name;
-    record.level = entry.planned.level;
-    record.in_study = entry.planned.in_study;
-    record.seed = entry.planned.seed;
-    record.digest = entry.planned.digest;
-    record.limited = !config_.limit.empty();
+    identify(config_, entry, &record);
     record.status = Status::failure;
     record.reason = reason;
     record.device = slot.device_name;

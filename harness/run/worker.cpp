@@ -190,6 +190,8 @@ int run_worker() {
       if (what == "cell") worker.cell(request);
     } catch (const UserError& error) {
       reply({{"refused", {{"problems", to_json(error.problems())}}}});
+    } catch (const std::exception& error) {
+      reply({{"failed", one_line(error)}});
     }
   }
   return 0;
