@@ -119,17 +119,25 @@ std::string hexadecimal(XXH128_hash_t hash) {
 
 void write_atomically(const fs::path& file, std::string_view content, Flush flush) {
   constexpr const char* kExpected = "a place that can be written to";
-  AtomicFile target(file);
-  Descriptor descriptor(target.temporary(), O_WRONLY | O_CREAT | O_EXCL);
+  // A plain file, which the rename uses up: whenever a writer is killed, nothing is left beside a whole file.
+  const fs::path temporary = folder_of(file) / ("." + file.filename().string() + temporary_suffix());
+  const auto fail = [&] {
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    errno = error;
+    system_error(file, kExpected);
+  };
+  Descriptor descriptor(temporary, O_WRONLY | O_CREAT | O_EXCL);
   if (!descriptor) system_error(file, kExpected);
   while (!content.empty()) {
     const ssize_t count = ::write(descriptor.number(), content.data(), content.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) system_error(file, kExpected);
+    if (count < 0) fail();
     content.remove_prefix(static_cast<size_t>(count));
   }
-  if (!descriptor.close()) system_error(file, kExpected);
-  target.commit(flush);
+  if (flush != Flush::nothing && ::fsync(descriptor.number()) != 0) fail();
+  if (!descriptor.close() || ::rename(temporary.c_str(), file.c_str()) != 0) fail();
+  if (flush == Flush::entry) flush_folder(folder_of(file));
 }
 
 AtomicFile::AtomicFile(fs::path file) : file_(std::move(file)) {
