@@ -360,7 +360,10 @@ class Engine {
       current.lease->beat();
     }
     if (current.part != "fix" || !current.killed_for.empty()) return;
-    const Budget budget = budget_of(config_, entry_of(current.task));
+    const PlanEntry& entry = entry_of(current.task);
+    // an external program's budget is kept by its worker, which may first have much data to copy for it
+    if (entry.approach != nullptr && entry.approach->external) return;
+    const Budget budget = budget_of(config_, entry);
     if (budget.seconds) {
       const double limit = *budget.seconds * (1 + kGraceShare) + kGraceSeconds;
       if (current.spent + current.seconds_in_part() > limit) {
