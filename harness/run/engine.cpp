@@ -45,6 +45,7 @@ class Engine {
 
   RunSummary run() {
     ::signal(SIGPIPE, SIG_IGN);
+    for (const size_t place : work_.selected) Lease::sweep(tree_.cell(plan_[place].planned.cell));
     double expected = 0;
     for (const Task& task : todo_) expected += task.expected;
     progress_.expect(static_cast<int64_t>(todo_.size()), expected / static_cast<double>(slots_.size()));

@@ -103,6 +103,12 @@ void Lease::beat() const {
   ::utimensat(AT_FDCWD, file_.c_str(), nullptr, 0);  // on a shared file system in the server's time
 }
 
+void Lease::sweep(const fs::path& folder) {
+  const fs::path file = file_in(folder);
+  std::error_code ignored;
+  if (fs::exists(file, ignored) && !is_alive_file(file)) fs::remove(file, ignored);
+}
+
 bool Lease::is_alive(const fs::path& folder) {
   return is_alive_file(file_in(folder));
 }

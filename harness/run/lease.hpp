@@ -22,6 +22,9 @@ class Lease {
   static constexpr double kBeatSeconds = 15;
   static constexpr double kDeadSeconds = 120;  // without a heartbeat
 
+  // Removes a lease whose owner is gone: one that was killed after it had finished the cell.
+  static void sweep(const std::filesystem::path& folder);
+
   // True where some process computes the cell now.
   static bool is_alive(const std::filesystem::path& folder);
 
