@@ -130,15 +130,14 @@ class Arachne {
     const EvolutionSettings settings = evolution_settings(weights);
     std::optional<EvolutionState> resumed;
     if (saved_) resumed = EvolutionState::load(*saved_);
-    const EvolutionHooks hooks{
-        .stop = [this] { return context_.should_stop(); },
-        .after_generation =
-            [&](const EvolutionState& state) {
-              context_.progress(
-                  static_cast<double>(state.generation) / static_cast<double>(settings.generations + 1),
-                  "search");
-              if (context_.checkpoint_due()) save(weights, state);
-            }};
+    const EvolutionHooks hooks{.stop = [this] { return context_.should_stop(); },
+                               .after_generation =
+                                   [&](const EvolutionState& state) {
+                                     context_.progress(static_cast<double>(state.generation) /
+                                                           static_cast<double>(settings.generations + 1),
+                                                       "search");
+                                     if (context_.checkpoint_due()) save(weights, state);
+                                   }};
     const EvolutionResult found = evolve(
         settings, seeded_draws(context_.seed("search"), settings.population),
         [&](auto candidates, auto floors, auto fitness) { evaluator.evaluate(candidates, floors, fitness); },

@@ -10,7 +10,8 @@ namespace harness {
 // what they are expected to cost and the subject they belong to. Cells of a subject stay together as far as
 // balance allows: shards are first filled in plan order up to their share, then cells move or change places
 // between the fullest shard and the others while that makes the fullest one smaller; where that does not
-// balance them, the dearest cells go first, each to the shard that has least. A pure function of its arguments.
+// balance them, the dearest cells go first, each to the shard that has least. A pure function of its
+// arguments.
 std::vector<int64_t> divide(const std::vector<double>& costs, const std::vector<std::string>& subjects,
                             int64_t shards);
 
