@@ -1,0 +1,100 @@
+#include "harness/model/fold.hpp"
+
+#include <ATen/ATen.h>
+
+namespace harness {
+namespace {
+
+// The nodes `target` depends on, dropout left out.
+std::vector<PlanStep> live_steps(const Network& network, NodeId target) {
+  const std::vector<Node>& nodes = network.nodes();
+  std::vector<char> live(nodes.size(), 0);
+  live[0] = live[static_cast<size_t>(target)] = 1;
+  for (NodeId id = target; id > 0; --id) {
+    if (!live[static_cast<size_t>(id)]) continue;
+    for (NodeId input : nodes[static_cast<size_t>(id)].inputs) live[static_cast<size_t>(input)] = 1;
+  }
+  std::vector<PlanStep> steps;
+  std::vector<NodeId> position(nodes.size(), -1);
+  for (NodeId id = 0; id <= target; ++id) {
+    const Node& node = nodes[static_cast<size_t>(id)];
+    if (!live[static_cast<size_t>(id)]) continue;
+    if (node.kind == NodeKind::dropout) {
+      position[static_cast<size_t>(id)] = position[static_cast<size_t>(node.inputs[0])];
+      continue;
+    }
+    PlanStep step;
+    step.node = node;
+    for (NodeId& input : step.node.inputs) input = position[static_cast<size_t>(input)];
+    for (ParameterId parameter : node.parameters) {
+      step.parameters.push_back(
+          parameter < 0 ? at::Tensor()
+                        : network.parameters()[static_cast<size_t>(parameter)].value.detach().clone());
+    }
+    position[static_cast<size_t>(id)] = static_cast<NodeId>(steps.size());
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
+void count_readers(std::vector<PlanStep>& steps) {
+  for (PlanStep& step : steps) step.readers = 0;
+  for (const PlanStep& step : steps) {
+    for (NodeId input : step.node.inputs) ++steps[static_cast<size_t>(input)].readers;
+  }
+}
+
+// Factor and addend per channel of a batch norm in evaluation mode, in double precision.
+std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step) {
+  const auto& p = step.parameters;
+  const double epsilon = std::get<BatchNormAttributes>(step.node.attributes).epsilon;
+  at::Tensor factor = p[3].to(at::kDouble).add(epsilon).rsqrt();
+  if (p[0].defined()) factor = factor * p[0].to(at::kDouble);
+  at::Tensor addend = -p[2].to(at::kDouble) * factor;
+  if (p[1].defined()) addend = addend + p[1].to(at::kDouble);
+  return {factor, addend};
+}
+
+bool has_averages(const PlanStep& step) {
+  return step.parameters[2].defined() && step.parameters[3].defined();
+}
+
+void fold_batch_norm(std::vector<PlanStep>& steps) {
+  for (size_t i = 1; i < steps.size(); ++i) {
+    if (steps[i].node.kind != NodeKind::batch_norm || !has_averages(steps[i])) continue;
+    const NodeId before = steps[i].node.inputs[0];
+    PlanStep& layer = steps[static_cast<size_t>(before)];
+    const bool conv = layer.node.kind == NodeKind::conv;
+    const bool linear = layer.node.kind == NodeKind::linear && layer.node.shape.size() == 1;
+    const auto [factor, addend] = factor_and_addend(steps[i]);
+    if ((conv || linear) && layer.readers == 1) {
+      at::Tensor& weight = layer.parameters[0];
+      at::Tensor& bias = layer.parameters[1];
+      const auto type = weight.scalar_type();
+      std::vector<int64_t> per_output(static_cast<size_t>(weight.dim()), 1);
+      per_output[0] = -1;
+      weight = (weight.to(at::kDouble) * factor.view(per_output)).to(type);
+      bias = (bias.defined() ? bias.to(at::kDouble) * factor + addend : addend).to(type);
+      layer.readers = steps[i].readers;
+      remove_step(steps, static_cast<NodeId>(i), before);
+      --i;
+    } else {
+      std::vector<int64_t> per_channel(steps[i].node.shape.size(), 1);
+      per_channel[0] = -1;
+      const auto type = steps[i].parameters[2].scalar_type();
+      steps[i].scale = true;
+      steps[i].parameters = {factor.to(type).view(per_channel), addend.to(type).view(per_channel)};
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<PlanStep> folded_steps(const Network& network, NodeId target) {
+  std::vector<PlanStep> steps = live_steps(network, target);
+  count_readers(steps);
+  fold_batch_norm(steps);
+  return steps;
+}
+
+}  // namespace harness

@@ -1,0 +1,48 @@
+#pragma once
+
+// Internal to harness/model: the graph as other forms of it start from (gradients, inference).
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "harness/model/network.hpp"
+
+namespace harness {
+
+struct PlanStep {
+  Node node;                           // kind, attributes and output shape (node.inputs: steps)
+  std::vector<at::Tensor> parameters;  // constants without grad; of a scale: factor, addend as (C,1,1)
+  int readers = 0;
+  bool scale = false;  // a batch norm no layer could take: a factor and an addend per channel
+};
+
+// What `target` depends on, in order, as in evaluation mode: step 0 is the input, the last one computes
+// `target`. Dropout is left out. Parameters are copied with what can be folded into them (in double
+// precision): batch norm into the convolution or linear layer before it, where nothing else reads that.
+std::vector<PlanStep> folded_steps(const Network& network, NodeId target);
+
+// Removes step `gone`, whose readers read `instead` (an earlier step) from now on.
+template <typename Step>
+void remove_step(std::vector<Step>& steps, NodeId gone, NodeId instead) {
+  steps.erase(steps.begin() + gone);
+  for (size_t i = static_cast<size_t>(gone); i < steps.size(); ++i) {
+    for (NodeId& input : steps[i].node.inputs) {
+      if (input == gone) {
+        input = instead;
+      } else if (input > gone) {
+        --input;
+      }
+    }
+  }
+}
+
+// Whether an add node sums two values of its own shape, without a factor.
+template <typename Step>
+bool is_plain_sum(const std::vector<Step>& steps, const Node& node) {
+  return node.kind == NodeKind::add && node.inputs.size() == 2 &&
+         std::get<ArithmeticAttributes>(node.attributes).alpha == 1 &&
+         steps[static_cast<size_t>(node.inputs[0])].node.shape == node.shape &&
+         steps[static_cast<size_t>(node.inputs[1])].node.shape == node.shape;
+}
+
+}  // namespace harness
