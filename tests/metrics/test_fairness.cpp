@@ -91,6 +91,7 @@ TEST_CASE("AAOD equals an independent computation") {
     if (before > 0) {
       CHECK(compute("AAOD_REL_IMPROVEMENT", run) == Approx(100 * (before - expected) / before).margin(1e-9));
     }
+    CHECK(std::abs((compute("TPR_GAP", run) + compute("FPR_GAP", run)) / 2 - expected) <= 1e-12);
     greatest = std::max(greatest, expected);
   }
   CHECK(greatest > 0.1);  // the cases are no trivial zeros
@@ -106,4 +107,10 @@ TEST_CASE("with two classes AAOD is the mean odds difference of either") {
               .group = {0, 0, 0, 0, 0, 1, 1, 1}};
   CHECK(compute("AAOD", run) == Approx(0.5 * ((2.0 / 3 - 0.5) + 0.5)).epsilon(1e-14));
   CHECK(compute("AAOD_ORIGINAL", run) == 0.0);
+  CHECK(compute("TPR_GAP", run) == Approx(0.5 * ((2.0 / 3 - 0.5) + 0.5)).epsilon(1e-14));
+  CHECK(compute("FPR_GAP", run) == Approx(0.5 * ((2.0 / 3 - 0.5) + 0.5)).epsilon(1e-14));
+  CHECK(compute("TPR_GAP_ORIGINAL", run) == 0.0);
+  CHECK(compute("FPR_GAP_ORIGINAL", run) == 0.0);
+  CHECK(compute("GROUP_0_IMAGES", run) == 5);
+  CHECK(compute("GROUP_1_IMAGES", run) == 3);
 }

@@ -6,7 +6,7 @@
 
 // AAOD: average absolute odds difference between the two groups, one class against the rest, mean over the
 // classes of |difference of true positive rates| and |difference of false positive rates|, halved; a rate
-// with denominator 0 is 0 (study/README.md section 2).
+// with denominator 0 is 0 (study/README.md section 2). TPR_GAP and FPR_GAP are its two halves before that.
 namespace harness {
 namespace {
 
@@ -20,14 +20,20 @@ struct Tally {
   }
 };
 
-double odds_difference(const SplitOutcome& split, const std::vector<int32_t>& predicted, int64_t classes) {
+struct Odds {
+  double true_gap = 0, false_gap = 0;  // |difference between the groups|, mean over the classes
+  std::array<int64_t, 2> images = {0, 0};
+  double difference() const { return 0.5 * (true_gap + false_gap); }
+};
+
+Odds odds_of(const SplitOutcome& split, const std::vector<int32_t>& predicted, int64_t classes) {
   const size_t images = split.label.size();
   if (predicted.size() != images || split.group.size() != images) {
     interface_misuse("a split's labels, groups and predictions differ in length");
   }
   std::array<std::vector<Tally>, 2> tallies;
   for (auto& group : tallies) group.resize(static_cast<size_t>(classes));
-  std::array<int64_t, 2> sizes = {0, 0};
+  Odds odds;
   const auto of_class = [&](std::vector<Tally>& group, int32_t index) -> Tally& {
     if (index < 0 || index >= classes) interface_misuse("a label or prediction is outside of the classes");
     return group[static_cast<size_t>(index)];
@@ -35,58 +41,71 @@ double odds_difference(const SplitOutcome& split, const std::vector<int32_t>& pr
   for (size_t i = 0; i < images; ++i) {
     if (split.group[i] > 1) interface_misuse("a group is neither 0 nor 1");
     auto& group = tallies[split.group[i]];
-    ++sizes[split.group[i]];
+    ++odds.images[split.group[i]];
     ++of_class(group, split.label[i]).positives;
     Tally& hit = of_class(group, predicted[i]);
     ++(predicted[i] == split.label[i] ? hit.true_positives : hit.false_positives);
   }
-  double true_sum = 0, false_sum = 0;
   for (size_t c = 0; c < static_cast<size_t>(classes); ++c) {
-    for (size_t g = 0; g < 2; ++g) tallies[g][c].negatives = sizes[g] - tallies[g][c].positives;
-    true_sum += std::abs(tallies[0][c].true_rate() - tallies[1][c].true_rate());
-    false_sum += std::abs(tallies[0][c].false_rate() - tallies[1][c].false_rate());
+    for (size_t g = 0; g < 2; ++g) tallies[g][c].negatives = odds.images[g] - tallies[g][c].positives;
+    odds.true_gap += std::abs(tallies[0][c].true_rate() - tallies[1][c].true_rate());
+    odds.false_gap += std::abs(tallies[0][c].false_rate() - tallies[1][c].false_rate());
   }
-  return 0.5 * (true_sum + false_sum) / static_cast<double>(classes);
+  odds.true_gap /= static_cast<double>(classes);
+  odds.false_gap /= static_cast<double>(classes);
+  return odds;
 }
 
-MetricValue fairness(const Evaluation& run, std::vector<int32_t> SplitOutcome::*predicted) {
+using Predicted = std::vector<int32_t> SplitOutcome::*;
+
+template <typename Value>
+MetricValue of_groups(const Evaluation& run, Predicted predicted, Value value) {
   if (run.test.label.empty()) return MetricValue::undefined("no_images: the test split is empty");
   if (run.test.group.empty()) return MetricValue::undefined("no_groups: the data has no sensitive groups");
-  return MetricValue::of(odds_difference(run.test, run.test.*predicted, run.classes));
+  return MetricValue::of(static_cast<double>(value(odds_of(run.test, run.test.*predicted, run.classes))));
 }
 
-MetricValue fixed(const Evaluation& run) {
-  return fairness(run, &SplitOutcome::fixed);
+template <Predicted predicted>
+MetricValue difference(const Evaluation& run) {
+  return of_groups(run, predicted, [](const Odds& odds) { return odds.difference(); });
 }
-MetricValue original(const Evaluation& run) {
-  return fairness(run, &SplitOutcome::original);
+template <Predicted predicted>
+MetricValue true_gap(const Evaluation& run) {
+  return of_groups(run, predicted, [](const Odds& odds) { return odds.true_gap; });
 }
+template <Predicted predicted>
+MetricValue false_gap(const Evaluation& run) {
+  return of_groups(run, predicted, [](const Odds& odds) { return odds.false_gap; });
+}
+template <size_t group>
+MetricValue images(const Evaluation& run) {
+  return of_groups(run, &SplitOutcome::original, [](const Odds& odds) { return odds.images[group]; });
+}
+
+constexpr Predicted kFixed = &SplitOutcome::fixed, kOriginal = &SplitOutcome::original;
 
 MetricValue improvement(const Evaluation& run) {
-  const MetricValue before = original(run), after = fixed(run);
+  const MetricValue before = difference<kOriginal>(run), after = difference<kFixed>(run);
   if (!before.value) return before;
   return relative_improvement(*before.value - *after.value, *before.value, "AAOD");
 }
 
+bool register_fairness(const char* name, const char* unit, Better better, int order,
+                       MetricValue (*compute)(const Evaluation&)) {
+  return register_metric(
+      {.name = name, .unit = unit, .better = better, .table = "rq3", .order = order, .compute = compute});
+}
+
 const bool registered[] = {
-    register_metric({.name = "AAOD",
-                     .unit = "fraction",
-                     .better = Better::lower,
-                     .table = "rq3",
-                     .order = 200,
-                     .compute = fixed}),
-    register_metric({.name = "AAOD_ORIGINAL",
-                     .unit = "fraction",
-                     .better = Better::neither,
-                     .table = "rq3",
-                     .order = 210,
-                     .compute = original}),
-    register_metric({.name = "AAOD_REL_IMPROVEMENT",
-                     .unit = "percent",
-                     .better = Better::higher,
-                     .table = "rq3",
-                     .order = 220,
-                     .compute = improvement}),
+    register_fairness("AAOD", "fraction", Better::lower, 200, difference<kFixed>),
+    register_fairness("AAOD_ORIGINAL", "fraction", Better::neither, 210, difference<kOriginal>),
+    register_fairness("AAOD_REL_IMPROVEMENT", "percent", Better::higher, 220, improvement),
+    register_fairness("TPR_GAP", "fraction", Better::lower, 230, true_gap<kFixed>),
+    register_fairness("TPR_GAP_ORIGINAL", "fraction", Better::neither, 231, true_gap<kOriginal>),
+    register_fairness("FPR_GAP", "fraction", Better::lower, 240, false_gap<kFixed>),
+    register_fairness("FPR_GAP_ORIGINAL", "fraction", Better::neither, 241, false_gap<kOriginal>),
+    register_fairness("GROUP_0_IMAGES", "count", Better::neither, 250, images<0>),
+    register_fairness("GROUP_1_IMAGES", "count", Better::neither, 251, images<1>),
 };
 
 }  // namespace
