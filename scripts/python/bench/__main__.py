@@ -11,7 +11,7 @@ import time
 
 from common.errors import UserError, nearest, run_main
 
-NAMES = ("evaluation", "attack-lenet5", "attack-resnet20", "overhead", "search")
+NAMES = ("evaluation", "attack-lenet5", "attack-resnet20", "overhead", "search", "predict")
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -58,7 +58,8 @@ def measure(tasks, repeat):
             for label, run in variants[task].items():
                 value = run()
                 samples[task][label].append(value)
-                print(f"[{turn + 1}/{repeat}] {task.name}, {label}: {value:.3f}", file=sys.stderr)
+                shown = label if isinstance(label, str) else ", ".join(label)
+                print(f"[{turn + 1}/{repeat}] {task.name}, {shown}: {value:.3f}", file=sys.stderr)
     return samples
 
 

@@ -46,6 +46,13 @@ def attack(build, model, inputs, epsilon, bounds, threads, *options):
     return json.loads(out)
 
 
+def predict(build, model, data, images, threads):
+    """What bench_predict prints of three rounds, in one process."""
+    out, _ = run([build / "bench_predict", "--model", model, "--data", data, "--images", images, "--rounds", 3,
+                  "--threads", threads], threads)
+    return json.loads(out)
+
+
 def fixes(build, model, data, approach, runs, threads, *options):
     """The lines of bench_approach: one fix each."""
     out, _ = run([build / "bench_approach", "--model", model, "--data", data, "--approach", approach, "--runs", runs,

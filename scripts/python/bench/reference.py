@@ -13,6 +13,7 @@ import numpy
 import torch
 
 from common.errors import UserError
+from export import packaged
 from export.architectures import ARCHITECTURES
 
 VERSION = "3.3.4"
@@ -42,20 +43,36 @@ def load_foolbox(folder):
     return foolbox
 
 
-def read_test_split(file):
+def read_test_split(file, count=None):
+    """Network inputs and labels of the first `count` test images."""
     with h5py.File(file) as data:
         attributes = data.attrs
-        images = data["test/images"][:].astype(numpy.float32)
+        images = data["test/images"][:count].astype(numpy.float32)
         mean, std = (numpy.asarray(attributes[name], numpy.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
         x = (images / numpy.float32(attributes["divisor"]) - mean) / std
-        return torch.from_numpy(x), torch.from_numpy(data["test/labels"][:].astype(numpy.int64))
+        return torch.from_numpy(x), torch.from_numpy(data["test/labels"][:count].astype(numpy.int64))
 
 
 def eager_model(name, file):
     """The network as plain modules, as the study's baseline would run it, with the exported file's weights."""
-    model = ARCHITECTURES[name][0]()
+    model = ARCHITECTURES[name][0]() if name in ARCHITECTURES else packaged.make(name)
     model.load_state_dict(torch.jit.load(str(file)).state_dict())
     return model.eval()
+
+
+def compiled_model(model, x, batch=250):
+    """torch.compile's form of it, compiled for the batches of x."""
+    compiled = torch.compile(model)
+    with torch.no_grad():
+        for part in {len(part): part for part in x.split(batch)}.values():
+            compiled(part)
+    return compiled
+
+
+def timed_prediction(model, x):
+    start = time.perf_counter()
+    classify(model, x)
+    return time.perf_counter() - start
 
 
 class Logits(torch.nn.Module):

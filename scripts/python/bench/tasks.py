@@ -254,4 +254,54 @@ class Search(Task):
         return rows
 
 
-TASKS = (Evaluation, AttackLeNet5, AttackResNet20, Overhead, Search)
+class Predict(Task):
+    """Prediction of the first images of a test split: ours reads, normalises and classifies them, PyTorch is given
+    normalised batches; torch.compile is warmed up before."""
+
+    name, title = "predict", "prediction"
+    least = {"vgg16": 1.15, "resnet18": 1.3}
+    subjects = {  # architecture -> (model, data, images)
+        "lenet5": ("mnist/lenet5.pt", "mnist/mnist.h5", 5000),
+        "facenet": ("utkface/facenet.pt", "utkface/utkface.h5", 1000),
+        "vgg16": ("cifar10/vgg16.pt", "cifar10/cifar10.h5", 500),
+        "resnet18": ("cifar10s/resnet18.pt", "cifar10s/cifar10s.h5", 500),
+        "resnet20": ("cifar10/resnet20.pt", "cifar10/cifar10.h5", 1000),
+        "efficientnet_lite0": ("imagenet/efficientnet_lite0.pt", "imagenet/imagenet_lite.h5", 100),
+    }
+
+    @property
+    def files(self):
+        return tuple(file for model, data, _ in self.subjects.values() for file in (model, data))
+
+    def _ours(self, architecture):
+        model, data, images = self.subjects[architecture]
+        found = programs.predict(self.setting.build, self.setting.data / model, self.setting.data / data, images,
+                                 self.setting.threads)
+        self.found[architecture] = found
+        return statistics.median(found["seconds"])
+
+    def variants(self):
+        self.found = {}
+        result = {}
+        for architecture, (file, data, images) in self.subjects.items():
+            model = reference.eager_model(architecture, self.setting.data / file)
+            x = reference.read_test_split(self.setting.data / data, images)[0]
+            compiled = reference.compiled_model(model, x)
+            result[architecture, "ours"] = functools.partial(self._ours, architecture)
+            result[architecture, "eager"] = functools.partial(reference.timed_prediction, model, x)
+            result[architecture, "torch.compile"] = functools.partial(reference.timed_prediction, compiled, x)
+        return result
+
+    def rows(self, samples):
+        rows = []
+        for architecture, (_, _, images) in self.subjects.items():
+            own = {label: samples[architecture, label] for label in ("ours", "eager", "torch.compile")}
+            found = self.found[architecture]
+            note = f"batch {found['batch']}, {found['other_classes']} of {found['images']} classes differ from unfused"
+            rows += [faster(self.name, f"{self.title}: {architecture}, {images} images", own, "eager",
+                            self.least.get(architecture), note),
+                     faster(self.name, "", own, "torch.compile", None)]
+        return rows
+
+
+TASKS = (Evaluation, AttackLeNet5, AttackResNet20, Overhead, Search, Predict)
