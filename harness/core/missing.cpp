@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -15,16 +16,41 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Folders below data/ that scripts/prepare fills, and the architecture that scripts/export makes for each.
+// Folders below data/ that scripts/prepare fills.
 struct KnownSet {
   const char* folder;
-  const char* architecture;
+  const char* trained;  // architecture of scripts/train, or ""
 };
 constexpr std::array<KnownSet, 5> kKnownSets = {{{"mnist", "lenet5"},
                                                  {"cifar10", "vgg16"},
                                                  {"cifar10s", "resnet18"},
                                                  {"utkface", "facenet"},
-                                                 {"imagenet", "densenet121"}}};
+                                                 {"imagenet", ""}}};
+constexpr std::array<const char*, 10> kArchitectures = {
+    "lenet5",   "resnet18", "resnet20", "resnet32",    "resnet44",
+    "resnet56", "vgg16",    "facenet",  "densenet121", "efficientnet_lite0"};
+
+// Weights of this one come with a Python package.
+constexpr const char* kPackaged = "efficientnet_lite0";
+// The data file for it: the same images, other constants of normalisation.
+constexpr const char* kLiteData = "imagenet_lite";
+
+std::string prepare_command(const KnownSet& set, const fs::path& file) {
+  const std::string constants = file.stem() == kLiteData ? " --mean 0.498 --std 0.502" : "";
+  return "scripts/prepare " + std::string(set.folder) + " --source DIR" + constants + " --out " +
+         file.string();
+}
+
+std::string model_command(const KnownSet& set, const fs::path& file) {
+  const std::string stem = file.stem().string(), trained = set.trained;
+  if (file.parent_path().filename() == "history") return "scripts/train " + std::string(set.folder);
+  const bool known = std::find(kArchitectures.begin(), kArchitectures.end(), stem) != kArchitectures.end();
+  const std::string architecture = known ? stem : trained;
+  if (architecture.empty()) return "";
+  const std::string weights = architecture == kPackaged ? "" : " --weights FILE";
+  const std::string exported = "scripts/export " + architecture + weights + " --out " + file.string();
+  return stem == trained ? "scripts/train " + std::string(set.folder) + ", or " + exported : exported;
+}
 
 std::string command_for(const fs::path& file) {
   std::vector<std::string> parts;
@@ -36,14 +62,8 @@ std::string command_for(const fs::path& file) {
   if (folder == "digits") return "scripts/demo";
   for (const KnownSet& set : kKnownSets) {
     if (folder != set.folder) continue;
-    if (file.extension() == ".h5")
-      return "scripts/prepare " + folder + " --source DIR --out " + file.string();
-    if (file.extension() == ".pt") {
-      const std::string stem = file.stem().string();
-      const bool named =
-          stem.starts_with("resnet") || stem.starts_with("vgg") || stem.starts_with("densenet");
-      return "scripts/export " + (named ? stem : set.architecture) + " --weights FILE --out " + file.string();
-    }
+    if (file.extension() == ".h5") return prepare_command(set, file);
+    if (file.extension() == ".pt") return model_command(set, file);
   }
   return "";
 }
