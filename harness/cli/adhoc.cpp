@@ -25,7 +25,7 @@ std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& 
   auto opened = std::make_unique<AdHoc>();
   opened->config.device = arguments.text("device").value_or("auto");
   opened->config.seed = static_cast<uint64_t>(arguments.integer("seed", 0).value_or(42));
-  opened->config.batch = arguments.integer("batch", 1).value_or(opened->config.batch);
+  opened->config.batch = arguments.integer("batch", 1);
   opened->device = prepare_device(opened->config, arguments);
   SubjectConfig& subject = opened->subject_config;
   subject.model = model;

@@ -180,7 +180,7 @@ Command evaluate_command() {
             {"sample", OptionKind::single, "N", "images attacked (default 1000), or all"},
             {"no-margin", OptionKind::flag, "", "leave out the second attack (ASR_MARGIN)"},
             {"seed", OptionKind::single, "N", "of sampling and random start (default 42)"},
-            {"batch", OptionKind::single, "N", "images per forward pass (default 250)"},
+            {"batch", OptionKind::single, "N", "images per forward pass (default: follows from the model)"},
             device_option(),
             threads_option(),
             format_option(),

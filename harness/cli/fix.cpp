@@ -146,7 +146,7 @@ Command fix_command() {
             {"set", OptionKind::repeated, "NAME=VALUE", "a parameter of the approach; repeatable"},
             {"budget", OptionKind::single, "SECONDS", "stop searching after this time (default: none)"},
             {"seed", OptionKind::single, "N", "default 42"},
-            {"batch", OptionKind::single, "N", "images per forward pass (default 250)"},
+            {"batch", OptionKind::single, "N", "images per forward pass (default: follows from the model)"},
             device_option(),
             threads_option(),
             {"format", OptionKind::single, "FORMAT", "text (default) or json"},

@@ -97,7 +97,10 @@ void read_settings(ObjectReader& object, Config* config) {
   object.text("keep", &config->keep, {"all", "first", "none"});
   object.boolean("deterministic", &config->deterministic);
   object.boolean("tf32", &config->tf32);
-  object.integer("batch", &config->batch, {1, 1e6});
+  if (const json* batch = object.find_value("batch")) {
+    config->batch = read_integer(*batch, object.place("batch"), {1, 1e6});
+  }
+  object.integer("resident_megabytes", &config->resident_megabytes, {0, 1e9});
   config->budget = read_budget(object);
   object.number("checkpoint_seconds", &config->checkpoint_seconds, {.low = 0});
 }

@@ -96,7 +96,8 @@ struct Config {
   std::string keep = "all";     // all | first | none
   bool deterministic = true;    // deterministic algorithms where there are any
   bool tf32 = false;
-  int64_t batch = 250;  // images per forward pass of prediction
+  std::optional<int64_t> batch;       // images per forward pass; null: follows from the model
+  int64_t resident_megabytes = 1024;  // splits of more stored bytes are read in slabs
   std::optional<Budget> budget;
   double checkpoint_seconds = 30;        // least time between two checkpoints of a fix
   std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none

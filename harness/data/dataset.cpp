@@ -335,6 +335,7 @@ void check_limit(const std::map<std::string, int64_t>& limit) {
 Dataset Dataset::open(const std::filesystem::path& file, const std::map<std::string, int64_t>& limit,
                       int64_t resident_limit) {
   check_limit(limit);
+  const hdf5::Lock lock;
   const hdf5::Silence silence;
   Opener opener(file, resident_limit);
   opener.read(limit);

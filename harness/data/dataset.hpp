@@ -22,6 +22,11 @@ class Split {
   virtual at::Tensor inputs(int64_t begin, int64_t end) const = 0;
   // The images with these numbers (int64, any order, repeats allowed), as above.
   virtual at::Tensor inputs(const at::Tensor& indices) const = 0;
+  // The two halves of inputs(begin, end): images as stored, uint8 or float32, and what the network gets of
+  // them. stored() may be called in a thread of its own.
+  virtual bool resident() const = 0;  // in memory; else stored() reads the file
+  virtual at::Tensor stored(int64_t begin, int64_t end) const = 0;
+  virtual at::Tensor normalised(const at::Tensor& stored) const = 0;
 };
 inline constexpr int64_t kResidentLimit = int64_t{1} << 30;
 

@@ -60,6 +60,11 @@ std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
 
 }  // namespace
 
+Lock::Lock() {
+  static std::recursive_mutex mutex;
+  lock_ = std::unique_lock(mutex);
+}
+
 Silence::Silence() {
   H5Eget_auto2(H5E_DEFAULT, &print_, &data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -32,6 +33,15 @@ class Handle {
  private:
   hid_t id_ = -1;
   herr_t (*close_)(hid_t) = nullptr;
+};
+
+// HDF5 is not made for several threads: whoever reads while a BatchReader may be reading ahead holds this.
+class Lock {
+ public:
+  Lock();
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
 };
 
 // HDF5 prints its own stack of errors unless told otherwise; ours are told by exceptions.

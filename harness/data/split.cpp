@@ -56,6 +56,8 @@ class BaseSplit : public Split {
   int64_t size() const override { return parts_.size; }
   const at::Tensor& labels() const override { return parts_.labels; }
   const at::Tensor& groups() const override { return parts_.groups; }
+  at::Tensor inputs(int64_t begin, int64_t end) const override { return normalise_(stored(begin, end)); }
+  at::Tensor normalised(const at::Tensor& stored) const override { return normalise_(stored); }
 
  protected:
   SplitParts parts_;
@@ -70,11 +72,13 @@ class ResidentSplit final : public BaseSplit {
     parts_.open_file.reset();
   }
 
-  at::Tensor inputs(int64_t begin, int64_t end) const override {
+  bool resident() const override { return true; }
+  at::Tensor stored(int64_t begin, int64_t end) const override {
     check_range(begin, end, size());
-    return normalise_(raw_.narrow(0, begin, end - begin));
+    return raw_.narrow(0, begin, end - begin);
   }
 
+  using BaseSplit::inputs;
   at::Tensor inputs(const at::Tensor& indices) const override {
     return normalise_.gathered(raw_, checked_indices(indices, size()));
   }
@@ -87,11 +91,13 @@ class SlabSplit final : public BaseSplit {
  public:
   using BaseSplit::BaseSplit;
 
-  at::Tensor inputs(int64_t begin, int64_t end) const override {
+  bool resident() const override { return false; }
+  at::Tensor stored(int64_t begin, int64_t end) const override {
     check_range(begin, end, size());
-    return normalise_(read_raw(parts_, begin, end));
+    return read_raw(parts_, begin, end);
   }
 
+  using BaseSplit::inputs;
   // Every run of neighbouring images is one read, in file order, so that no chunk is decompressed twice.
   at::Tensor inputs(const at::Tensor& indices) const override {
     const at::Tensor numbers = checked_indices(indices, size());
@@ -161,6 +167,7 @@ at::Tensor read_raw(const SplitParts& parts, int64_t begin, int64_t end) {
   shape[0] = end - begin;
   const bool bytes = parts.images.is_integer;
   at::Tensor raw = at::empty(shape, bytes ? at::kByte : at::kFloat);
+  const hdf5::Lock lock;
   const hdf5::Silence silence;
   if (!hdf5::read_rows(parts.images, begin, end - begin, bytes ? H5T_NATIVE_UINT8 : H5T_NATIVE_FLOAT,
                        raw.data_ptr())) {

@@ -33,7 +33,7 @@ class Planner {
              {"subject", subject_identity(effective_["subjects"][position])},
              {"config_seed", config_.seed},
              {"corrupted_below", config_.corrupted_below},
-             {"batch", config_.batch},
+             {"batch", effective_["batch"]},
              {"deterministic", config_.deterministic},
              {"tf32", config_.tf32},
              {"device", device_class_},

@@ -15,8 +15,8 @@ struct Predictions {
   double low = 0, high = 0;  // smallest and largest network input
 };
 
-// Reads the split in slabs of `batch` images. Throws Interrupted (stop.hpp). `first` > 0: only that many
-// images.
+// In batches of `batch` images, the network in its InferenceForm. Throws Interrupted (stop.hpp). `first` > 0:
+// only that many images.
 Predictions predict(const Network& network, const Split& split, int64_t batch, int64_t first = 0);
 
 }  // namespace harness

@@ -36,7 +36,7 @@ json configuration_of(const CellContext& context, const PlanEntry& entry) {
   const Config& config = context.config;
   json whole = config.effective(), part;
   for (const char* key : {"name", "runs", "seed", "corrupted_below", "device", "keep", "deterministic",
-                          "tf32", "batch", "budget", "checkpoint_seconds"}) {
+                          "tf32", "batch", "resident_megabytes", "budget", "checkpoint_seconds"}) {
     part[key] = whole[key];
   }
   part["subject"] = whole["subjects"][static_cast<size_t>(entry.subject - config.subjects.data())];
@@ -82,7 +82,7 @@ json provenance_of(const CellContext& context, const PlanEntry& entry,
            {{"tf32", context.config.tf32},
             {"deterministic", context.config.deterministic},
             {"nondeterministic_operators", nondeterministic}}},
-          {"batch", context.config.batch},
+          {"batch", context.subject.batch()},
           {"attack", attack_of(context)},
           {"seeds", {{"configuration", context.config.seed}, {"run", entry.planned.seed}}},
           {"network_digest", context.subject.original().digest()},

@@ -2,11 +2,13 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
+#include "harness/model/inference.hpp"
 
 namespace harness {
 namespace {
 
 constexpr int64_t kSampleSize = 16;
+constexpr int64_t kMegabyte = int64_t{1} << 20;
 
 template <typename T>
 std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType type) {
@@ -26,7 +28,8 @@ at::Tensor sample_inputs(const Dataset& data) {
 }
 
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
-    : subject_(subject), data_(Dataset::open(subject.data, config.limit)), batch_(config.batch) {
+    : subject_(subject),
+      data_(Dataset::open(subject.data, config.limit, config.resident_megabytes * kMegabyte)) {
   sample_ = sample_inputs(data_);
   original_ = Network::load(subject.model, sample_);
   if (original_->classes() != data_.info().classes) {
@@ -35,6 +38,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
                      ""});
   }
   original_->to(device);
+  batch_ = config.batch.value_or(preferred_batch(*original_));
   group_names_ = data_.info().group_names;
   if (subject.groups) {
     if (group_names_.empty()) {

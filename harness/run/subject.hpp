@@ -29,7 +29,7 @@ class Subject {
   const at::Tensor& sample() const { return sample_; }
   const std::vector<std::map<std::string, at::Tensor>>& history() const { return history_; }
   const std::vector<std::string>& group_names() const { return group_names_; }
-  int64_t batch() const { return batch_; }
+  int64_t batch() const { return batch_; }  // images per forward pass
   double load_seconds() const { return load_seconds_; }
 
   // A model of this subject from elsewhere, on the same device. Throws UserError, also when its classes
@@ -59,7 +59,7 @@ class Subject {
   std::vector<std::string> group_names_;
   std::vector<int64_t> attack_order_;
   uint64_t order_seed_ = 0, start_seed_ = 0;
-  int64_t batch_ = 250;
+  int64_t batch_ = 1;
   double load_seconds_ = 0;
 };
 

@@ -157,7 +157,8 @@ TEST_CASE("every default is the documented one") {
   CHECK(config.keep == "all");
   CHECK(config.deterministic);
   CHECK_FALSE(config.tf32);
-  CHECK(config.batch == 250);
+  CHECK_FALSE(config.batch);
+  CHECK(config.resident_megabytes == 1024);
   CHECK_FALSE(config.budget);
   CHECK(config.checkpoint_seconds == 30);
   CHECK(config.subjects[0].model_name == "model");
@@ -304,7 +305,7 @@ TEST_CASE("what is wrong comes with what was probably meant") {
   CHECK(suggestion_of("reader_only/missing_data_of_mnist")
             .starts_with("scripts/prepare mnist --source DIR --out "));
   CHECK(suggestion_of("reader_only/missing_model_of_mnist")
-            .starts_with("scripts/export lenet5 --weights FILE --out "));
+            .starts_with("scripts/train mnist, or scripts/export lenet5 --weights FILE --out "));
   CHECK(suggestion_of("reader_only/missing_model_of_digits") == "scripts/demo");
   CHECK(problems_of("tests/core/examples/good/minimul.json")[0].suggestion == "minimal.json");
 }

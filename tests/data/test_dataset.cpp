@@ -8,6 +8,7 @@
 #include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
 #include "harness/data/dataset.hpp"
+#include "harness/data/reader.hpp"
 #include "tests/data/writer.hpp"
 #include "tests/support.hpp"
 
@@ -105,6 +106,48 @@ TEST_CASE("images are gathered by number, in any order, with repeats") {
     const at::Tensor strided = at::tensor({5, 9, 0, 9, 2, 9}, at::kLong).slice(0, 0, 6, 2);
     CHECK(at::equal(train.inputs(strided), all.index_select(0, strided)));
   }
+}
+
+TEST_CASE("a reader gives the batches of a split, read ahead or resident") {
+  TemporaryFolder folder;
+  for (const bool floats : {false, true}) {
+    write_good_file(folder / "x.h5", {floats, true});
+    for (const int64_t limit : {kResidentLimit, kSlabs}) {
+      const Dataset data = Dataset::open(folder / "x.h5", {}, limit);
+      const Split& train = data.split("train");
+      CHECK(train.resident() == (limit == kResidentLimit));
+      for (const auto& [batch, count] : std::vector<std::pair<int64_t, int64_t>>{
+               {1, 6}, {2, 6}, {4, 6}, {6, 6}, {9, 100}, {4, 5}, {2, 1}, {3, 0}}) {
+        INFO("batch " << batch << " of " << count << ", resident " << train.resident());
+        BatchReader reader(train, batch, count);
+        std::vector<at::Tensor> batches;
+        while (auto next = reader.next()) {
+          CHECK(next->size(0) <= batch);
+          batches.push_back(*next);
+        }
+        const int64_t wanted = std::min<int64_t>(count, 6);
+        CHECK(batches.size() == static_cast<size_t>((wanted + batch - 1) / batch));
+        if (wanted > 0) CHECK(at::equal(at::cat(batches), train.inputs(0, wanted)));
+        CHECK_FALSE(reader.next());
+      }
+      BatchReader abandoned(train, 2, 6);
+      abandoned.next();
+    }
+  }
+}
+
+TEST_CASE("what cannot be read ahead is an error of the batch it belongs to") {
+  TemporaryFolder folder;
+  write_good_file(folder / "x.h5", {false, true});
+  const Dataset data = Dataset::open(folder / "x.h5", {}, kSlabs);
+  std::filesystem::resize_file(folder / "x.h5", 1000);  // the file is cut while it is open
+  BatchReader reader(data.split("train"), 2, 6);
+  CHECK_THROWS_AS(
+      [&] {
+        while (reader.next()) {
+        }
+      }(),
+      UserError);
 }
 
 TEST_CASE("a limit keeps the first images of a split") {

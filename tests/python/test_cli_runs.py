@@ -47,7 +47,7 @@ class LifecycleTest(CliTest):
                     "negatives": "fraction", "pair_rank": 1, "patience": None, "update": "asynchronous"}
         expected = {
             "name": "tiny", "runs": 2, "seed": 42, "corrupted_below": 0.5, "device": "cpu", "keep": "all",
-            "deterministic": True, "tf32": False, "batch": 50, "budget": None, "checkpoint_seconds": 30.0,
+            "deterministic": True, "tf32": False, "batch": 50, "resident_megabytes": 1024, "budget": None, "checkpoint_seconds": 30.0,
             "approaches": [{"key": key, "as": key, "budget": None, "parameters": parameters} for key, parameters in
                            (("NONE", {}), ("AR", {**defaults, **AR["parameters"]}),
                             ("CT", {"steps": 20, "learning_rate": None}))],
