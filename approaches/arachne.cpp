@@ -119,14 +119,12 @@ class Arachne {
 
   // Step 5.
   FixResult search(const std::vector<WeightRef>& weights) {
-    const CandidateEvaluator evaluator({.network = original_,
-                                        .split = split_,
-                                        .positives = sets_.positives,
-                                        .negatives = sets_.negatives,
-                                        .weights = weights,
-                                        .alpha = parameters_.number("alpha"),
-                                        .compat_softmax = parameters_.boolean("compat_softmax"),
-                                        .batch = context_.batch()});
+    const CandidateEvaluator evaluator(
+        {.network = original_,
+         .inputs = {{&split_, sets_.positives, false}, {&split_, sets_.negatives, true}},
+         .weights = weights,
+         .objective = arachne_objective(parameters_.number("alpha"), parameters_.boolean("compat_softmax")),
+         .batch = context_.batch()});
     const EvolutionSettings settings = evolution_settings(weights);
     std::optional<EvolutionState> resumed;
     if (saved_) resumed = EvolutionState::load(*saved_);
@@ -150,7 +148,7 @@ class Arachne {
                      const EvolutionResult& found) {
     const std::vector<float> values = read_weights(original_, weights);
     const std::vector<double> before(values.begin(), values.end());
-    const double original_fitness = evaluator.fitness().value(evaluator.judge(before));
+    const double original_fitness = evaluator.fitness(before);
     FixLog& log = context_.log();
     log.counters["evaluations"] = found.state.evaluations;
     log.counters["generations"] = found.generations;
@@ -166,9 +164,8 @@ class Arachne {
     }
     const Verdict verdict = evaluator.judge(found.best);
     log.scalars["best_fitness"] = found.best_fitness;
-    log.scalars["negatives_fixed"] =
-        static_cast<double>(evaluator.fitness().negatives - verdict.negative.count);
-    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.count);
+    log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
     result.network = original_.fork();
     if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
     if (parameters_.boolean("keep_original") && found.best_fitness <= original_fitness) {
@@ -284,7 +281,7 @@ const bool registered = register_approach({
              .name = "Arachne",
              .level = Level::neuron,
              .publication = "ACM TOSEM 2023",
-             .version = 1,
+             .version = 2,
              .needs = {"repair"},
              .parameters = parameter_specs(),
              .in_study = true},

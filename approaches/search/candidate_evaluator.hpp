@@ -7,47 +7,64 @@
 #include <string>
 #include <vector>
 
-#include "approaches/search/fitness.hpp"
+#include "approaches/search/inputs.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
 
-// Evaluates candidate values for a few weights of a network on fixed inputs, without changing the network.
-// Which way is a pure function of the touched weights:
-//   touched_logits  all of them in the last dense layer: only the touched classes' logits are computed anew
+// How candidates for some weights of a network are judged on fixed inputs, without changing the network.
+// Const calls may come from several threads where `parallel()`.
+class CandidateWay {
+ public:
+  virtual ~CandidateWay() = default;
+  virtual const char* name() const = 0;
+  virtual bool parallel() const { return false; }  // one candidate a thread; else many in one call
+  // Candidates (K x weights, row-major), each rounded to float32. Where a candidate is known to lie below its
+  // floor, its verdict may end early.
+  virtual void judge(std::span<const double> candidates, std::span<const double> floors,
+                     std::span<Verdict> verdicts) const = 0;
+  // Class of every input for one candidate.
+  virtual void classify(std::span<const double> candidate, std::span<int32_t> classes) const = 0;
+};
+
+// Evaluates candidate values for a few weights of a network on fixed inputs. Which way is a pure function of
+// the touched weights and the network's shapes:
+//   touched_logits  few classes of the last dense layer: only their logits are computed anew
+//   dense           one dense layer: its outputs move by a product with the touched columns alone; the layers
+//                   behind it run for many candidates in one batch
 //   suffix          else: the network from the first touched node on, over cached values of the nodes before
-//   it
-//                   (computed anew for each candidate where they would take more than kCacheLimit bytes)
+//                   it (computed anew for each candidate where they would take more than kCacheLimit bytes);
+//                   candidates of a single kernel as stacked products or one grouped convolution
 class CandidateEvaluator {
  public:
   struct Setup {
     const Network& network;
-    const Split& split;
-    std::vector<int64_t> positives, negatives;  // positions in the split
-    std::vector<WeightRef> weights;             // at least one
-    double alpha = 10;
-    bool compat_softmax = false;
+    std::vector<InputSet> inputs;
+    std::vector<WeightRef> weights;  // at least one
+    Objective objective;
     int64_t batch = 250;
   };
-  explicit CandidateEvaluator(const Setup& setup);
+  explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();
   CandidateEvaluator(const CandidateEvaluator&) = delete;
   CandidateEvaluator& operator=(const CandidateEvaluator&) = delete;
 
-  // K candidates (K x weights, row-major), each rounded to float32; the signature differential_evolution.hpp
-  // asks for. Several candidates are evaluated in parallel or as one batch.
+  // Fitness of K candidates; the signature differential_evolution.hpp asks for. Several candidates are
+  // evaluated in parallel or as one batch.
   void evaluate(std::span<const double> candidates, std::span<const double> floors,
                 std::span<double> fitness) const;
+  void evaluate(std::span<const double> candidates, std::span<double> fitness) const;  // without floors
   Verdict judge(std::span<const double> candidate) const;
-  const Fitness& fitness() const;
-  std::string way() const;  // "touched_logits" or "suffix"
+  double fitness(std::span<const double> candidate) const { return objective().value(judge(candidate)); }
+  std::vector<int32_t> classify(std::span<const double> candidate) const;  // one class per input
+  const SearchInputs& inputs() const { return inputs_; }
+  const Objective& objective() const { return setup_.objective; }
+  std::string way() const { return way_->name(); }
 
  private:
-  class TouchedWay;
-  class SuffixWay;
-  Fitness fitness_;
-  std::unique_ptr<TouchedWay> touched_;
-  std::unique_ptr<SuffixWay> suffix_;
+  Setup setup_;
+  SearchInputs inputs_;
+  std::unique_ptr<CandidateWay> way_;
 };
 inline constexpr int64_t kCacheLimit = int64_t{4} << 30;
 

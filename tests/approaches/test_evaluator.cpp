@@ -2,9 +2,10 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "approaches/localise/faults.hpp"
-#include "approaches/search/candidate_evaluator.hpp"
+#include "approaches/search/ways.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -37,6 +38,11 @@ double plain_fitness(const std::vector<WeightRef>& weights, std::span<const doub
   return part(judgement.correct) + alpha * part(judgement.wrong);
 }
 
+std::vector<InputSet> inputs_of(const Judgement& judgement) {
+  const Split* split = &tiny_data().split("repair");
+  return {{split, judgement.correct, false}, {split, judgement.wrong, true}};
+}
+
 struct Case {
   std::string name;
   std::vector<WeightRef> weights;
@@ -49,7 +55,7 @@ std::vector<Case> cases() {
   return {{"last layer, one class", {at(3, 3), at(3, 7)}, "touched_logits"},
           {"last layer, two classes", {at(3, 12), at(3, 31), at(3, 15)}, "touched_logits"},
           {"last layer, every class", {at(3, 2), at(3, 13), at(3, 25), at(3, 38)}, "touched_logits"},
-          {"hidden dense layer", {at(2, 40), at(2, 91)}, "suffix"},
+          {"hidden dense layer", {at(2, 40), at(2, 91)}, "dense"},
           {"second convolution", {at(1, 10), at(1, 77)}, "suffix"},
           {"first convolution and last layer", {at(0, 5), at(3, 17)}, "suffix"}};
 }
@@ -61,12 +67,9 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
     for (const bool compat : {false, true}) {
       INFO(one.name << (compat ? ", softmax" : ""));
       const CandidateEvaluator evaluator({.network = tiny_network(),
-                                          .split = tiny_data().split("repair"),
-                                          .positives = judgement.correct,
-                                          .negatives = judgement.wrong,
+                                          .inputs = inputs_of(judgement),
                                           .weights = one.weights,
-                                          .alpha = 7,
-                                          .compat_softmax = compat,
+                                          .objective = arachne_objective(7, compat),
                                           .batch = 50});
       REQUIRE(evaluator.way() == one.way);
       const size_t size = one.weights.size(), count = 16;
@@ -103,15 +106,107 @@ TEST_CASE("the original's own weights give the original's verdict") {
   const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
   for (const Case& one : cases()) {
     const CandidateEvaluator evaluator({.network = tiny_network(),
-                                        .split = tiny_data().split("repair"),
-                                        .positives = judgement.correct,
-                                        .negatives = judgement.wrong,
-                                        .weights = one.weights});
+                                        .inputs = inputs_of(judgement),
+                                        .weights = one.weights,
+                                        .objective = arachne_objective(10, false)});
     const std::vector<float> values = read_weights(tiny_network(), one.weights);
     const Verdict verdict = evaluator.judge(std::vector<double>(values.begin(), values.end()));
-    REQUIRE(verdict.positive.count == 0);
-    REQUIRE(verdict.negative.count == static_cast<int64_t>(judgement.wrong.size()));
+    REQUIRE(verdict.positive.misses == 0);
+    REQUIRE(verdict.negative.misses == static_cast<int64_t>(judgement.wrong.size()));
   }
+}
+
+// Classes and losses from a fork that carries the weights, against every way of the evaluator.
+TEST_CASE("classes and losses of candidates equal those of the whole network") {
+  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  RandomStream stream(22);
+  std::vector<Case> all = cases();
+  const TargetLayer last = target_layers(tiny_network()).back();
+  Case every{"every weight of the last layer", {}, "touched_logits"};
+  for (int64_t index = 0; index < 40; ++index) every.weights.push_back({last.weight, index});
+  all.push_back(every);
+  for (const Case& one : all) {
+    INFO(one.name);
+    const Objective objective{.measure = Measure::losses,
+                              .value = [](const Verdict& v) { return -v.positive.loss - v.negative.loss; }};
+    const CandidateEvaluator evaluator({.network = tiny_network(),
+                                        .inputs = inputs_of(judgement),
+                                        .weights = one.weights,
+                                        .objective = objective,
+                                        .batch = 50});
+    std::vector<int64_t> positions = judgement.correct;
+    positions.insert(positions.end(), judgement.wrong.begin(), judgement.wrong.end());
+    const Split& split = tiny_data().split("repair");
+    const at::Tensor labels = split.labels().index_select(0, at::tensor(positions, at::kLong));
+    for (int round = 0; round < 5; ++round) {
+      std::vector<double> values(one.weights.size());
+      for (double& value : values) value = stream.normal();
+      Network network = tiny_network().fork();
+      write_weights(network, one.weights, values);
+      const at::Tensor logits =
+          network.logits(split.inputs(at::tensor(positions, at::kLong))).to(at::kDouble);
+      const at::Tensor losses = at::cross_entropy_loss(logits, labels, {}, at::Reduction::None);
+      const auto kept = static_cast<int64_t>(judgement.correct.size()), whole = labels.size(0);
+      const Verdict verdict = evaluator.judge(values);
+      CHECK(verdict.positive.loss == Approx(losses.slice(0, 0, kept).sum().item<double>()).epsilon(1e-5));
+      CHECK(verdict.negative.loss == Approx(losses.slice(0, kept, whole).sum().item<double>()).epsilon(1e-5));
+      const at::Tensor right = logits.argmax(1).eq(labels);
+      CHECK(verdict.positive.correct() == right.slice(0, 0, kept).sum().item<int64_t>());
+      CHECK(verdict.negative.correct() == right.slice(0, kept, whole).sum().item<int64_t>());
+      const std::vector<int32_t> classes = evaluator.classify(values);
+      CHECK(at::equal(at::tensor(classes, at::kInt), logits.argmax(1).to(at::kInt)));
+    }
+  }
+}
+
+// The dense way serves the last layer, too, where many classes are touched.
+TEST_CASE("the dense way judges candidates of the last layer") {
+  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const TargetLayer last = target_layers(tiny_network()).back();
+  const EvaluatorSetup setup{.network = tiny_network(),
+                             .inputs = inputs_of(judgement),
+                             .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
+                             .objective = arachne_objective(7, false),
+                             .batch = 50};
+  const CandidateEvaluator evaluator(setup);
+  REQUIRE(evaluator.way() == "touched_logits");
+  const SearchInputs inputs(setup.network, setup.inputs);
+  const auto dense = dense_way(setup, inputs, last);
+  RandomStream stream(23);
+  std::vector<double> candidates(3 * 8);
+  for (double& value : candidates) value = 2 * stream.normal();
+  std::vector<Verdict> verdicts(8);
+  dense->judge(candidates, std::span(kNoFloor).first(8), verdicts);
+  std::set<int64_t> kinds;
+  for (size_t k = 0; k < 8; ++k) {
+    const auto candidate = std::span(candidates).subspan(3 * k, 3);
+    const Verdict expected = evaluator.judge(candidate);
+    CHECK(verdicts[k].positive.misses == expected.positive.misses);
+    CHECK(verdicts[k].negative.misses == expected.negative.misses);
+    CHECK(verdicts[k].positive.miss_score == Approx(expected.positive.miss_score).epsilon(1e-5));
+    std::vector<int32_t> classes(static_cast<size_t>(inputs.size()));
+    dense->classify(candidate, classes);
+    CHECK(classes == evaluator.classify(candidate));
+    kinds.insert(expected.positive.misses);
+  }
+  CHECK(kinds.size() > 1);  // the candidates do differ
+}
+
+// Inputs of two splits, in any order and with repeats.
+TEST_CASE("inputs of several splits are loaded by number") {
+  const Split &repair = tiny_data().split("repair"), &train = tiny_data().split("train");
+  const SearchInputs inputs(tiny_network(), {{&train, {5, 3, 3}, false}, {&repair, {7, 0}, true}});
+  REQUIRE(inputs.size() == 5);
+  const Verdict blank = inputs.blank();
+  CHECK(blank.positive.inputs == 3);
+  CHECK(blank.negative.inputs == 2);
+  const at::Tensor wanted =
+      at::cat({train.inputs(at::tensor({5, 3, 3}, at::kLong)), repair.inputs(at::tensor({7, 0}, at::kLong))});
+  const at::Tensor order = at::tensor({4, 0, 2, 3, 1, 0}, at::kLong);
+  CHECK(at::equal(inputs.load(order), wanted.index_select(0, order)));
+  CHECK(at::equal(inputs.load(at::tensor({1, 0}, at::kLong)),
+                  wanted.index_select(0, at::tensor({1, 0}, at::kLong))));
+  CHECK(inputs.labels()[3].item<int64_t>() == repair.labels()[7].item<int64_t>());
 }
 
 TEST_CASE("random weights are distinct and within their kernels") {

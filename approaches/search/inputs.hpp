@@ -1,0 +1,43 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "approaches/search/fitness.hpp"
+#include "harness/data/dataset.hpp"
+#include "harness/model/network.hpp"
+
+namespace harness {
+
+// Inputs of one split that candidates are judged on.
+struct InputSet {
+  const Split* split = nullptr;    // must outlive the search
+  std::vector<int64_t> positions;  // in the split, repeats allowed
+  bool negative = false;           // inputs to be fixed; else inputs to be kept
+};
+
+// All inputs of a search in one list: the sets one after the other.
+class SearchInputs {
+ public:
+  SearchInputs(const Network& network, std::vector<InputSet> sets);
+  int64_t size() const { return labels_.size(0); }
+  const at::Tensor& labels() const { return labels_; }      // int64 (N), CPU
+  const at::Tensor& negative() const { return negative_; }  // bool (N), CPU
+  // Network inputs with these numbers (int64, any order), on the network's device.
+  at::Tensor load(const at::Tensor& numbers) const;
+  // A verdict on nothing yet: the sizes of both sets.
+  Verdict blank() const;
+
+ private:
+  const Network& network_;
+  std::vector<InputSet> sets_;
+  std::vector<int64_t> ends_;  // running totals of the sets' sizes
+  at::Tensor labels_, negative_;
+};
+
+// Adds the inputs `numbers` (int64, CPU) with these logits (n, classes; any device) to a verdict.
+void count(const at::Tensor& logits, const at::Tensor& numbers, const SearchInputs& inputs,
+           const Objective& objective, Verdict& verdict);
+
+}  // namespace harness

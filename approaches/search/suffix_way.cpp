@@ -1,0 +1,118 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "approaches/search/ways.hpp"
+
+namespace harness {
+namespace {
+
+class SuffixWay final : public CandidateWay {
+ public:
+  SuffixWay(const EvaluatorSetup& setup, const SearchInputs& inputs)
+      : network_(setup.network), inputs_(inputs), objective_(setup.objective), weights_(setup.weights) {
+    NodeId first = std::numeric_limits<NodeId>::max();
+    for (const WeightRef& weight : weights_) first = std::min(first, network_.node_of(weight.parameter));
+    cut_ = network_.cut_before(first);
+    single_ = std::all_of(weights_.begin(), weights_.end(),
+                          [&](const WeightRef& weight) { return weight.parameter == weights_[0].parameter; });
+    together_ = candidates_together(network_, first, setup.batch, 1 << 20);
+    int64_t values = 0;
+    for (const NodeId id : cut_.live) {
+      int64_t of_node = 1;
+      for (const int64_t size : network_.nodes()[static_cast<size_t>(id)].shape) of_node *= size;
+      values += of_node;
+    }
+    const bool cached = inputs.size() * values * int64_t{sizeof(float)} <= kCacheLimit;
+    for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
+      Slab slab{.numbers = part.contiguous(), .live = {}};
+      if (cached) slab.live = live_values(slab);
+      slabs_.push_back(std::move(slab));
+    }
+  }
+
+  const char* name() const override { return "suffix"; }
+
+  void judge(std::span<const double> candidates, std::span<const double> floors,
+             std::span<Verdict> verdicts) const override {
+    const size_t size = weights_.size(), all = verdicts.size();
+    const size_t together = single_ ? static_cast<size_t>(together_) : 1;
+    for (size_t begin = 0; begin < all; begin += together) {
+      const size_t count = std::min(together, all - begin);
+      const auto some = candidates.subspan(begin * size, count * size);
+      if (count == 1) {
+        judge_one(some, floors[begin], verdicts[begin]);
+      } else {
+        judge_together(some, verdicts.subspan(begin, count));
+      }
+    }
+  }
+
+  void classify(std::span<const double> candidate, std::span<int32_t> classes) const override {
+    const auto overrides = changed_kernels(network_, weights_, candidate);
+    for (const Slab& slab : slabs_) {
+      const at::Tensor found =
+          network_.suffix(cut_, live_values(slab), overrides).argmax(1).to(at::kCPU, at::kInt).contiguous();
+      for (int64_t n = 0; n < found.numel(); ++n) {
+        classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
+            found.const_data_ptr<int32_t>()[n];
+      }
+    }
+  }
+
+ private:
+  struct Slab {
+    at::Tensor numbers;            // int64 (n), CPU
+    std::vector<at::Tensor> live;  // empty where nothing is cached
+  };
+
+  std::vector<at::Tensor> live_values(const Slab& slab) const {
+    return slab.live.empty() ? network_.prefix(cut_, inputs_.load(slab.numbers)) : slab.live;
+  }
+
+  void judge_one(std::span<const double> candidate, double floor, Verdict& verdict) const {
+    const auto overrides = changed_kernels(network_, weights_, candidate);
+    verdict = inputs_.blank();
+    for (const Slab& slab : slabs_) {
+      count(network_.suffix(cut_, live_values(slab), overrides), slab.numbers, inputs_, objective_, verdict);
+      if (objective_.falls && objective_.value(verdict) < floor) return;
+    }
+  }
+
+  // Candidates of a single kernel in one batch.
+  void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts) const {
+    const size_t size = weights_.size();
+    const ParameterId parameter = weights_[0].parameter;
+    std::vector<at::Tensor> values;
+    for (size_t k = 0; k < verdicts.size(); ++k) {
+      verdicts[k] = inputs_.blank();
+      values.push_back(changed_kernels(network_, weights_, candidates.subspan(k * size, size)).at(parameter));
+    }
+    const at::Tensor stacked = at::stack(values);
+    for (const Slab& slab : slabs_) {
+      const at::Tensor logits =
+          network_.candidate_logits(cut_, live_values(slab), parameter, stacked).to(at::kCPU);
+      for (size_t k = 0; k < verdicts.size(); ++k) {
+        count(logits[static_cast<int64_t>(k)], slab.numbers, inputs_, objective_, verdicts[k]);
+      }
+    }
+  }
+
+  const Network& network_;
+  const SearchInputs& inputs_;
+  const Objective& objective_;
+  const std::vector<WeightRef>& weights_;
+  Cut cut_;
+  bool single_ = false;
+  int64_t together_ = 1;
+  std::vector<Slab> slabs_;
+};
+
+}  // namespace
+
+std::unique_ptr<CandidateWay> suffix_way(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+  return std::make_unique<SuffixWay>(setup, inputs);
+}
+
+}  // namespace harness
