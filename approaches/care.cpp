@@ -1,0 +1,333 @@
+// CARE: which hidden units cause the faults, found by interventions, and multipliers for them, found by a
+// particle swarm (card care.md, the adaptation to misclassification of section 3D).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/dense_layers.hpp"
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/interventions.hpp"
+#include "approaches/localise/sampling.hpp"
+#include "approaches/search/candidate_evaluator.hpp"
+#include "approaches/search/particle_swarm.hpp"
+#include "approaches/weights.hpp"
+
+namespace harness {
+namespace {
+
+// Card section 3B: the less the better, so the swarm maximises its negative.
+Objective care_objective(double alpha) {
+  return {.measure = Measure::counts, .value = [alpha](const Verdict& verdict) {
+            const auto rate = [](const Tally& tally) {
+              return static_cast<double>(tally.misses) / static_cast<double>(tally.inputs);
+            };
+            return -((1 - alpha) * rate(verdict.negative) + alpha * rate(verdict.positive));
+          }};
+}
+
+// An input of a dense layer: what is multiplied.
+struct Unit {
+  int64_t layer = 0;  // position in the list of layers
+  int64_t number = 0;
+};
+
+class Care {
+ public:
+  Care(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original), context_(context), parameters_(parameters), layers_(dense_layers(original)) {
+    if (parameters.text("layers") == "last") layers_ = {layers_.back()};
+  }
+
+  FixResult run(bool random_units) {
+    FixResult result;
+    saved_ = context_.load_checkpoint();
+    std::vector<Unit> units;
+    {
+      const PhaseTimer timer(context_.log(), "localise");
+      choose_inputs();
+      if (negatives_.empty() || positives_.empty()) {
+        result.failure = {"no_fix", negatives_.empty()
+                                        ? "the repair split has no misclassified input"
+                                        : "no input of " + source_ + " is classified correctly"};
+        return result;
+      }
+      const auto found = saved_ ? saved_units() : localise(random_units);
+      if (!found) {
+        result.failure = {"timeout", "stopped before the first candidate was evaluated"};
+        return result;
+      }
+      units = *found;
+    }
+    if (units.empty()) {
+      result.failure = {"no_fix", "no unit has any effect on the misclassified inputs"};
+      return result;
+    }
+    const PhaseTimer timer(context_.log(), "search");
+    return search(units);
+  }
+
+ private:
+  std::vector<InputSet> inputs() const {
+    return {{&context_.split("repair"), negatives_, true}, {&context_.split(source_), positives_, false}};
+  }
+
+  // D- and D+ (section 3D.1), fixed for all evaluations: the reference's keep changing (section 8).
+  void choose_inputs() {
+    source_ = context_.has_split("train")        ? "train"
+              : context_.has_split("validation") ? "validation"
+                                                 : "repair";
+    if (saved_) {
+      negatives_ = positions_of(saved_->at("negatives"));
+      positives_ = positions_of(saved_->at("positives"));
+    } else {
+      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.batch());
+      RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
+      const int64_t positives = parameters_.integer("positives");
+      negatives_ = at_most(judgement.wrong, parameters_.integer("negatives"), some_wrong);
+      positives_ = source_ == "repair" ? at_most(judgement.correct, positives, some_right)
+                                       : correct_inputs(original_, context_.split(source_), positives,
+                                                        context_.batch(), some_right);
+    }
+    context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
+    context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
+  }
+
+  // The units whose value has the largest effect on the faults, over all layers; nothing when stopped.
+  std::optional<std::vector<Unit>> localise(bool random_units) const {
+    const SearchInputs set(original_, inputs());
+    const auto found = intervention_effects(original_, layers_, set,
+                                            {.values = parameters_.integer("intervention_values"),
+                                             .batch = context_.batch(),
+                                             .go_on = [this](double done) {
+                                               context_.progress(done, "localise");
+                                               return !context_.should_stop();
+                                             }});
+    if (found.empty()) return std::nullopt;
+    std::vector<Unit> all;
+    std::vector<double> scores;
+    for (size_t l = 0; l < found.size(); ++l) {
+      const at::Tensor score = unit_scores(found[l], parameters_.text("score"));
+      for (int64_t i = 0; i < score.numel(); ++i) {
+        all.push_back({static_cast<int64_t>(l), i});
+        scores.push_back(score[i].item<double>());
+      }
+    }
+    std::vector<size_t> order;
+    for (size_t k = 0; k < all.size(); ++k) {
+      if (scores[k] > 0) order.push_back(k);
+    }
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+    order.resize(std::min(order.size(), static_cast<size_t>(parameters_.integer("units"))));
+    if (random_units) {
+      RandomStream stream = context_.stream("random_units");
+      const auto drawn = stream.sample(static_cast<int64_t>(all.size()), static_cast<int64_t>(order.size()));
+      order.assign(drawn.begin(), drawn.end());
+    }
+    std::vector<Unit> units;
+    for (const size_t k : order) units.push_back(all[k]);
+    return units;
+  }
+
+  // The columns of the kernels that read the units: multiplying them is multiplying the units (section 3E).
+  std::vector<WeightRef> columns_of(const std::vector<Unit>& units) {
+    std::vector<WeightRef> weights;
+    unit_of_weight_.clear();
+    for (size_t k = 0; k < units.size(); ++k) {
+      const ParameterId kernel = layers_[units[k].layer].weight;
+      const at::IntArrayRef shape = original_.parameters()[kernel].value.sizes();
+      for (int64_t j = 0; j < shape[0]; ++j) {
+        weights.push_back({kernel, j * shape[1] + units[k].number});
+        unit_of_weight_.push_back(k);
+      }
+    }
+    weight_ = read_weights(original_, weights);
+    return weights;
+  }
+
+  // Multipliers (K x units) to values of the weights (K x weights).
+  std::vector<double> folded(std::span<const double> multipliers, size_t units) const {
+    std::vector<double> values;
+    for (size_t first = 0; first < multipliers.size(); first += units) {
+      for (size_t w = 0; w < weight_.size(); ++w)
+        values.push_back(multipliers[first + unit_of_weight_[w]] * static_cast<double>(weight_[w]));
+    }
+    return values;
+  }
+
+  // Section 3B. All particles start at the original.
+  SwarmSettings swarm_settings(size_t units) const {
+    return {.dimensions = std::vector<SwarmDimension>(units, SwarmDimension{.mean = 1}),
+            .particles = parameters_.integer("particles"),
+            .iterations = parameters_.integer("iterations"),
+            .rule = Inertia{.inertia = parameters_.number("w"),
+                            .own = parameters_.number("c1"),
+                            .common = parameters_.number("c2"),
+                            .start_speed = 1,
+                            .low = parameters_.number("low"),
+                            .high = parameters_.number("high"),
+                            .tolerance = parameters_.number("ftol"),
+                            .patience = parameters_.integer("ftol_iterations")}};
+  }
+
+  FixResult search(const std::vector<Unit>& units) {
+    const std::vector<WeightRef> weights = columns_of(units);
+    const CandidateEvaluator evaluator({.network = original_,
+                                        .inputs = inputs(),
+                                        .weights = weights,
+                                        .objective = care_objective(parameters_.number("alpha")),
+                                        .batch = context_.batch()});
+    const SwarmSettings settings = swarm_settings(units.size());
+    const SwarmHooks hooks{
+        .stop = [this] { return context_.should_stop(); },
+        .after_iteration =
+            [&](const SwarmState& state) {
+              context_.progress(
+                  static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations), "search");
+              if (context_.checkpoint_due()) save(units, state);
+            }};
+    const SwarmResult found = swarm(
+        settings, seeded_swarm_draws(context_.seed("search")),
+        [&](auto multipliers, auto fitness) {
+          evaluator.evaluate(folded(multipliers, units.size()), fitness);
+        },
+        hooks, saved_ ? SwarmState::load(*saved_) : std::nullopt);
+    if (found.stopped) save(units, found.state);
+    return conclude(units, weights, evaluator, found);
+  }
+
+  FixResult conclude(const std::vector<Unit>& units, const std::vector<WeightRef>& weights,
+                     const CandidateEvaluator& evaluator, const SwarmResult& found) {
+    FixLog& log = context_.log();
+    log.counters["evaluations"] = found.state.evaluations;
+    log.counters["iterations"] = found.iterations;
+    log.scalars["units"] = static_cast<double>(units.size());
+    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.series["best_fitness"] = found.state.series;
+    for (const Unit& unit : units) log.series["unit"].push_back(static_cast<double>(unit.number));
+    FixResult result;
+    if (found.best.empty()) {
+      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
+      return result;
+    }
+    const std::vector<double> values = folded(found.best, units.size());
+    const Verdict verdict = evaluator.judge(values);
+    const double original_fitness =
+        evaluator.fitness(folded(std::vector<double>(units.size(), 1), units.size()));
+    log.series["multiplier"] = found.best;
+    log.scalars["original_fitness"] = original_fitness;
+    log.scalars["best_fitness"] = found.best_fitness;
+    log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
+    result.network = original_.fork();
+    if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
+    // The particles start at the original, so that nothing worse can come out.
+    if (!(found.best_fitness > original_fitness)) {
+      result.note +=
+          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
+      return result;
+    }
+    write_weights(*result.network, weights, values);
+    result.touched = touched_weights(original_, weights);
+    return result;
+  }
+
+  void save(const std::vector<Unit>& units, const SwarmState& state) const {
+    CheckpointState tensors = {{"negatives", position_table(negatives_)},
+                               {"positives", position_table(positives_)}};
+    std::vector<int64_t> flat;
+    for (const Unit& unit : units) flat.insert(flat.end(), {unit.layer, unit.number});
+    tensors["units"] = position_table(flat);
+    state.save(tensors);
+    context_.save_checkpoint(tensors);
+  }
+
+  std::optional<std::vector<Unit>> saved_units() const {
+    std::vector<Unit> units;
+    const std::vector<int64_t> flat = positions_of(saved_->at("units"));
+    for (size_t k = 0; k < flat.size(); k += 2) units.push_back({flat[k], flat[k + 1]});
+    return units;
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  std::vector<TargetLayer> layers_;
+  std::optional<CheckpointState> saved_;
+  std::string source_;  // split of the positives
+  std::vector<int64_t> negatives_, positives_;
+  std::vector<float> weight_;           // original values of the columns
+  std::vector<size_t> unit_of_weight_;  // which unit's column each belongs to
+};
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card care.md section 4", adaptation = "card care.md section 3D";
+  const auto number = [&](const char* name, double value, const char* meaning, double low, double high) {
+    return ParameterSpec{.name = name,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = hyper,
+                         .minimum = low,
+                         .maximum = high};
+  };
+  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
+                          const std::string& source, double low) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::integer,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = unit,
+                         .source = source,
+                         .minimum = low};
+  };
+  const auto choice = [&](const char* name, const char* value, const char* meaning,
+                          std::vector<std::string> choices) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::text,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = adaptation,
+                         .choices = std::move(choices)};
+  };
+  return {
+      choice("layers", "last", "dense layers whose inputs are examined", {"last", "all_dense"}),
+      integer("intervention_values", 4, "values that each unit is set to", "values", hyper, 2),
+      choice("score", "range", "of a unit's effects: largest less least, or mean distance from their mean",
+             {"range", "mean_abs_dev"}),
+      integer("units", 5, "units with the highest score that get a multiplier", "units", hyper, 1),
+      integer("negatives", 1000, "most misclassified inputs; 0: all", "inputs", adaptation, 0),
+      integer("positives", 1000, "most correctly classified inputs; 0: all", "inputs", adaptation, 0),
+      number("alpha", 0.1, "weight of the accuracy lost against the faults left", 0, 1),
+      integer("particles", 20, "particles of the swarm", "particles", hyper, 1),
+      integer("iterations", 100, "most iterations", "iterations", hyper, 1),
+      number("w", 0.8, "inertia: part of its speed that a particle keeps", 0, 2),
+      number("c1", 0.41, "pull of a particle's own best", 0, 10),
+      number("c2", 0.41, "pull of the swarm's best", 0, 10),
+      number("low", -10, "least multiplier; the box is periodic", -1e6, 1),
+      number("high", 10, "greatest multiplier", 1, 1e6),
+      number("ftol", 1e-3, "relative change of the best that counts as none", 0, 1),
+      integer("ftol_iterations", 10, "stop after as many iterations without change", "iterations", hyper, 1),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "CARE",
+             .name = "CARE",
+             .level = Level::neuron,
+             .publication = "ICSE 2022",
+             .needs = {"repair"},
+             .uses = {"train", "validation"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = refuse_without_dense_layers,
+    .fix = [](const Network& original,
+              FixContext& context) { return Care(original, context, context.parameters()).run(false); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return Care(original, context, parameters).run(true);
+        },
+});
+
+}  // namespace
+}  // namespace harness

@@ -1,0 +1,42 @@
+#include "approaches/localise/sampling.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace harness {
+
+std::vector<int64_t> at_most(const std::vector<int64_t>& from, int64_t most, RandomStream& stream) {
+  const auto there = static_cast<int64_t>(from.size());
+  if (most == 0 || there <= most) return from;
+  std::vector<int64_t> picked;
+  for (const int64_t k : stream.sample(there, most)) picked.push_back(from[k]);
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most, int64_t batch,
+                                    RandomStream& stream) {
+  std::vector<int64_t> picked;
+  const auto enough = [&] { return most > 0 && static_cast<int64_t>(picked.size()) == most; };
+  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batch)) {
+    const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
+    const at::Tensor right = part.masked_select(found == split.labels().index_select(0, part));
+    for (const int64_t position : positions_of(right)) {
+      if (!enough()) picked.push_back(position);
+    }
+    if (enough()) break;
+  }
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+at::Tensor position_table(const std::vector<int64_t>& positions) {
+  return at::tensor(positions, at::kLong);
+}
+
+std::vector<int64_t> positions_of(const at::Tensor& table) {
+  return {table.const_data_ptr<int64_t>(), table.const_data_ptr<int64_t>() + table.numel()};
+}
+
+}  // namespace harness

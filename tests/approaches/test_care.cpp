@@ -1,0 +1,280 @@
+#include <cmath>
+
+#include "approaches/dense_layers.hpp"
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/interventions.hpp"
+#include "approaches/localise/sampling.hpp"
+#include "tests/approaches/fixture.hpp"
+#include "tests/support.hpp"
+
+namespace harness {
+namespace {
+
+using testing::changed_values;
+using testing::MemorySlot;
+using testing::setup_for;
+using testing::tiny_data;
+using testing::tiny_network;
+
+struct Outcome {
+  FixResult result;
+  FixLog log;
+};
+
+Outcome run(FixContext::Setup setup, const std::string& key = "CARE") {
+  FixContext context(std::move(setup));
+  FixResult result = find_approach(key)->fix(tiny_network(), context);
+  return {std::move(result), context.log()};
+}
+
+// Cost of the card, with all faults of the repair split and the correct ones of another.
+double cost(const Network& network, double alpha, const std::string& positives) {
+  const auto rate = [&](const std::string& name, bool wrong) {
+    const Split& split = tiny_data().split(name);
+    const Judgement before = judge_split(tiny_network(), split, 50), after = judge_split(network, split, 50);
+    double misses = 0;
+    const std::vector<int64_t>& of = wrong ? before.wrong : before.correct;
+    for (const int64_t n : of)
+      misses += static_cast<double>(std::count(after.wrong.begin(), after.wrong.end(), n));
+    return misses / static_cast<double>(of.size());
+  };
+  return (1 - alpha) * rate("repair", true) + alpha * rate(positives, false);
+}
+
+SearchInputs some_inputs() {
+  return SearchInputs(tiny_network(), {{&tiny_data().split("repair"), {0, 6, 12, 30, 66}, true},
+                                       {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
+}
+
+// Mean over the negatives of 1 - p(label), the unit being forced by a real run of everything behind it. In
+// this network nothing but the layer reads its input.
+double forced_effect(const TargetLayer& layer, int64_t unit, double value) {
+  const Network& network = tiny_network();
+  const SearchInputs inputs = some_inputs();
+  const at::Tensor numbers = inputs.negative().nonzero().flatten();
+  const Cut cut = network.cut_before(layer.node);
+  std::vector<at::Tensor> live = network.prefix(cut, inputs.load(numbers));
+  const size_t at = std::find(cut.live.begin(), cut.live.end(), layer.input) - cut.live.begin();
+  live[at] = live[at].clone();
+  live[at].select(1, unit).fill_(value);
+  const at::Tensor probabilities = network.suffix(cut, live).to(at::kDouble).softmax(1);
+  double sum = 0;
+  for (int64_t n = 0; n < numbers.numel(); ++n)
+    sum += 1 - probabilities[n][inputs.labels()[numbers[n].item<int64_t>()].item<int64_t>()].item<double>();
+  return sum / static_cast<double>(numbers.numel());
+}
+
+TEST_CASE("effects of interventions equal those of running the network", "[care]") {
+  const std::vector<TargetLayer> layers = dense_layers(tiny_network());
+  REQUIRE(layers.size() == 2);
+  const SearchInputs inputs = some_inputs();
+  const at::Tensor x = inputs.load(at::arange(inputs.size()));
+  for (const int64_t batch : {2, 50}) {
+    const auto found = intervention_effects(tiny_network(), layers, inputs, {.values = 3, .batch = batch});
+    REQUIRE(found.size() == 2);
+    for (size_t l = 0; l < 2; ++l) {
+      const at::Tensor units = tiny_network().activations(x, {layers[l].input})[0];
+      REQUIRE(at::allclose(found[l].low, units.amin(0)));
+      REQUIRE(at::allclose(found[l].high, units.amax(0)));
+      const at::Tensor range = unit_scores(found[l], "range");
+      const at::Tensor deviation = unit_scores(found[l], "mean_abs_dev");
+      REQUIRE(range.max().item<double>() > 0.01);
+      for (int64_t i = 0; i < units.size(1); ++i) {
+        const double low = units.select(1, i).min().item<double>(),
+                     high = units.select(1, i).max().item<double>();
+        double effect[3], mean = 0, distance = 0;
+        for (int t = 0; t < 3; ++t) {
+          effect[t] = forced_effect(layers[l], i, low + (high - low) * t / 2);
+          mean += effect[t] / 3;
+          REQUIRE(found[l].effects[i][t].item<double>() == Approx(effect[t]).margin(2e-6));
+        }
+        for (const double value : effect) distance += std::abs(value - mean) / 3;
+        REQUIRE(range[i].item<double>() == Approx(std::max({effect[0], effect[1], effect[2]}) -
+                                                  std::min({effect[0], effect[1], effect[2]}))
+                                               .margin(4e-6));
+        REQUIRE(deviation[i].item<double>() == Approx(distance).margin(4e-6));
+      }
+    }
+  }
+}
+
+TEST_CASE("constant units score nothing, and interventions stop when told to", "[care]") {
+  const at::Tensor low = at::tensor({1.f, 0.f}), high = at::tensor({1.f, 2.f});
+  const at::Tensor effects = at::tensor({0.1, 0.3, 0.2, 0.6}, at::kDouble).view({2, 2});
+  REQUIRE(unit_scores({low, high, effects}, "range").equal(at::tensor({0.0, 0.6 - 0.2}, at::kDouble)));
+  std::vector<double> seen;
+  const auto found = intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(),
+                                          {.batch = 2, .go_on = [&](double done) {
+                                             seen.push_back(done);
+                                             return seen.size() < 4;
+                                           }});
+  REQUIRE(found.empty());
+  REQUIRE(seen.size() == 4);
+  REQUIRE(std::ranges::is_sorted(seen));
+  REQUIRE((seen.front() == 0 && seen.back() > 0 && seen.back() < 1));
+}
+
+TEST_CASE("samples of correct inputs", "[care]") {
+  const Split& split = tiny_data().split("train");
+  const std::vector<int64_t> correct = judge_split(tiny_network(), split, 50).correct;
+  REQUIRE(correct.size() == 80);
+  RandomStream one(3), two(3), other(4);
+  const std::vector<int64_t> some = correct_inputs(tiny_network(), split, 30, 16, one);
+  REQUIRE(some.size() == 30);
+  REQUIRE(std::ranges::includes(correct, some));
+  REQUIRE(std::ranges::adjacent_find(some) == some.end());
+  REQUIRE(some == correct_inputs(tiny_network(), split, 30, 7, two));  // the batch does not matter
+  REQUIRE(some != correct_inputs(tiny_network(), split, 30, 16, other));
+  REQUIRE(correct_inputs(tiny_network(), split, 0, 16, one) == correct);
+  REQUIRE(correct_inputs(tiny_network(), split, 500, 16, one) == correct);
+  REQUIRE(at_most(correct, 0, one) == correct);
+  REQUIRE(at_most(correct, 80, one) == correct);
+  const std::vector<int64_t> few = at_most(correct, 5, one);
+  REQUIRE(few.size() == 5);
+  REQUIRE(std::ranges::includes(correct, few));
+}
+
+TEST_CASE("CARE lowers its cost and changes nothing but the columns of its units", "[care]") {
+  // Lively particles, as the tiny network's answers hardly depend on multipliers near 1.
+  for (const std::string layers : {"last", "all_dense"}) {
+    for (const std::string score : {"range", "mean_abs_dev"}) {
+      INFO(layers << " " << score);
+      const Outcome outcome =
+          run(setup_for("CARE", {{"layers", layers}, {"score", score}, {"ftol", 0}, {"w", 1}}));
+      REQUIRE(outcome.result.network.has_value());
+      REQUIRE(outcome.log.scalars.at("negatives") == 20);
+      REQUIRE(outcome.log.scalars.at("positives_from_train") == 80);
+      REQUIRE(outcome.log.scalars.at("units") == 5);
+      REQUIRE(outcome.log.scalars.at("best_fitness") > outcome.log.scalars.at("original_fitness"));
+      REQUIRE(outcome.log.scalars.at("original_fitness") == Approx(-0.9));
+      REQUIRE(outcome.log.scalars.at("best_fitness") == Approx(-cost(*outcome.result.network, 0.1, "train")));
+      REQUIRE(outcome.log.series.at("best_fitness").front() == outcome.log.scalars.at("original_fitness"));
+      REQUIRE(outcome.log.counters.at("evaluations") == 20 * outcome.log.counters.at("iterations"));
+      REQUIRE(outcome.log.phases.count("localise") + outcome.log.phases.count("search") == 2);
+      const auto changed = changed_values(tiny_network(), *outcome.result.network);
+      REQUIRE_FALSE(changed.empty());
+      for (const auto& [name, index] : changed) {
+        const std::vector<int64_t>& indices = outcome.result.touched.weights.at(name);
+        REQUIRE(std::count(indices.begin(), indices.end(), index) == 1);
+      }
+      if (layers == "all_dense") continue;
+      // The last kernel is (4, 10): column k of it, times the multiplier.
+      const at::Tensor before = tiny_network().parameters()[dense_layers(tiny_network())[1].weight].value;
+      const at::Tensor after =
+          outcome.result.network->parameters()[dense_layers(tiny_network())[1].weight].value;
+      REQUIRE(outcome.result.touched.weights.at("fc2.weight").size() == 20);
+      for (size_t k = 0; k < 5; ++k) {
+        const auto unit = static_cast<int64_t>(outcome.log.series.at("unit")[k]);
+        const double multiplier = outcome.log.series.at("multiplier")[k];
+        REQUIRE((multiplier >= -10 && multiplier <= 10));
+        REQUIRE(at::allclose(after.select(1, unit), before.select(1, unit) * multiplier));
+      }
+    }
+  }
+}
+
+TEST_CASE("CARE takes the units with the largest effect", "[care]") {
+  const std::vector<TargetLayer> layers = dense_layers(tiny_network());
+  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const std::vector<int64_t> train = judge_split(tiny_network(), tiny_data().split("train"), 50).correct;
+  const SearchInputs inputs(tiny_network(), {{&tiny_data().split("repair"), judgement.wrong, true},
+                                             {&tiny_data().split("train"), train, false}});
+  const auto effects = intervention_effects(tiny_network(), {layers[1]}, inputs, {});
+  at::Tensor score = unit_scores(effects[0], "range");
+  const Outcome outcome = run(setup_for("CARE", {{"units", 3}, {"iterations", 1}}));
+  for (const double unit : outcome.log.series.at("unit")) {
+    REQUIRE(static_cast<int64_t>(unit) == score.argmax().item<int64_t>());
+    score[static_cast<int64_t>(unit)] = -1;
+  }
+  REQUIRE(outcome.log.series.at("unit").size() == 3);
+}
+
+TEST_CASE("CARE returns the original where nothing is better", "[care]") {
+  const Outcome outcome = run(setup_for("CARE", {{"iterations", 1}}));  // all particles are the original
+  REQUIRE(outcome.result.note == "returned the original: no candidate was better");
+  REQUIRE(changed_values(tiny_network(), *outcome.result.network).empty());
+  REQUIRE(outcome.result.touched.weights.empty());
+  REQUIRE(outcome.log.counters.at("evaluations") == 20);
+}
+
+TEST_CASE("CARE's caps and statuses", "[care]") {
+  const Outcome capped = run(setup_for("CARE", {{"negatives", 7}, {"positives", 9}, {"iterations", 2}}));
+  REQUIRE(capped.log.scalars.at("negatives") == 7);
+  REQUIRE(capped.log.scalars.at("positives_from_train") == 9);
+  FixContext::Setup stopped = setup_for("CARE");
+  stopped.stop = [] { return true; };
+  REQUIRE(run(std::move(stopped)).result.failure.code == "timeout");
+  const FixContext::Setup setup = setup_for("CARE");
+  const auto adapt = [&](std::optional<int64_t> faults) {
+    return find_approach("CARE")->adapt({.network = tiny_network(),
+                                         .data = tiny_data(),
+                                         .parameters = setup.parameters,
+                                         .shadow = "",
+                                         .training = std::nullopt,
+                                         .repair_faults = faults});
+  };
+  REQUIRE_FALSE(adapt(3).has_value());
+  REQUIRE(adapt(0)->code == "no_faults");
+}
+
+TEST_CASE("CARE is a function of its seed", "[care]") {
+  const auto digest = [](uint64_t seed) {
+    FixContext::Setup setup = setup_for("CARE");
+    setup.seed = seed;
+    return run(std::move(setup)).result.network->digest();
+  };
+  REQUIRE(digest(1) == digest(1));
+  REQUIRE(digest(1) != digest(2));
+}
+
+TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
+  const nlohmann::json parameters = {{"positives", 40}, {"negatives", 15}};
+  for (const std::string key : {"CARE", "RAND"}) {
+    const std::string shadow = key == "RAND" ? "CARE" : "";
+    const Outcome whole = run(setup_for(key, parameters, shadow), key);
+    const int64_t iterations = whole.log.counters.at("iterations");
+    int64_t polls_of_localisation = -1, polls = 0;
+    {
+      MemorySlot memory;
+      FixContext::Setup setup = setup_for(key, parameters, shadow);
+      setup.checkpoint = memory.slot();
+      setup.stop = [&polls] { return ++polls < 0; };
+      run(std::move(setup), key);
+      polls_of_localisation = polls - iterations;
+    }
+    REQUIRE(polls_of_localisation > 0);
+    for (const int64_t at : {int64_t{0}, int64_t{1}, iterations / 2, iterations - 1}) {
+      INFO(key << " stopped before iteration " << at);
+      MemorySlot memory;
+      FixContext::Setup first = setup_for(key, parameters, shadow);
+      first.checkpoint = memory.slot();
+      first.stop = [left = polls_of_localisation + at]() mutable { return left-- == 0; };
+      const Outcome part = run(std::move(first), key);
+      REQUIRE(memory.saves == 1);
+      REQUIRE(part.result.network.has_value() == (at > 0));
+      if (at > 0) REQUIRE(part.result.note.find("stopped after " + std::to_string(at) + " iterations") == 0);
+      FixContext::Setup second = setup_for(key, parameters, shadow);
+      second.checkpoint = memory.slot();
+      const Outcome rest = run(std::move(second), key);
+      REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
+      REQUIRE(rest.log.counters == whole.log.counters);
+      REQUIRE(rest.log.scalars == whole.log.scalars);
+      REQUIRE(rest.log.series == whole.log.series);
+      REQUIRE(rest.result.note == whole.result.note);
+    }
+  }
+}
+
+TEST_CASE("RAND:CARE multiplies as many other units", "[care]") {
+  const Outcome localised = run(setup_for("CARE"));
+  const Outcome random = run(setup_for("RAND", nlohmann::json::object(), "CARE"), "RAND");
+  REQUIRE(random.log.scalars.at("units") == localised.log.scalars.at("units"));
+  REQUIRE(random.log.scalars.at("original_fitness") == localised.log.scalars.at("original_fitness"));
+  REQUIRE(random.log.series.at("unit") != localised.log.series.at("unit"));
+  std::vector<double> units = random.log.series.at("unit");
+  std::ranges::sort(units);
+  REQUIRE(std::ranges::adjacent_find(units) == units.end());
+}
+
+}  // namespace
+}  // namespace harness
