@@ -1,0 +1,182 @@
+#include "approaches/localise/regressions.hpp"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "harness/core/error.hpp"
+
+namespace harness {
+namespace {
+
+// What a set of inputs says of one layer's weights, both float64 on the CPU.
+struct Scores {
+  at::Tensor backward, forward;
+  double mean_forward = 0;
+};
+
+class Ranking {
+ public:
+  Ranking(const Network& network, const std::vector<TargetLayer>& layers, const Split& split,
+          const RegressionSettings& settings)
+      : network_(network.fork()), layers_(layers), split_(split), settings_(settings) {
+    network_.require_grad(true);
+    ids_.push_back(network_.logits_node());
+    for (const TargetLayer& layer : layers_) {
+      ids_.push_back(layer.input);
+      kernels_.push_back(network_.parameters()[layer.weight].value);
+    }
+    std::sort(ids_.begin(), ids_.end());
+    ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
+  }
+
+  // Steps 3 and 4. Without inputs nothing matters: where the reference has NaN there is 0.
+  std::vector<Scores> scores(const std::vector<int64_t>& inputs) const {
+    std::vector<at::Tensor> gradients, sizes;  // sums of the gradients; of |o|, (inputs of the layer)
+    for (const at::Tensor& kernel : kernels_) {
+      gradients.push_back(at::zeros(kernel.sizes(), kernel.options().dtype(at::kDouble)));
+      sizes.push_back(at::zeros({kernel.size(1)}, kernel.options().dtype(at::kDouble)));
+    }
+    if (!inputs.empty()) {
+      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batch))
+        add(part, gradients, sizes);
+    }
+    std::vector<Scores> found;
+    const double count = std::max<double>(1, static_cast<double>(inputs.size()));
+    double total = 0;
+    for (size_t l = 0; l < layers_.size(); ++l) {
+      const at::Tensor kernel = kernels_[l].detach().to(at::kDouble).abs();
+      const at::Tensor forward = (kernel * (sizes[l] / count)).cpu();  // mean |o_i w| is mean |o_i| times |w|
+      found.push_back({gradients[l].abs().cpu(), forward, forward.mean().item<double>()});
+      total += found.back().mean_forward;
+    }
+    for (Scores& of_layer : found) of_layer.mean_forward /= total > 0 ? total : 1;
+    return found;
+  }
+
+ private:
+  void add(const at::Tensor& part, std::vector<at::Tensor>& gradients, std::vector<at::Tensor>& sizes) const {
+    const at::AutoGradMode with_grad(true);
+    const at::Device device = network_.device();
+    const std::vector<at::Tensor> values = network_.activations(split_.inputs(part).to(device), ids_);
+    at::Tensor logits = value_of(values, network_.logits_node());
+    at::Tensor of;
+    if (settings_.backward == "loss") {
+      const at::Tensor labels = split_.labels().index_select(0, part).to(device);
+      of = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
+    } else if (settings_.backward == "compat" && network_.ends_in_softmax()) {
+      of = logits.softmax(1).sum();  // always the number of inputs: its gradient is rounding (card section 3)
+    } else if (settings_.backward == "compat" || settings_.backward == "logit_sum") {
+      of = logits.sum();
+    } else {
+      interface_misuse("unknown backward score: " + settings_.backward);
+    }
+    const auto found = torch::autograd::grad({of}, kernels_, {}, std::nullopt, false, /*allow_unused=*/true);
+    for (size_t l = 0; l < layers_.size(); ++l) {
+      if (found[l].defined()) gradients[l] += found[l].detach().to(at::kDouble);
+      sizes[l] += value_of(values, layers_[l].input).detach().to(at::kDouble).abs().sum(0);
+    }
+  }
+
+  const at::Tensor& value_of(const std::vector<at::Tensor>& values, NodeId id) const {
+    return values[static_cast<size_t>(std::lower_bound(ids_.begin(), ids_.end(), id) - ids_.begin())];
+  }
+
+  Network network_;
+  const std::vector<TargetLayer>& layers_;
+  const Split& split_;
+  const RegressionSettings& settings_;
+  std::vector<NodeId> ids_;
+  std::vector<at::Tensor> kernels_;
+};
+
+// Step 2: of every trainable tensor, whatever its layer, so that batch norm takes its share of the change but
+// shifts no numbering.
+class Changes {
+ public:
+  Changes(const Network& network, const std::map<std::string, at::Tensor>& before)
+      : network_(network), before_(before) {
+    for (const Parameter& parameter : network.parameters()) {
+      if (!parameter.trainable || parameter.value.numel() == 0) continue;
+      total_ += of(parameter).mean().item<double>();
+      ++tensors_;
+    }
+  }
+  int64_t tensors() const { return tensors_; }
+  at::Tensor of(ParameterId id) const { return of(network_.parameters()[id]); }
+  double share(const at::Tensor& change) const {
+    return total_ > 0 ? change.mean().item<double>() / total_ : 0;
+  }
+
+ private:
+  at::Tensor of(const Parameter& parameter) const {
+    const at::Tensor after = parameter.value.detach().to(at::kCPU, at::kDouble);
+    return (after - before_.at(parameter.name).to(at::kCPU, at::kDouble)).abs();
+  }
+
+  const Network& network_;
+  const std::map<std::string, at::Tensor>& before_;
+  double total_ = 0;
+  int64_t tensors_ = 0;
+};
+
+}  // namespace
+
+at::Tensor among_largest(const at::Tensor& scores, int64_t count) {
+  constexpr double kLeast = -std::numeric_limits<double>::infinity();
+  const at::Tensor flat = at::where(scores.isnan(), kLeast, scores).flatten().contiguous();
+  const double* const score = flat.const_data_ptr<double>();
+  at::Tensor chosen = at::zeros({flat.numel()}, at::kByte);
+  uint8_t* const mark = chosen.data_ptr<uint8_t>();
+  if (count <= 0) return chosen;
+  if (count >= flat.numel()) return chosen.fill_(1);
+  std::vector<double> order(score, score + flat.numel());
+  std::nth_element(order.begin(), order.begin() + (count - 1), order.end(), std::greater<>());
+  const double least = order[static_cast<size_t>(count - 1)];
+  int64_t ties = count;  // left for those equal to the least
+  for (int64_t k = 0; k < flat.numel(); ++k) {
+    mark[k] = score[k] > least ? 1 : 0;
+    ties -= mark[k];
+  }
+  for (int64_t k = 0; ties > 0; ++k) {
+    if (score[k] != least) continue;
+    mark[k] = 1;
+    --ties;
+  }
+  return chosen;
+}
+
+RegressionWeights regression_weights(const Network& network, const std::map<std::string, at::Tensor>& before,
+                                     const std::vector<TargetLayer>& layers, const Split& split,
+                                     const EpochEffect& effect, const RegressionSettings& settings) {
+  const Changes changes(network, before);
+  const Ranking ranking(network, layers, split, settings);
+  const std::vector<Scores> worse = ranking.scores(effect.regressed),
+                            better = ranking.scores(effect.improved);
+  RegressionWeights found{.weights = {}, .considered = 0, .tensors = changes.tensors()};
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const at::Tensor change = changes.of(layers[l].weight);
+    const double phi = worse[l].mean_forward;
+    if (phi == 0) continue;
+    const double suspicious = phi / (phi + better[l].mean_forward) * changes.share(change);  // step 5
+    const auto size = static_cast<double>(change.numel());
+    const auto count = static_cast<int64_t>(
+        std::min(size, std::nearbyint(size * suspicious * settings.reduction_rate)));  // step 6
+    found.considered += count;
+    const at::Tensor of_worse =
+        among_largest(worse[l].forward, count) * among_largest(worse[l].backward, count);
+    at::Tensor chosen = of_worse * among_largest(change, count);
+    // An empty set of improved inputs ranks nothing.
+    if (!effect.improved.empty())
+      chosen *= 1 - among_largest(better[l].forward, count) * among_largest(better[l].backward, count);
+    const at::Tensor places = chosen.nonzero().flatten();
+    for (int64_t k = 0; k < places.numel(); ++k)
+      found.weights.push_back({layers[l].weight, places.const_data_ptr<int64_t>()[k]});
+  }
+  return found;
+}
+
+}  // namespace harness

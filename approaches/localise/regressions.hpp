@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "approaches/weights.hpp"
+
+namespace harness {
+
+// Inputs that the last training epoch made wrong (regressed), and those that it made right (improved).
+struct EpochEffect {
+  std::vector<int64_t> regressed, improved;  // positions in the split, ascending
+};
+
+struct RegressionSettings {
+  std::string backward = "loss";  // whose gradient: loss | logit_sum | compat (sum of the model's outputs)
+  double reduction_rate = 1;
+  int64_t batch = 250;
+};
+
+struct RegressionWeights {
+  std::vector<WeightRef> weights;  // by layer, then by position
+  int64_t considered = 0;          // sum of k_t over the layers
+  int64_t tensors = 0;             // trainable ones of the network, over which the change is normalised
+};
+
+// Weights of the dense `layers` that changed much in the last epoch and matter for what it made worse, not
+// for what it made better (card neurecover.md section 3, localisation steps 2 to 7). `before`: values of the
+// network's parameters one epoch earlier, by name. Of equal scores the first in the kernel comes first.
+RegressionWeights regression_weights(const Network& network, const std::map<std::string, at::Tensor>& before,
+                                     const std::vector<TargetLayer>& layers, const Split& split,
+                                     const EpochEffect& effect, const RegressionSettings& settings);
+
+// uint8, flat: 1 for the `count` largest of `scores` (float64, CPU); NaN counts as the least.
+at::Tensor among_largest(const at::Tensor& scores, int64_t count);
+
+}  // namespace harness

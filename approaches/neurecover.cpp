@@ -1,0 +1,305 @@
+// NR, NeuRecover: weights that the last training epoch moved and that matter for what it made worse, new
+// values for them by a particle swarm (card neurecover.md).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/dense_layers.hpp"
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/regressions.hpp"
+#include "approaches/localise/sampling.hpp"
+#include "approaches/search/candidate_evaluator.hpp"
+#include "approaches/search/particle_swarm.hpp"
+#include "approaches/search/siblings.hpp"
+
+namespace harness {
+namespace {
+
+// What localisation counts, for the log.
+const std::vector<std::string> kCounts = {"deg", "imp", "tensors", "considered", "localised"};
+
+using ParameterSet = std::map<std::string, at::Tensor>;
+
+// Card section 3, search step 4. The reference takes 2 for the size of either set, whatever it is.
+Objective neurecover_objective(double alpha, bool compat_sizes) {
+  return {.measure = Measure::losses, .value = [alpha, compat_sizes](const Verdict& verdict) {
+            const auto term = [compat_sizes](const Tally& tally) {
+              const auto inputs = static_cast<double>(tally.inputs);
+              const double size = compat_sizes ? 2 : inputs;
+              return (static_cast<double>(tally.correct()) / size + 1) / (tally.loss / inputs + 1);
+            };
+            return term(verdict.negative) + alpha * term(verdict.positive);
+          }};
+}
+
+// Name of the first parameter of the network that a checkpoint lacks or has in another shape; else of the
+// first whose values differ, where `values` is set. Empty: none.
+std::string first_difference(const Network& network, const ParameterSet& checkpoint, bool values) {
+  for (const Parameter& parameter : network.parameters()) {
+    const auto found = checkpoint.find(parameter.name);
+    if (found == checkpoint.end() || found->second.sizes() != parameter.value.sizes()) return parameter.name;
+    if (values && !at::equal(found->second.cpu(), parameter.value.detach().cpu())) return parameter.name;
+  }
+  return "";
+}
+
+class NeuRecover {
+ public:
+  NeuRecover(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        split_(context.split("repair")),
+        layers_(dense_layers(original)) {}
+
+  FixResult run(bool random_weights) {
+    FixResult result;
+    saved_ = context_.load_checkpoint();
+    {
+      const PhaseTimer timer(context_.log(), "localise");
+      if (saved_)
+        load();
+      else
+        result.failure = localise();
+      if (!result.failure.code.empty()) return result;
+      if (random_weights && !saved_) {
+        RandomStream stream = context_.stream("random_weights");
+        weights_ = harness::random_weights(original_, layers_, static_cast<int64_t>(weights_.size()), stream);
+      }
+    }
+    const PhaseTimer timer(context_.log(), "search");
+    return search();
+  }
+
+ private:
+  // An empty refusal where there is something to search.
+  Refusal localise() {
+    context_.progress(0, "localise");
+    const auto& history = context_.history();
+    const ParameterSet &last = history.back(), &before = history[history.size() - 2];
+    std::string different = first_difference(original_, last, true);
+    if (!different.empty()) {
+      return {"no_fix",
+              "the last checkpoint of the history is not the model to be fixed: " + different + " differs"};
+    }
+    different = first_difference(original_, before, false);
+    if (!different.empty()) {
+      return {"no_fix", "the checkpoint before the last has no " + different + " of the model's shape"};
+    }
+    const Judgement now = judge_split(original_, split_, context_.batch());
+    if (now.wrong.empty() || now.correct.empty()) {
+      return {"no_fix", "the repair split has no input that is classified " +
+                            std::string(now.wrong.empty() ? "wrongly" : "correctly")};
+    }
+    const EpochEffect effect = effect_of(before, now);
+    log("deg", effect.regressed.size());
+    log("imp", effect.improved.size());
+    if (effect.regressed.empty()) return {"no_fix", "the last epoch made no input of the repair split worse"};
+    RegressionWeights found = regression_weights(original_, before, layers_, split_, effect,
+                                                 {.backward = parameters_.text("backward"),
+                                                  .reduction_rate = parameters_.number("reduction_rate"),
+                                                  .batch = context_.batch()});
+    log("tensors", static_cast<size_t>(found.tensors));
+    log("considered", static_cast<size_t>(found.considered));
+    log("localised", found.weights.size());
+    if (found.weights.empty()) return {"no_fix", "no weight is suspicious by every score at once"};
+    weights_ = std::move(found.weights);
+    negatives_ = now.wrong;
+    positives_ = some_positives(now.correct);
+    return {};
+  }
+
+  // Step 1: with the last epoch's weights taken back, buffers as the batch norm's averages too.
+  EpochEffect effect_of(const ParameterSet& before, const Judgement& now) const {
+    Network earlier = original_.fork();
+    for (size_t id = 0; id < earlier.parameters().size(); ++id) {
+      earlier.set_parameter(static_cast<ParameterId>(id), before.at(earlier.parameters()[id].name));
+    }
+    const Judgement then = judge_split(earlier, split_, context_.batch());
+    EpochEffect effect;
+    std::ranges::set_intersection(then.correct, now.wrong, std::back_inserter(effect.regressed));
+    std::ranges::set_intersection(then.wrong, now.correct, std::back_inserter(effect.improved));
+    return effect;
+  }
+
+  // Search step 3: with replacement.
+  std::vector<int64_t> some_positives(const std::vector<int64_t>& correct) const {
+    const int64_t wanted = parameters_.integer("positives");
+    if (wanted == 0) return correct;
+    RandomStream stream = context_.stream("positives");
+    std::vector<int64_t> drawn;
+    for (int64_t k = 0; k < wanted; ++k) drawn.push_back(correct[stream.below(std::ssize(correct))]);
+    return drawn;
+  }
+
+  FixResult search() {
+    const CandidateEvaluator evaluator(
+        {.network = original_,
+         .inputs = {{&split_, negatives_, true}, {&split_, positives_, false}},
+         .weights = weights_,
+         .objective = neurecover_objective(parameters_.number("alpha"), parameters_.boolean("compat_sizes")),
+         .batch = context_.batch()});
+    const SwarmSettings settings{
+        .dimensions = sibling_dimensions(original_, weights_),
+        .particles = parameters_.integer("particles"),
+        .iterations = parameters_.integer("iterations"),
+        .rule = Constriction{.phi = parameters_.number("phi"), .patience = parameters_.integer("patience")}};
+    const SwarmHooks hooks{.stop = [this] { return context_.should_stop(); },
+                           .after_iteration =
+                               [&](const SwarmState& state) {
+                                 context_.progress(static_cast<double>(state.evaluated) /
+                                                       static_cast<double>(settings.iterations + 1),
+                                                   "search");
+                                 if (context_.checkpoint_due()) save(state);
+                               }};
+    const SwarmResult found = swarm(
+        settings, seeded_swarm_draws(context_.seed("search")),
+        [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }, hooks,
+        saved_ ? SwarmState::load(*saved_) : std::nullopt);
+    if (found.stopped) save(found.state);
+    return conclude(evaluator, found);
+  }
+
+  FixResult conclude(const CandidateEvaluator& evaluator, const SwarmResult& found) {
+    FixLog& log = context_.log();
+    log.counters["evaluations"] = found.state.evaluations;
+    log.counters["iterations"] = found.iterations;
+    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.series["best_fitness"] = found.state.series;
+    FixResult result;
+    if (found.best.empty()) {
+      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
+      return result;
+    }
+    const std::vector<float> before = read_weights(original_, weights_);
+    const double original_fitness = evaluator.fitness(std::vector<double>(before.begin(), before.end()));
+    const Verdict verdict = evaluator.judge(found.best);
+    log.scalars["original_fitness"] = original_fitness;
+    log.scalars["best_fitness"] = found.best_fitness;
+    log.scalars["n_patched"] = static_cast<double>(verdict.negative.correct());
+    log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
+    result.network = original_.fork();
+    if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
+    if (parameters_.boolean("keep_original") && !(found.best_fitness > original_fitness)) {
+      result.note +=
+          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
+      return result;
+    }
+    write_weights(*result.network, weights_, found.best);
+    result.touched = touched_weights(original_, weights_);
+    return result;
+  }
+
+  void log(const char* name, size_t value) { context_.log().scalars[name] = static_cast<double>(value); }
+
+  void save(const SwarmState& state) const {
+    CheckpointState tensors = {{"negatives", position_table(negatives_)},
+                               {"positives", position_table(positives_)}};
+    std::vector<int64_t> flat;
+    for (const WeightRef& weight : weights_)
+      flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
+    tensors["weights"] = position_table(flat);
+    for (const std::string& name : kCounts)
+      tensors["count." + name] = at::scalar_tensor(context_.log().scalars.at(name), at::kDouble);
+    state.save(tensors);
+    context_.save_checkpoint(tensors);
+  }
+
+  void load() {
+    negatives_ = positions_of(saved_->at("negatives"));
+    positives_ = positions_of(saved_->at("positives"));
+    const std::vector<int64_t> flat = positions_of(saved_->at("weights"));
+    for (size_t k = 0; k < flat.size(); k += 2)
+      weights_.push_back({static_cast<ParameterId>(flat[k]), flat[k + 1]});
+    for (const std::string& name : kCounts)
+      context_.log().scalars[name] = saved_->at("count." + name).item<double>();
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  const Split& split_;
+  const std::vector<TargetLayer> layers_;
+  std::optional<CheckpointState> saved_;
+  std::vector<WeightRef> weights_;
+  std::vector<int64_t> negatives_, positives_;
+};
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
+  if (context.history_size >= 2) return std::nullopt;
+  return Refusal{"no_history", "the subject names " + std::to_string(context.history_size) +
+                                   " checkpoints of its training; at least two are needed"};
+}
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card neurecover.md section 4", decided = "card neurecover.md section 3";
+  const auto number = [&](const char* name, double value, const char* meaning, double low) {
+    return ParameterSpec{.name = name,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = hyper,
+                         .minimum = low,
+                         .maximum = 1e6};
+  };
+  const auto integer = [&](const char* name, int64_t value, const char* meaning, const char* unit,
+                           double low) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::integer,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = unit,
+                         .source = hyper,
+                         .minimum = low};
+  };
+  const auto boolean = [](const char* name, bool value, const char* meaning, const std::string& source) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::boolean,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = source};
+  };
+  return {
+      {.name = "backward",
+       .type = ParameterType::text,
+       .default_value = "loss",
+       .meaning =
+           "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is noise",
+       .unit = "",
+       .source = decided,
+       .choices = {"loss", "logit_sum", "compat"}},
+      number("reduction_rate", 1, "factor on the number of weights considered in each layer", 0),
+      number("alpha", 1, "weight of the correctly classified inputs in the fitness", 0),
+      integer("positives", 200, "correctly classified inputs drawn with replacement; 0: all", "inputs", 0),
+      boolean("compat_sizes", false, "take 2 for the size of both sets in the fitness", decided),
+      integer("particles", 100, "particles of the swarm", "particles", 1),
+      integer("iterations", 100, "most iterations", "iterations", 0),
+      integer("patience", 10, "stop when the best is not above that of so many iterations before",
+              "iterations", 1),
+      number("phi", 4.1, "greatest pull towards either best", 4),
+      boolean("keep_original", true, "return the original when no candidate is better",
+              "card neurecover.md section 8"),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "NR",
+             .name = "NeuRecover",
+             .level = Level::neuron,
+             .publication = "SANER 2022",
+             .needs = {"repair"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = adapt,
+    .fix = [](const Network& original,
+              FixContext& context) { return NeuRecover(original, context, context.parameters()).run(false); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return NeuRecover(original, context, parameters).run(true);
+        },
+});
+
+}  // namespace
+}  // namespace harness
