@@ -28,8 +28,8 @@ STD = [0.229, 0.224, 0.225]
 
 
 def add_options(parser):
-    parser.add_argument("--val-labels", type=pathlib.Path, metavar="FILE", help="labels of val/*.JPEG: a line per image "
-                        "with its WNID, in the order of the file names, or with FILE WNID (as LOC_val_solution.csv)")
+    parser.add_argument("--val-labels", type=pathlib.Path, metavar="FILE", help="labels of val/*.JPEG: a line per "
+                        "image with its WNID, in the order of the file names, or with FILE WNID (as LOC_val_solution.csv)")
     parser.add_argument("--no-train", action="store_true", help="without the training images")
     parser.add_argument("--size", default=str(SIZE), metavar="N",
                         help=f"height and width of the images, cut from the middle (default {SIZE})")

@@ -103,8 +103,8 @@ def read_classes(source, train):
         wnids, names = train.wnids if train is not None else [], None
         if len(wnids) != CLASSES:
             raise UserError(table, found=f"no such file, and {len(wnids)} class folders in {source / 'train'}",
-                            expected=f"all {CLASSES} folders, or this file (columns index, wnid, name), because a class "
-                            "is numbered by its place among all WNIDs")
+                            expected=f"all {CLASSES} folders, or this file (columns index, wnid, name), because a "
+                            "class is numbered by its place among all WNIDs")
     return {wnid: number for number, wnid in enumerate(wnids)}, names
 
 
