@@ -1,8 +1,10 @@
 """scripts/prepare for CIFAR-10, CIFAR10S and UTKFace: splits, groups and pixels, against generated sources."""
 
 import contextlib
+import csv
 import hashlib
 import io
+import os
 import pathlib
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = pathlib.Path(os.environ.get("HARNESS_SHARED", ROOT.parent / "shared"))
 sys.path.insert(0, str(ROOT / "scripts" / "python"))
 
 from common.errors import UserError  # noqa: E402
@@ -181,6 +184,20 @@ class UtkfaceTest(unittest.TestCase):
         for name in ("39_1_20170116174525125.jpg.chip.jpg", "20_2_0_20170116174525125.jpg", "20_0_5_20170116.jpg",
                      "20_0_1_20170116.txt"):
             self.assertFalse(utkface.NAME.fullmatch(name), name)
+
+    def test_official_names(self):
+        table = SHARED / "data" / "utkface" / "utkface.csv"
+        if not table.is_file():
+            self.skipTest(f"{table} is not there")
+        with open(table, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        for row in rows:
+            (self.source / row["file"]).touch()
+        _, names = utkface.list_faces(self.source)
+        self.assertEqual(names, [row["file"] for row in rows])
+        self.assertEqual(len(names), utkface.COUNT)
+        self.assertEqual([utkface.NAME.fullmatch(name).groups() for name in names],
+                         [(row["gender"], row["race"]) for row in rows])
 
     def test_size_and_constants(self):
         self.faces(12, (20, 30))
