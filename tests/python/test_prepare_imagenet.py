@@ -253,6 +253,8 @@ class ImagenetTest(Case):
                               ("index\twnid\tname\n0\tn01440764\ta\n1\tn01440764\tb\n", "line 3")):
             (self.source / "classes.tsv").write_text(content)
             self.assertIn(part, self.refused(), content)
+        (self.source / "classes.tsv").write_bytes(b"index\twnid\tname\n0\tn01440764\t\xe9\n")
+        self.assertIn("cannot be read", self.refused())
         (self.source / "train").rename(self.source / "training")
         self.assertIn("ILSVRC2012_img_train.tar (md5 1d675b47d978889d74fa0da5fadfb00e)", self.refused())
 

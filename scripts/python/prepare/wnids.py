@@ -71,24 +71,32 @@ class ClassFolders:
         return np.repeat(np.array([index[wnid] for wnid in self.wnids], np.int64), self.counts)
 
 
+def _read_rows(path):
+    """(line number, row) of a table with the columns index, wnid and name."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if reader.fieldnames is None or not {"index", "wnid", "name"} <= set(reader.fieldnames):
+                raise UserError(path, "line 1", "columns " + (", ".join(reader.fieldnames or []) or "(none)"),
+                                "index, wnid and name, separated by tabs")
+            yield from ((reader.line_num, row) for row in reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(path, found=f"text that cannot be read ({error})", expected="a table in UTF-8") from error
+
+
 def _read_table(path):
-    """(WNIDs, names) of a table with the columns index, wnid and name, in the order of its index."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if reader.fieldnames is None or not {"index", "wnid", "name"} <= set(reader.fieldnames):
-            raise UserError(path, "line 1", "columns " + (", ".join(reader.fieldnames or []) or "(none)"),
-                            "index, wnid and name, separated by tabs")
-        wnids, names = [], []
-        for row in reader:
-            place = f"line {reader.line_num}"
-            if row["index"] != str(len(wnids)):
-                raise UserError(path, place, f'index "{row["index"]}"', str(len(wnids)))
-            if not WNID.fullmatch(row["wnid"] or "") or not row["name"]:
-                raise UserError(path, place, f'wnid "{row["wnid"]}", name "{row["name"]}"', "a WNID and a name")
-            if wnids and row["wnid"] <= wnids[-1]:
-                raise UserError(path, place, f"{row['wnid']} after {wnids[-1]}", "WNIDs that ascend, each once")
-            wnids.append(row["wnid"])
-            names.append(row["name"])
+    """(WNIDs, names) of a table of classes, in the order of its index."""
+    wnids, names = [], []
+    for number, row in _read_rows(path):
+        place = f"line {number}"
+        if row["index"] != str(len(wnids)):
+            raise UserError(path, place, f'index "{row["index"]}"', str(len(wnids)))
+        if not WNID.fullmatch(row["wnid"] or "") or not row["name"]:
+            raise UserError(path, place, f'wnid "{row["wnid"]}", name "{row["name"]}"', "a WNID and a name")
+        if wnids and row["wnid"] <= wnids[-1]:
+            raise UserError(path, place, f"{row['wnid']} after {wnids[-1]}", "WNIDs that ascend, each once")
+        wnids.append(row["wnid"])
+        names.append(row["name"])
     if len(wnids) < 2:
         raise UserError(path, found=f"{len(wnids)} classes", expected="two classes or more")
     return wnids, names
