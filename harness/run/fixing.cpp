@@ -2,16 +2,14 @@
 
 #include <c10/util/Exception.h>
 
-#include <unistd.h>
-
 #include <chrono>
-#include <fstream>
 #include <new>
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/run/device.hpp"
 #include "harness/run/external.hpp"
+#include "harness/run/process_memory.hpp"
 #include "harness/run/stop.hpp"
 
 namespace harness {
@@ -134,13 +132,6 @@ std::string one_line(const std::exception& error) {
     result += (result.empty() ? "" : " ") + word;
   }
   return result.empty() ? "an exception without a text" : result;
-}
-
-double resident_megabytes() {
-  std::ifstream statm("/proc/self/statm");
-  double whole = 0, resident = 0;
-  statm >> whole >> resident;
-  return resident * static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e6;
 }
 
 bool is_machine_trouble(const std::exception& error) {

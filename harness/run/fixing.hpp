@@ -56,9 +56,6 @@ FixOutcome run_fix(const FixJob& job);
 // (DESIGN 2). Memory that runs out is none of them.
 bool is_machine_trouble(const std::exception& error);
 
-// Resident memory of this process in 10^6 bytes.
-double resident_megabytes();
-
 // An exception text without LibTorch's backtrace, in one line and without absolute paths.
 std::string one_line(const std::exception& error);
 

@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "harness/core/error.hpp"
+#include "harness/run/process_memory.hpp"
 
 extern char** environ;
 
@@ -155,10 +156,7 @@ ProcessEnd WorkerProcess::wait() {
 }
 
 double WorkerProcess::resident_megabytes() const {
-  std::ifstream statm("/proc/" + std::to_string(pid_) + "/statm");
-  double whole = 0, resident = 0;
-  statm >> whole >> resident;
-  return resident * static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e6;
+  return harness::resident_megabytes(pid_);
 }
 
 bool die_with_parent() {

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "harness/run/process_memory.hpp"
 #include "harness/run/version.hpp"
 
 namespace harness {
@@ -69,7 +70,8 @@ json maker_of(const CellContext& context) {
   return {{"harness", version_provenance()},
           {"device", context.device_name},
           {"threads", at::get_num_threads()},
-          {"workers", context.workers}};
+          {"workers", context.workers},
+          {"peak_megabytes", peak_megabytes()}};
 }
 
 json provenance_of(const CellContext& context, const PlanEntry& entry,

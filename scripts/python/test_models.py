@@ -1,7 +1,7 @@
 """The model files of the tests, made in one process because loading torch is what takes the time.
 
---random: DIR/random/NAME_{scripted,traced}.pt of every architecture. --real SHARED: the study's LeNet5 models
-and the CIFAR-10 residual networks from the folder of real data.
+--random: DIR/random/NAME_{scripted,traced}.pt of every architecture. --real SHARED: the study's LeNet5 models,
+the CIFAR-10 residual networks and the other subjects' networks from the folder of real data.
 """
 
 import argparse
@@ -9,13 +9,16 @@ import pathlib
 import sys
 
 from common.errors import run_main
+from export import packaged
 
 SOURCES = [pathlib.Path(__file__), *(pathlib.Path(__file__).parent / "export").glob("*.py")]
 FIXED = [(approach, run) for approach in ("apricot", "arachne") for run in (1, 2, 3)]
+TRAINED = [("utkface", "facenet"), ("cifar10", "vgg16"), ("cifar10s", "resnet18")]
+PACKAGED = "efficientnet_lite0"
 
 
 def jobs(given):
-    """[(output, architecture, weights or None, traced)]"""
+    """[(output, architecture, weights or None for random ones, traced)]"""
     wanted = []
     if given.random:
         names = ("lenet5", "resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "resnet18", "facenet", "densenet121")
@@ -30,6 +33,13 @@ def jobs(given):
             name = file.name.split("_")[1].split("-")[0]
             wanted += [(given.out / "cifar10" / f"{name}.pt", name, file, False),
                        (given.out / "cifar10" / f"{name}_traced.pt", name, file, True)]
+        wanted += [(given.out / subject / f"{name}.pt", name,
+                    given.real / "trained" / f"{subject}_{name}.safetensors", False) for subject, name in TRAINED]
+        if packaged.missing(PACKAGED):
+            print(f"== models: without {PACKAGED}, whose Python packages are not installed: "
+                  f"{' '.join(packaged.missing(PACKAGED))} (scripts/setup --test-data)", file=sys.stderr)
+        else:
+            wanted.append((given.out / "imagenet" / f"{PACKAGED}.pt", PACKAGED, packaged.weights_file(PACKAGED), True))
     return wanted
 
 
@@ -51,8 +61,8 @@ def main():
     from export.architectures import ARCHITECTURES, randomise
     torch.set_num_threads(1)
     for out, name, file, traced in wanted:
-        make, image = ARCHITECTURES[name]
-        model = make()
+        image = packaged.IMAGES[name] if name == PACKAGED else ARCHITECTURES[name][1]
+        model = packaged.make(name) if name == PACKAGED else ARCHITECTURES[name][0]()
         if file is None:
             randomise(model, 1)
         else:

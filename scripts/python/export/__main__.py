@@ -9,8 +9,10 @@ import torch
 
 from common.errors import UserError, nearest, run_main
 from common.files import existing_file
-from export import torchscript, weights
+from export import packaged, torchscript, weights
 from export.architectures import ARCHITECTURES, randomise
+
+NAMES = [*ARCHITECTURES, *packaged.PACKAGES]
 
 
 def parse_shape(text):
@@ -54,12 +56,14 @@ def from_factory(text):
 def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="scripts/export", usage="scripts/export ARCHITECTURE --weights FILE --out FILE.pt [--traced]\n"
+        "       scripts/export efficientnet_lite0 [--weights FILE] --out FILE.pt\n"
         "       scripts/export --factory FILE.py:FUNCTION --weights FILE --shape N,C,H,W --out FILE.pt [--traced]",
         description="Writes a network with its weights as TorchScript, loads the file again and compares.")
-    parser.add_argument("architecture", nargs="?", metavar="ARCHITECTURE", help=", ".join(ARCHITECTURES))
+    parser.add_argument("architecture", nargs="?", metavar="ARCHITECTURE", help=", ".join(NAMES)
+                        + " (the last from Python packages, with their weights; always traced)")
     parser.add_argument("--factory", metavar="FILE.py:FUNCTION", help="function that returns one's own torch.nn.Module")
     parser.add_argument("--shape", metavar="N,C,H,W", help="shape of an input (with --factory)")
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--weights", type=pathlib.Path, metavar="FILE", help=weights.KINDS)
     source.add_argument("--random", type=int, metavar="SEED", help="random weights instead, for trials")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE.pt")
@@ -69,7 +73,21 @@ def parse_arguments():
         parser.error("give either an ARCHITECTURE or --factory")
     if (given.factory is None) != (given.shape is None):
         parser.error("--shape goes with --factory, and --factory needs it")
+    needs_source = given.factory is not None or given.architecture in ARCHITECTURES  # an unknown name is said later
+    if needs_source and given.weights is None and given.random is None:
+        parser.error("one of --weights and --random is needed")
     return given
+
+
+def known(name):
+    """Shape of an image, network, and whether it can only be traced."""
+    if name in packaged.PACKAGES:
+        return packaged.IMAGES[name], packaged.make(name), True
+    if name not in ARCHITECTURES:
+        raise UserError("scripts/export", "ARCHITECTURE", f'"{name}"', "one of " + ", ".join(NAMES),
+                        nearest(name, NAMES))
+    make, image = ARCHITECTURES[name]
+    return image, make(), False
 
 
 def main():
@@ -77,16 +95,15 @@ def main():
     torch.set_num_threads(1)  # a few images: threads would only wait for each other
     if given.factory is not None:
         shape, what, model = parse_shape(given.shape), given.factory, from_factory(given.factory)
-    elif given.architecture in ARCHITECTURES:
-        make, image = ARCHITECTURES[given.architecture]
-        shape, what, model = (2, *image), given.architecture, make()
     else:
-        raise UserError("scripts/export", "ARCHITECTURE", f'"{given.architecture}"',
-                        "one of " + ", ".join(ARCHITECTURES), nearest(given.architecture, ARCHITECTURES))
-    if given.weights is not None:
-        weights.load(given.weights, model, given.architecture)
-    else:
+        what = given.architecture
+        image, model, only_traced = known(what)
+        shape = (2, *image)
+        given.traced = given.traced or only_traced
+    if given.random is not None:
         randomise(model, given.random)
+    else:
+        weights.load(given.weights or packaged.weights_file(what), model, given.architecture)
     print(torchscript.export(model, shape, given.out, given.traced, what).line(what))
     return 0
 

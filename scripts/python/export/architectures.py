@@ -20,13 +20,16 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         x = functional.max_pool2d(functional.relu(self.conv1(x)), 3)
         x = functional.max_pool2d(functional.relu(self.conv2(x)), 2)
         x = torch.flatten(x, 1)
         x = functional.relu(self.fc1(x))
         x = functional.relu(self.fc2(x))
-        return functional.softmax(self.fc3(x), dim=1)
+        return self.fc3(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.softmax(self.logits(x), dim=1)
 
 
 class PaddedShortcutBlock(nn.Module):

@@ -7,7 +7,7 @@ import sys
 
 from common.errors import UserError, nearest, run_main
 
-PUBLIC = ("digits", "mnist", "cifar10")
+PUBLIC = ("digits", "mnist", "cifar10", "cifar10s", "utkface", "imagenet")
 OWN = ("images", "npz")
 
 HELP = f"""usage: scripts/prepare NAME --source DIR --out FILE.h5 [--no-checksum]     NAME: {", ".join(PUBLIC)}
@@ -15,8 +15,9 @@ HELP = f"""usage: scripts/prepare NAME --source DIR --out FILE.h5 [--no-checksum
        scripts/prepare npz --source FILE.npz --out FILE.h5 [options]           one's own arrays
 
 Brings a data set into the HDF5 layout that build/harness reads. A public data set is read from the files its
-home page distributes (digits needs none); what is missing is named. Options of the other two:
-scripts/prepare images --help, scripts/prepare npz --help."""
+home page distributes (digits needs none); what is missing is named. utkface and imagenet take the size of the
+images, their constants and how many processes read them; images and npz also how to split. For each:
+scripts/prepare NAME --help."""
 
 
 def prepare_public(name, arguments):
@@ -26,8 +27,10 @@ def prepare_public(name, arguments):
                         help="folder with the files as distributed")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE.h5", required=True)
     parser.add_argument("--no-checksum", action="store_true", help="use files whose checksum is not the published one")
-    given = parser.parse_args(arguments)
-    module.prepare(given.source, given.out, not given.no_checksum)
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    given = vars(parser.parse_args(arguments))
+    module.prepare(given.pop("source"), given.pop("out"), not given.pop("no_checksum"), **given)
 
 
 def main():

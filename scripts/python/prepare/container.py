@@ -6,12 +6,14 @@ std (C), group_names; network input = (images / divisor - mean) / std.
 """
 
 import contextlib
+import pathlib
 
 import h5py
 import numpy as np
 
 from common.errors import UserError
 from common.files import replacing
+from prepare.progress import Progress
 
 SPLITS = ("train", "validation", "repair", "test")
 
@@ -19,9 +21,10 @@ SPLITS = ("train", "validation", "repair", "test")
 class DataFile:
     """An HDF5 data file while it is written. Images may come in pieces, so a split need not fit in memory."""
 
-    def __init__(self, handle, name):
+    def __init__(self, handle, name, progress):
         self._handle = handle
         self._name = name
+        self._progress = progress
         self._sizes = {}
 
     def describe(self, *, classes, divisor, mean, std, class_names=None, group_names=None, **texts):
@@ -36,22 +39,29 @@ class DataFile:
         for key, text in texts.items():
             attributes[key] = text
 
-    def add_split(self, name, labels, pieces, shape, dtype, groups=None):
-        """`pieces` yields arrays (n,C,H,W) that together are the split's images, in the order of `labels`."""
+    def add_split(self, name, labels, pieces, shape, dtype, groups=None, chunk=None, compress=False):
+        """`pieces` yields arrays (n,C,H,W) that together are the split's images, in the order of `labels`.
+
+        With `chunk`, so many images are stored together as a chunk, compressed lightly if that is wanted.
+        """
         count = len(labels)
         if count == 0:
             raise UserError(self._name, f"/{name}", "no images", "at least one image in every split that is there")
         group = self._handle.create_group(name)
-        images = group.create_dataset("images", shape=(count, *shape), dtype=dtype)
+        storage = {} if chunk is None else {"chunks": (min(chunk, count), *shape)}
+        if compress:
+            storage.update(compression="gzip", compression_opts=1)
+        images = group.create_dataset("images", shape=(count, *shape), dtype=dtype, track_times=False, **storage)
         position = 0
         for piece in pieces:
             images[position:position + len(piece)] = piece
             position += len(piece)
+            self._progress.advance(len(piece))
         if position != count:
             raise AssertionError(f"{name}: {position} images for {count} labels")
-        group.create_dataset("labels", data=np.asarray(labels, dtype=np.int64))
+        group.create_dataset("labels", data=np.asarray(labels, dtype=np.int64), track_times=False)
         if groups is not None:
-            group.create_dataset("group", data=np.asarray(groups, dtype=np.uint8))
+            group.create_dataset("group", data=np.asarray(groups, dtype=np.uint8), track_times=False)
         self._sizes[name] = count
 
     def add_array(self, name, images, labels, groups=None):
@@ -68,10 +78,16 @@ class DataFile:
 
 
 @contextlib.contextmanager
-def writing(path):
-    """A DataFile that appears under `path` when the block succeeds, and leaves nothing behind otherwise."""
+def writing(path, total):
+    """A DataFile for `total` images that appears under `path` when the block succeeds, and leaves nothing behind
+    otherwise."""
     with replacing(path) as partial:
-        with h5py.File(partial, "w") as handle:
-            data = DataFile(handle, path)
-            yield data
-            print(data.summary())
+        progress = Progress(pathlib.Path(path).name, total)
+        try:
+            with h5py.File(partial, "w") as handle:
+                data = DataFile(handle, path, progress)
+                yield data
+                summary = data.summary()
+        finally:
+            progress.close()
+    print(summary)

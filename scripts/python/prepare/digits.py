@@ -16,7 +16,7 @@ def prepare(source, out, check):
     digits = sklearn.datasets.load_digits()
     images = digits.images.astype(np.uint8)[:, None]
     labels = digits.target
-    with writing(out) as data:
+    with writing(out, len(images)) as data:
         data.describe(classes=10, divisor=16, mean=[0.0], std=[1.0], class_names=[str(i) for i in range(10)],
                       source="scikit-learn load_digits (UCI optical recognition of handwritten digits, test part)",
                       splits=f"RandomState({SEED}).permutation(1797), cut at 50, 60 and 80 percent")

@@ -2,22 +2,20 @@
 
 import csv
 import dataclasses
-import pathlib
+import functools
 import sys
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from common.errors import UserError, nearest
-from prepare import pixels
+from prepare import decode, pixels
 from prepare.container import SPLITS
+from prepare.options import add_processes, parse_processes, parse_size
 from prepare.splits import check_split_name
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-GRAY_MODES = ("1", "L", "LA")
-COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX")
 COLUMNS = ("path", "label", "split", "group")
-PIECE = 256
 
 DESCRIPTION = """Images in folders SPLIT/CLASS/FILE, or CLASS/FILE with --split, or listed in a CSV table with the
 columns path and label and, where wanted, split and group (paths relative to the table; two groups). Labels that are
@@ -113,21 +111,12 @@ def from_table(table):
     return listing
 
 
-def _open(path):
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(path, found="a file that is not an image, or a damaged one", expected="an image") from error
-
-
 def survey(paths, size, gray):
     """Looks at every file's header before anything is written: (channels, height, width) of all images."""
     all_gray, first = True, None
     for path in paths:
-        with _open(path) as image:
-            if image.mode not in GRAY_MODES + COLOUR_MODES:
-                raise UserError(path, found=f"an image of mode {image.mode}", expected="8 bits per channel")
-            all_gray = all_gray and image.mode in GRAY_MODES
+        with decode.open_image(path) as image:
+            all_gray = all_gray and image.mode in decode.GRAY_MODES
             if first is None:
                 first = (path, image.size)
             elif size is None and image.size != first[1]:
@@ -139,14 +128,11 @@ def survey(paths, size, gray):
 
 def read_image(path, shape):
     """The image as uint8 (C,H,W)."""
-    with _open(path) as image:
-        try:
-            image = image.convert("L" if shape[0] == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(path, found=f"an image that cannot be read ({error})", expected="a whole image") from error
+    with decode.open_image(path) as opened:
+        image = decode.convert(opened, "L" if shape[0] == 1 else "RGB", path)
         if (image.height, image.width) != shape[1:]:
             image = image.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-        return np.asarray(image, dtype=np.uint8).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+        return decode.to_array(image)
 
 
 def number_labels(texts):
@@ -163,8 +149,10 @@ def number_labels(texts):
 def main(arguments):
     parser = pixels.parser_for("scripts/prepare images", DESCRIPTION)
     parser.add_argument("--gray", action="store_true", help="turn the images to gray, one channel")
+    add_processes(parser)
     given = parser.parse_args(arguments)
-    size = pixels.parse_size(given.size)
+    processes = parse_processes(given.processes)
+    size = parse_size(given.size)
     if given.source.is_dir():
         listing = from_folders(given.source)
     elif given.source.is_file():
@@ -178,9 +166,7 @@ def main(arguments):
     if listing.groups is not None:
         groups, group_names = pixels.group_numbers(listing.groups, given.source)
 
-    def pieces_of(chosen):
-        for begin in range(0, len(chosen), PIECE):
-            yield np.stack([read_image(listing.paths[number], shape) for number in chosen[begin:begin + PIECE]])
-
-    pixels.write(given, labels=labels, classes=classes, class_names=names, numbers=numbers, shape=shape,
-                 dtype=np.uint8, divisor=255, pieces_of=pieces_of, groups=groups, group_names=group_names)
+    with decode.Reader(functools.partial(read_image, shape=shape), shape, processes) as reader:
+        pixels.write(given, labels=labels, classes=classes, class_names=names, numbers=numbers, shape=shape,
+                     dtype=np.uint8, divisor=255, groups=groups, group_names=group_names,
+                     pieces_of=lambda chosen: reader.pieces(listing.paths[number] for number in chosen))

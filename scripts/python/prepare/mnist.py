@@ -56,7 +56,7 @@ def prepare(source, out, check):
         if labels.max() > 9:
             raise UserError(path, f"label {int(np.argmax(labels > 9))}", str(labels.max()), "0..9")
     inner, outer = permutation(60000), permutation(10000)
-    with writing(out) as data:
+    with writing(out, 70000) as data:
         data.describe(classes=10, divisor=255, mean=[0.0], std=[1.0], class_names=[str(i) for i in range(10)],
                       source=f"MNIST, {ORIGIN.home}", terms=ORIGIN.terms,
                       splits="p(n) = RandomState(42).permutation(n); validation p(60000)[:6000], train the rest; "

@@ -8,6 +8,7 @@ from common.errors import UserError
 from common.files import existing_file
 from prepare import pixels
 from prepare.container import SPLITS
+from prepare.options import parse_size
 
 LAYOUTS = ("NHW", "NHWC", "NCHW")
 PIECE = 1024
@@ -111,7 +112,7 @@ def main(arguments):
     parser.add_argument("--divisor", type=float, help="network input = (image / divisor - mean) / std "
                         "(default 255 for whole numbers, 1 for floating point)")
     given = parser.parse_args(arguments)
-    path, size = given.source, pixels.parse_size(given.size)
+    path, size = given.source, parse_size(given.size)
     if given.divisor is not None and not given.divisor > 0:
         raise UserError("--divisor", found=f"{given.divisor:g}", expected="a number above 0")
     arrays = read_arrays(path)

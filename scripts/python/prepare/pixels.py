@@ -8,6 +8,7 @@ from PIL import Image
 
 from common.errors import UserError
 from prepare.container import SPLITS, writing
+from prepare.options import parse_constants
 from prepare.splits import by_fractions, parse_fractions
 
 
@@ -23,35 +24,6 @@ def add_options(parser):
     parser.add_argument("--mean", metavar="M,...", help="per channel or one for all, after division (default 0)")
     parser.add_argument("--std", metavar="S,...", help="per channel or one for all, after division (default 1)")
     return parser
-
-
-def parse_size(text):
-    """'HxW' or 'N' to (height, width); None stays None."""
-    if text is None:
-        return None
-    try:
-        numbers = [int(number) for number in text.lower().split("x")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
-        raise UserError("--size", found=f'"{text}"', expected="a height and a width such as 64x48, or one number")
-    return (numbers[0], numbers[-1])
-
-
-def parse_constants(option, text, channels, default, positive):
-    """One number for all channels, or one per channel, as a list of `channels` numbers."""
-    if text is None:
-        return [default] * channels
-    try:
-        numbers = [float(number) for number in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, channels) or not np.all(np.isfinite(numbers)):
-        raise UserError(option, found=f'"{text}"', expected=f"1 or {channels} numbers for images of {channels} channels"
-                        if channels > 1 else "1 number for images of 1 channel")
-    if positive and min(numbers) <= 0:
-        raise UserError(option, found=f'"{text}"', expected="numbers above 0")
-    return numbers if len(numbers) == channels else numbers * channels
 
 
 def resize_plane(plane, size):
@@ -83,12 +55,12 @@ def group_numbers(values, source):
 
 def write(given, *, labels, classes, class_names, numbers, shape, dtype, divisor, pieces_of, groups, group_names):
     """Writes all splits. `pieces_of(numbers)` yields the images with these numbers in arrays (n,C,H,W)."""
-    mean = parse_constants("--mean", given.mean, shape[0], 0.0, False)
-    std = parse_constants("--std", given.std, shape[0], 1.0, True)
+    mean = parse_constants("--mean", given.mean, shape[0], [0.0], False)
+    std = parse_constants("--std", given.std, shape[0], [1.0], True)
     labels = np.asarray(labels, dtype=np.int64)
     if classes < 2:
         raise UserError(given.source, "labels", f"{classes} class", "two classes or more")
-    with writing(given.out) as data:
+    with writing(given.out, sum(map(len, numbers.values()))) as data:
         splits = "as the source names them"
         if given.split is not None:
             splits = f"{given.split}, seed {given.seed}" + (", stratified" if given.stratified else "")

@@ -1,0 +1,348 @@
+// GM, GenMuNN: mutants of the most influential weights of one layer after the other, a genetic search over
+// them (card genmunn.md).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/layer_rankings.hpp"
+#include "approaches/search/edit_evaluator.hpp"
+#include "approaches/search/genetic.hpp"
+#include "approaches/weights.hpp"
+
+namespace harness {
+namespace {
+
+class GenMuNN {
+ public:
+  // `random`: weights and units are drawn uniformly instead of by rank.
+  GenMuNN(const Network& original, FixContext& context, const Parameters& parameters, bool random)
+      : original_(original), context_(context), parameters_(parameters), random_(random), values_(original) {}
+
+  FixResult run() {
+    const std::optional<CheckpointState> saved = context_.load_checkpoint();
+    std::optional<GeneticState> resumed;
+    {
+      const PhaseTimer timer(context_.log(), "localise");
+      for (const std::string& name : fit_splits()) {
+        judgements_.push_back(judge_split(original_, context_.split(name), context_.batch()));
+      }
+      if (judgements_[0].wrong.empty()) {
+        FixResult result;
+        result.network = original_.fork();
+        result.note = "returned the original: it misclassifies no input of the repair split";
+        return result;
+      }
+      make_rankings();
+      if (saved) {
+        rankings_->load(*saved);
+        resumed = GeneticState::load(*saved);
+      }
+    }
+    const GeneticResult found = search(std::move(resumed));
+    if (found.stopped) save(found.state);
+    const PhaseTimer timer(context_.log(), "search");
+    return conclude(found);
+  }
+
+ private:
+  std::vector<std::string> fit_splits() const {
+    if (parameters_.boolean("add_validation")) return {"repair", "validation"};
+    return {"repair"};
+  }
+
+  void make_rankings() {
+    std::vector<TargetLayer> layers = target_layers(original_);
+    std::reverse(layers.begin(), layers.end());  // step 4: from the output on
+    rankings_.emplace(LayerRankings::Setup{.original = original_,
+                                           .layers = std::move(layers),
+                                           .inputs = rank_sets(),
+                                           .rank = parameters_.text("rank"),
+                                           .knockout_units = parameters_.integer("knockout_units"),
+                                           .mutants = mutant_settings(),
+                                           .batch = context_.batch()});
+  }
+
+  // Step 1: the misclassified inputs of the repair split and as many others, seeded.
+  std::vector<InputSet> rank_sets() const {
+    const auto size = [](const std::vector<int64_t>& set) { return static_cast<int64_t>(set.size()); };
+    const int64_t faults = std::min(size(judgements_[0].wrong), parameters_.integer("rank_inputs") / 2);
+    RandomStream stream = context_.stream("rank_inputs");
+    std::vector<InputSet> sets;
+    for (const bool negative : {true, false}) {
+      const std::vector<int64_t>& from = negative ? judgements_[0].wrong : judgements_[0].correct;
+      InputSet set{.split = &context_.split("repair"), .positions = {}, .negative = negative};
+      for (const int64_t k : stream.sample(size(from), std::min(size(from), faults))) {
+        set.positions.push_back(from[static_cast<size_t>(k)]);
+      }
+      std::sort(set.positions.begin(), set.positions.end());
+      sets.push_back(std::move(set));
+    }
+    return sets;
+  }
+
+  int64_t layer_of(int64_t generation) const {
+    if (parameters_.text("layer") == "backwards") return generation % rankings_->size();
+    return context_.stream("layer/" + std::to_string(generation)).below(rankings_->size());
+  }
+
+  MutantSettings mutant_settings() const {
+    return {.share = parameters_.number("rho"),
+            .sigma = parameters_.number("sigma"),
+            .fuzz = parameters_.number("fuzz"),
+            .negate = parameters_.number("negate"),
+            .zero = parameters_.number("zero"),
+            .shuffle = parameters_.number("shuffle")};
+  }
+
+  // Phase 1, for the layer that the generation mutates. False when stopped on the way.
+  bool prepare(const GeneticState& state) {
+    if (random_) return true;
+    const PhaseTimer timer(context_.log(), "localise");
+    const int64_t rerank = parameters_.integer("rerank");
+    if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
+      rankings_->begin_anew(state.population[0], state.generation);
+    }
+    return rankings_->rank(
+        layer_of(state.generation), [this] { return context_.should_stop(); },
+        [&] {
+          context_.progress(done(state), "rank");
+          if (context_.checkpoint_due()) save(state);
+        });
+  }
+
+  // Phase 2.
+  GeneticResult search(std::optional<GeneticState> resumed) {
+    EditEvaluator evaluator({.network = original_,
+                             .inputs = fit_sets(),
+                             .objective = {.measure = Measure::losses, .value = {}},
+                             .batch = context_.batch()});
+    const MutantSettings mutation = mutant_settings();
+    GeneticSettings settings{.population = parameters_.integer("population"),
+                             .elites = 0,
+                             .tournament = parameters_.integer("tournament"),
+                             .crossover = parameters_.number("crossover"),
+                             .generations = parameters_.integer("generations"),
+                             .stall = parameters_.integer("stall"),
+                             .perfect = evaluator.inputs().size()};
+    settings.elites = std::min(parameters_.integer("elites"), settings.population - 1);
+    const GeneticProblem problem{
+        .mutate =
+            [&](const Edits& parent, int64_t generation, RandomStream& stream) {
+              return mutant(parent, rankings_->layer(layer_of(generation)), mutation, values_, stream);
+            },
+        .group = [&](std::span<const Edits> individuals) { return evaluator.groups(individuals); },
+        .evaluate =
+            [&](std::span<const Edits> individuals, std::span<GeneticScore> scores) {
+              const PhaseTimer timer(context_.log(), "search");
+              return evaluate(evaluator, individuals, scores);
+            }};
+    const auto save_when_due = [this](const GeneticState& state) {
+      if (context_.checkpoint_due()) save(state);
+    };
+    const GeneticHooks hooks{.stop = [this] { return context_.should_stop(); },
+                             .prepare = [this](const GeneticState& state) { return prepare(state); },
+                             .after_group = save_when_due,
+                             .after_generation =
+                                 [&](const GeneticState& state) {
+                                   context_.progress(done(state), "search");
+                                   save_when_due(state);
+                                 }};
+    return search_genetically(settings, seeded_breeding(context_.seed("search"), settings), problem, hooks,
+                              std::move(resumed));
+  }
+
+  std::vector<InputSet> fit_sets() const {
+    std::vector<InputSet> sets;
+    for (size_t s = 0; s < judgements_.size(); ++s) {
+      const Split* split = &context_.split(fit_splits()[s]);
+      sets.push_back({.split = split, .positions = judgements_[s].correct, .negative = false});
+      sets.push_back({.split = split, .positions = judgements_[s].wrong, .negative = true});
+    }
+    return sets;
+  }
+
+  bool evaluate(EditEvaluator& evaluator, std::span<const Edits> individuals,
+                std::span<GeneticScore> scores) const {
+    std::vector<Verdict> verdicts(individuals.size());
+    if (!evaluator.judge(individuals, verdicts, [this] { return context_.should_stop(); })) return false;
+    for (size_t k = 0; k < scores.size(); ++k) {
+      const Tally &kept = verdicts[k].positive, &fixed = verdicts[k].negative;
+      scores[k].correct = kept.correct() + fixed.correct();
+      scores[k].loss = (kept.loss + fixed.loss) / static_cast<double>(evaluator.inputs().size());
+    }
+    return true;
+  }
+
+  double done(const GeneticState& state) const {
+    return static_cast<double>(state.generation) /
+           static_cast<double>(parameters_.integer("generations") + 1);
+  }
+
+  // Step 11.
+  FixResult conclude(const GeneticResult& found) {
+    FixLog& log = context_.log();
+    log.counters["evaluations"] = found.state.evaluations;
+    log.counters["generations"] = found.generations;
+    log.series["best_correct"] = found.state.series;
+    FixResult result;
+    if (found.state.population.empty()) {
+      result.failure = {"timeout", "stopped before the first population was evaluated"};
+      return result;
+    }
+    const Edits& best = found.state.population[0];
+    result.network = original_.fork();
+    apply_edits(*result.network, best);
+    // Counted by a pass through the whole network, as the evaluation will: near ties, the search's products
+    // may see one input differently.
+    const int64_t before = correct_of(original_), after = correct_of(*result.network);
+    log.scalars["original_correct"] = static_cast<double>(before);
+    log.scalars["best_correct"] = static_cast<double>(after);
+    log.scalars["best_loss"] = found.state.scores[0].loss;
+    log.scalars["changed_weights"] = static_cast<double>(best.size());
+    if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
+    std::string obstacle;
+    if (after <= before) obstacle = "no mutant classifies more inputs correctly";
+    if (obstacle.empty() && parameters_.boolean("guard") && loses_validation(*result.network)) {
+      obstacle = "the best mutant loses accuracy on the validation split";
+    }
+    if (obstacle.empty()) {
+      result.touched = touched_by(original_, best);
+      return result;
+    }
+    log.scalars["changed_weights"] = 0;
+    result.network = original_.fork();
+    result.note += (result.note.empty() ? "" : "; ") + ("returned the original: " + obstacle);
+    return result;
+  }
+
+  int64_t correct_of(const Network& network) const {
+    int64_t correct = 0;
+    for (const std::string& name : fit_splits()) correct += correct_on(network, name);
+    return correct;
+  }
+  int64_t correct_on(const Network& network, const std::string& split) const {
+    return static_cast<int64_t>(judge_split(network, context_.split(split), context_.batch()).correct.size());
+  }
+  bool loses_validation(const Network& network) const {
+    return correct_on(network, "validation") < correct_on(original_, "validation");
+  }
+
+  void save(const GeneticState& state) const {
+    CheckpointState tensors;
+    state.save(tensors);
+    rankings_->save(tensors);
+    context_.save_checkpoint(tensors);
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  const bool random_;
+  const OriginalValues values_;
+  std::vector<Judgement> judgements_;      // of the original, on the splits that the fitness counts
+  std::optional<LayerRankings> rankings_;  // in the order in which layers are mutated
+};
+
+const std::string kTable = "card genmunn.md section 4";
+const std::string kSteps = "card genmunn.md section 3";
+
+std::vector<ParameterSpec> parameter_specs() {
+  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
+                          double low) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::integer,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = unit,
+                         .source = kTable,
+                         .minimum = low};
+  };
+  const auto number = [](const char* name, double value, const char* meaning, const std::string& source,
+                         double high) {
+    return ParameterSpec{.name = name,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = source,
+                         .minimum = 0,
+                         .maximum = high};
+  };
+  const auto choice = [](const char* name, const char* value, const char* meaning,
+                         std::vector<std::string> choices) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::text,
+                         .default_value = value,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = kSteps,
+                         .choices = std::move(choices)};
+  };
+  const auto boolean = [](const char* name, const char* meaning, const std::string& source) {
+    return ParameterSpec{.name = name,
+                         .type = ParameterType::boolean,
+                         .default_value = false,
+                         .meaning = meaning,
+                         .unit = "",
+                         .source = source};
+  };
+  ParameterSpec knockout_units = integer(
+      "knockout_units", 512, "layers with more units are ranked by taylor (rank = default)", "units", 0);
+  ParameterSpec rerank =
+      integer("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
+              "generations", 0);
+  knockout_units.source = rerank.source = kSteps;
+  return {
+      integer("population", 20, "size of the population", "individuals", 2),
+      integer("elites", 2, "best individuals that survive unchanged; at most population - 1", "individuals",
+              1),
+      integer("tournament", 3, "contestants to be a parent", "individuals", 1),
+      number("crossover", 0.5, "probability that a child has two parents", kTable, 1),
+      number("rho", 0.01, "share of a layer's weights mutated at a time", kTable, 1),
+      number("sigma", 0.1, "deviation of the relative noise", kTable, 100),
+      integer("generations", 100, "most generations", "generations", 0),
+      integer("stall", 20, "stop after so many generations without more correct inputs", "generations", 1),
+      integer("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", 2),
+      choice("rank", "default",
+             "units by knock-out and weights by |w dL/dw|; |w dL/dw| alone; weights by knock-out; |w|",
+             {"default", "taylor", "knockout", "magnitude"}),
+      knockout_units,
+      rerank,
+      choice("layer", "backwards", "layer a generation mutates: from the output on in turn, or drawn",
+             {"backwards", "random"}),
+      number("fuzz", 0.7, "how often weights get relative noise, relative to the other operators", kSteps, 1),
+      number("negate", 0.1, "how often a unit's weights and bias are negated", kSteps, 1),
+      number("zero", 0.1, "how often a unit's weights and bias are set to zero", kSteps, 1),
+      number("shuffle", 0.1, "how often a unit's weights are shuffled", kSteps, 1),
+      boolean("add_validation", "count the validation split in the fitness too", "card genmunn.md section 2"),
+      boolean("guard", "return the original if the validation accuracy falls", kSteps),
+  };
+}
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  const bool wanted = context.parameters.boolean("guard") || context.parameters.boolean("add_validation");
+  if (wanted && !context.data.has("validation")) return Refusal{"missing_split", "validation"};
+  return refuse_without_targets(context);
+}
+
+const bool registered = register_approach({
+    .info = {.key = "GM",
+             .name = "GenMuNN",
+             .level = Level::neuron,
+             .publication = "IJMSSC 2022",
+             .version = 1,
+             .needs = {"repair"},
+             .uses = {"validation"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = adapt,
+    .fix = [](const Network& original,
+              FixContext& context) { return GenMuNN(original, context, context.parameters(), false).run(); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return GenMuNN(original, context, parameters, true).run();
+        },
+});
+
+}  // namespace
+}  // namespace harness
