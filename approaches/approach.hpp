@@ -125,6 +125,8 @@ struct AdaptContext {
   // Misclassified and correctly classified inputs of the repair split, where it is there.
   std::optional<int64_t> repair_faults = std::nullopt;
   std::optional<int64_t> repair_correct = std::nullopt;
+  // How many misclassified inputs each pair of label and prediction has, without those that have none.
+  std::optional<std::vector<int64_t>> repair_error_types = std::nullopt;
 };
 
 // An approach: a record of functions, made known by one static object in its source file:

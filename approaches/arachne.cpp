@@ -7,6 +7,7 @@
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/differential_evolution.hpp"
 #include "approaches/search/pareto.hpp"
+#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -211,68 +212,34 @@ const std::string kCard = "card arachne.md section 4";
 const std::string kCardNotes = "card arachne.md sections 3 and 8";
 
 std::vector<ParameterSpec> parameter_specs() {
-  const auto number = [](const char* name, double value, const char* meaning, double low, double high) {
-    return ParameterSpec{.name = name,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = kCard,
-                         .minimum = low,
-                         .maximum = high};
-  };
-  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
-                          double low) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::integer,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = unit,
-                         .source = kCard,
-                         .minimum = low};
-  };
-  const auto choice = [](const char* name, const char* value, const char* meaning, const std::string& source,
-                         std::vector<std::string> choices) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::text,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = source,
-                         .choices = std::move(choices)};
-  };
-  const auto boolean = [](const char* name, bool value, const char* meaning, const std::string& source) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::boolean,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = source};
-  };
-  ParameterSpec patience = integer("patience", 10,
-                                   "stop after more generations than this without change; null: "
-                                   "max(10, generations / 10)",
-                                   "generations", 0);
+  ParameterSpec patience = integer_spec("patience", 10,
+                                        "stop after more generations than this without change; null: "
+                                        "max(10, generations / 10)",
+                                        "generations", kCard, 0);
   patience.default_value = nullptr;
   patience.nullable = true;
   return {
-      choice("negatives", "fraction", "which misclassified inputs are to be fixed",
-             "card arachne.md sections 2 and 6", {"all", "fraction", "pair"}),
-      number("negative_fraction", 0.1, "share of the misclassified inputs (negatives = fraction)", 0, 1),
-      integer("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)", "", 1),
-      number("alpha", 10, "weight of the inputs to be fixed in the fitness", 0, 1e6),
-      integer("population", 100, "size of the population", "candidates", 4),
-      integer("generations", 100, "most generations", "generations", 0),
-      number("mutation_low", 0.5, "least mutation factor, one drawn per generation", 0, 2),
-      number("mutation_high", 1, "greatest mutation factor", 0, 2),
-      number("crossover", 0.7, "probability that a dimension is exchanged", 0, 1),
+      choice_spec("negatives", "fraction", "which misclassified inputs are to be fixed",
+                  "card arachne.md sections 2 and 6", {"all", "fraction", "pair"}),
+      number_spec("negative_fraction", 0.1, "share of the misclassified inputs (negatives = fraction)", kCard,
+                  0, 1),
+      integer_spec("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)", "",
+                   kCard, 1),
+      number_spec("alpha", 10, "weight of the inputs to be fixed in the fitness", kCard, 0, 1e6),
+      integer_spec("population", 100, "size of the population", "candidates", kCard, 4),
+      integer_spec("generations", 100, "most generations", "generations", kCard, 0),
+      number_spec("mutation_low", 0.5, "least mutation factor, one drawn per generation", kCard, 0, 2),
+      number_spec("mutation_high", 1, "greatest mutation factor", kCard, 0, 2),
+      number_spec("crossover", 0.7, "probability that a dimension is exchanged", kCard, 0, 1),
       patience,
-      choice("update", "asynchronous", "replace individuals at once, or after the generation",
-             "card arachne.md section 7", {"asynchronous", "generational"}),
-      choice("conv_front", "reference", "share of a convolution's weight: of the whole set, or of each input",
-             "card arachne.md section 8", {"reference", "per_sample"}),
-      boolean("compat_softmax", false, "losses and impacts on the softmax's output instead of the logits",
-              kCardNotes),
-      boolean("keep_original", true, "return the original when no candidate is better", kCardNotes),
+      choice_spec("update", "asynchronous", "replace individuals at once, or after the generation",
+                  "card arachne.md section 7", {"asynchronous", "generational"}),
+      choice_spec("conv_front", "reference",
+                  "share of a convolution's weight: of the whole set, or of each input",
+                  "card arachne.md section 8", {"reference", "per_sample"}),
+      boolean_spec("compat_softmax", false,
+                   "losses and impacts on the softmax's output instead of the logits", kCardNotes),
+      boolean_spec("keep_original", true, "return the original when no candidate is better", kCardNotes),
   };
 }
 

@@ -10,6 +10,7 @@
 #include "approaches/localise/sampling.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/particle_swarm.hpp"
+#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -261,53 +262,27 @@ class Care {
 
 std::vector<ParameterSpec> parameter_specs() {
   const std::string hyper = "card care.md section 4", adaptation = "card care.md section 3D";
-  const auto number = [&](const char* name, double value, const char* meaning, double low, double high) {
-    return ParameterSpec{.name = name,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = hyper,
-                         .minimum = low,
-                         .maximum = high};
-  };
-  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
-                          const std::string& source, double low) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::integer,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = unit,
-                         .source = source,
-                         .minimum = low};
-  };
-  const auto choice = [&](const char* name, const char* value, const char* meaning,
-                          std::vector<std::string> choices) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::text,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = adaptation,
-                         .choices = std::move(choices)};
-  };
   return {
-      choice("layers", "last", "dense layers whose inputs are examined", {"last", "all_dense"}),
-      integer("intervention_values", 4, "values that each unit is set to", "values", hyper, 2),
-      choice("score", "range", "of a unit's effects: largest less least, or mean distance from their mean",
-             {"range", "mean_abs_dev"}),
-      integer("units", 5, "units with the highest score that get a multiplier", "units", hyper, 1),
-      integer("negatives", 1000, "most misclassified inputs; 0: all", "inputs", adaptation, 0),
-      integer("positives", 1000, "most correctly classified inputs; 0: all", "inputs", adaptation, 0),
-      number("alpha", 0.1, "weight of the accuracy lost against the faults left", 0, 1),
-      integer("particles", 20, "particles of the swarm", "particles", hyper, 1),
-      integer("iterations", 100, "most iterations", "iterations", hyper, 1),
-      number("w", 0.8, "inertia: part of its speed that a particle keeps", 0, 2),
-      number("c1", 0.41, "pull of a particle's own best", 0, 10),
-      number("c2", 0.41, "pull of the swarm's best", 0, 10),
-      number("low", -10, "least multiplier; the box is periodic", -1e6, 1),
-      number("high", 10, "greatest multiplier", 1, 1e6),
-      number("ftol", 1e-3, "relative change of the best that counts as none", 0, 1),
-      integer("ftol_iterations", 10, "stop after as many iterations without change", "iterations", hyper, 1),
+      choice_spec("layers", "last", "dense layers whose inputs are examined", adaptation,
+                  {"last", "all_dense"}),
+      integer_spec("intervention_values", 4, "values that each unit is set to", "values", hyper, 2),
+      choice_spec("score", "range",
+                  "of a unit's effects: largest less least, or mean distance from their mean", adaptation,
+                  {"range", "mean_abs_dev"}),
+      integer_spec("units", 5, "units with the highest score that get a multiplier", "units", hyper, 1),
+      integer_spec("negatives", 1000, "most misclassified inputs; 0: all", "inputs", adaptation, 0),
+      integer_spec("positives", 1000, "most correctly classified inputs; 0: all", "inputs", adaptation, 0),
+      number_spec("alpha", 0.1, "weight of the accuracy lost against the faults left", hyper, 0, 1),
+      integer_spec("particles", 20, "particles of the swarm", "particles", hyper, 1),
+      integer_spec("iterations", 100, "most iterations", "iterations", hyper, 1),
+      number_spec("w", 0.8, "inertia: part of its speed that a particle keeps", hyper, 0, 2),
+      number_spec("c1", 0.41, "pull of a particle's own best", hyper, 0, 10),
+      number_spec("c2", 0.41, "pull of the swarm's best", hyper, 0, 10),
+      number_spec("low", -10, "least multiplier; the box is periodic", hyper, -1e6, 1),
+      number_spec("high", 10, "greatest multiplier", hyper, 1, 1e6),
+      number_spec("ftol", 1e-3, "relative change of the best that counts as none", hyper, 0, 1),
+      integer_spec("ftol_iterations", 10, "stop after as many iterations without change", "iterations", hyper,
+                   1),
   };
 }
 

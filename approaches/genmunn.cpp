@@ -8,6 +8,7 @@
 #include "approaches/localise/layer_rankings.hpp"
 #include "approaches/search/edit_evaluator.hpp"
 #include "approaches/search/genetic.hpp"
+#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -248,74 +249,40 @@ const std::string kTable = "card genmunn.md section 4";
 const std::string kSteps = "card genmunn.md section 3";
 
 std::vector<ParameterSpec> parameter_specs() {
-  const auto integer = [](const char* name, int64_t value, const char* meaning, const char* unit,
-                          double low) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::integer,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = unit,
-                         .source = kTable,
-                         .minimum = low};
-  };
-  const auto number = [](const char* name, double value, const char* meaning, const std::string& source,
-                         double high) {
-    return ParameterSpec{.name = name,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = source,
-                         .minimum = 0,
-                         .maximum = high};
-  };
-  const auto choice = [](const char* name, const char* value, const char* meaning,
-                         std::vector<std::string> choices) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::text,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = kSteps,
-                         .choices = std::move(choices)};
-  };
-  const auto boolean = [](const char* name, const char* meaning, const std::string& source) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::boolean,
-                         .default_value = false,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = source};
-  };
-  ParameterSpec knockout_units = integer(
-      "knockout_units", 512, "layers with more units are ranked by taylor (rank = default)", "units", 0);
+  ParameterSpec knockout_units =
+      integer_spec("knockout_units", 512, "layers with more units are ranked by taylor (rank = default)",
+                   "units", kTable, 0);
   ParameterSpec rerank =
-      integer("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
-              "generations", 0);
+      integer_spec("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
+                   "generations", kTable, 0);
   knockout_units.source = rerank.source = kSteps;
   return {
-      integer("population", 20, "size of the population", "individuals", 2),
-      integer("elites", 2, "best individuals that survive unchanged; at most population - 1", "individuals",
-              1),
-      integer("tournament", 3, "contestants to be a parent", "individuals", 1),
-      number("crossover", 0.5, "probability that a child has two parents", kTable, 1),
-      number("rho", 0.01, "share of a layer's weights mutated at a time", kTable, 1),
-      number("sigma", 0.1, "deviation of the relative noise", kTable, 100),
-      integer("generations", 100, "most generations", "generations", 0),
-      integer("stall", 20, "stop after so many generations without more correct inputs", "generations", 1),
-      integer("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", 2),
-      choice("rank", "default",
-             "units by knock-out and weights by |w dL/dw|; |w dL/dw| alone; weights by knock-out; |w|",
-             {"default", "taylor", "knockout", "magnitude"}),
+      integer_spec("population", 20, "size of the population", "individuals", kTable, 2),
+      integer_spec("elites", 2, "best individuals that survive unchanged; at most population - 1",
+                   "individuals", kTable, 1),
+      integer_spec("tournament", 3, "contestants to be a parent", "individuals", kTable, 1),
+      number_spec("crossover", 0.5, "probability that a child has two parents", kTable, 0, 1),
+      number_spec("rho", 0.01, "share of a layer's weights mutated at a time", kTable, 0, 1),
+      number_spec("sigma", 0.1, "deviation of the relative noise", kTable, 0, 100),
+      integer_spec("generations", 100, "most generations", "generations", kTable, 0),
+      integer_spec("stall", 20, "stop after so many generations without more correct inputs", "generations",
+                   kTable, 1),
+      integer_spec("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", kTable, 2),
+      choice_spec("rank", "default",
+                  "units by knock-out and weights by |w dL/dw|; |w dL/dw| alone; weights by knock-out; |w|",
+                  kSteps, {"default", "taylor", "knockout", "magnitude"}),
       knockout_units,
       rerank,
-      choice("layer", "backwards", "layer a generation mutates: from the output on in turn, or drawn",
-             {"backwards", "random"}),
-      number("fuzz", 0.7, "how often weights get relative noise, relative to the other operators", kSteps, 1),
-      number("negate", 0.1, "how often a unit's weights and bias are negated", kSteps, 1),
-      number("zero", 0.1, "how often a unit's weights and bias are set to zero", kSteps, 1),
-      number("shuffle", 0.1, "how often a unit's weights are shuffled", kSteps, 1),
-      boolean("add_validation", "count the validation split in the fitness too", "card genmunn.md section 2"),
-      boolean("guard", "return the original if the validation accuracy falls", kSteps),
+      choice_spec("layer", "backwards", "layer a generation mutates: from the output on in turn, or drawn",
+                  kSteps, {"backwards", "random"}),
+      number_spec("fuzz", 0.7, "how often weights get relative noise, relative to the other operators",
+                  kSteps, 0, 1),
+      number_spec("negate", 0.1, "how often a unit's weights and bias are negated", kSteps, 0, 1),
+      number_spec("zero", 0.1, "how often a unit's weights and bias are set to zero", kSteps, 0, 1),
+      number_spec("shuffle", 0.1, "how often a unit's weights are shuffled", kSteps, 0, 1),
+      boolean_spec("add_validation", false, "count the validation split in the fitness too",
+                   "card genmunn.md section 2"),
+      boolean_spec("guard", false, "return the original if the validation accuracy falls", kSteps),
   };
 }
 

@@ -11,6 +11,7 @@
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/particle_swarm.hpp"
 #include "approaches/search/siblings.hpp"
+#include "approaches/specs.hpp"
 
 namespace harness {
 namespace {
@@ -234,53 +235,23 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 
 std::vector<ParameterSpec> parameter_specs() {
   const std::string hyper = "card neurecover.md section 4", decided = "card neurecover.md section 3";
-  const auto number = [&](const char* name, double value, const char* meaning, double low) {
-    return ParameterSpec{.name = name,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = hyper,
-                         .minimum = low,
-                         .maximum = 1e6};
-  };
-  const auto integer = [&](const char* name, int64_t value, const char* meaning, const char* unit,
-                           double low) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::integer,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = unit,
-                         .source = hyper,
-                         .minimum = low};
-  };
-  const auto boolean = [](const char* name, bool value, const char* meaning, const std::string& source) {
-    return ParameterSpec{.name = name,
-                         .type = ParameterType::boolean,
-                         .default_value = value,
-                         .meaning = meaning,
-                         .unit = "",
-                         .source = source};
-  };
   return {
-      {.name = "backward",
-       .type = ParameterType::text,
-       .default_value = "loss",
-       .meaning =
-           "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is noise",
-       .unit = "",
-       .source = decided,
-       .choices = {"loss", "logit_sum", "compat"}},
-      number("reduction_rate", 1, "factor on the number of weights considered in each layer", 0),
-      number("alpha", 1, "weight of the correctly classified inputs in the fitness", 0),
-      integer("positives", 200, "correctly classified inputs drawn with replacement; 0: all", "inputs", 0),
-      boolean("compat_sizes", false, "take 2 for the size of both sets in the fitness", decided),
-      integer("particles", 100, "particles of the swarm", "particles", 1),
-      integer("iterations", 100, "most iterations", "iterations", 0),
-      integer("patience", 10, "stop when the best is not above that of so many iterations before",
-              "iterations", 1),
-      number("phi", 4.1, "greatest pull towards either best", 4),
-      boolean("keep_original", true, "return the original when no candidate is better",
-              "card neurecover.md section 8"),
+      choice_spec(
+          "backward", "loss",
+          "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is noise",
+          decided, {"loss", "logit_sum", "compat"}),
+      number_spec("reduction_rate", 1, "factor on the number of weights considered in each layer", hyper, 0),
+      number_spec("alpha", 1, "weight of the correctly classified inputs in the fitness", hyper, 0),
+      integer_spec("positives", 200, "correctly classified inputs drawn with replacement; 0: all", "inputs",
+                   hyper, 0),
+      boolean_spec("compat_sizes", false, "take 2 for the size of both sets in the fitness", decided),
+      integer_spec("particles", 100, "particles of the swarm", "particles", hyper, 1),
+      integer_spec("iterations", 100, "most iterations", "iterations", hyper, 0),
+      integer_spec("patience", 10, "stop when the best is not above that of so many iterations before",
+                   "iterations", hyper, 1),
+      number_spec("phi", 4.1, "greatest pull towards either best", hyper, 4),
+      boolean_spec("keep_original", true, "return the original when no candidate is better",
+                   "card neurecover.md section 8"),
   };
 }
 

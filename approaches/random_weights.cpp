@@ -28,7 +28,8 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
                           .training = context.training,
                           .history_size = context.history_size,
                           .repair_faults = context.repair_faults,
-                          .repair_correct = context.repair_correct});
+                          .repair_correct = context.repair_correct,
+                          .repair_error_types = context.repair_error_types});
 }
 
 FixResult fix(const Network& original, FixContext& context) {

@@ -16,19 +16,6 @@ std::vector<int64_t> pick(const std::vector<int64_t>& from, int64_t count, Rando
   return picked;
 }
 
-std::vector<int64_t> faults_of_pair(const Judgement& judgement, int64_t rank) {
-  const auto label = judgement.labels.accessor<int64_t, 1>();
-  const auto prediction = judgement.predictions.accessor<int64_t, 1>();
-  std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>> faults;
-  for (const int64_t n : judgement.wrong) faults[{label[n], prediction[n]}].push_back(n);
-  if (rank > static_cast<int64_t>(faults.size())) return {};
-  std::vector<std::vector<int64_t>> sorted;
-  for (auto& [pair, members] : faults) sorted.push_back(std::move(members));
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
-  return sorted[rank - 1];
-}
-
 }  // namespace
 
 Judgement judge_split(const Network& network, const Split& split, int64_t batch) {
@@ -48,10 +35,27 @@ Judgement judge_split(const Network& network, const Split& split, int64_t batch)
   return judgement;
 }
 
+std::vector<ErrorType> error_types(const Judgement& judgement) {
+  const auto label = judgement.labels.accessor<int64_t, 1>();
+  const auto prediction = judgement.predictions.accessor<int64_t, 1>();
+  std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>> found;
+  for (const int64_t n : judgement.wrong) found[{label[n], prediction[n]}].push_back(n);
+  std::vector<ErrorType> types;
+  for (auto& [pair, members] : found) types.push_back({pair.first, pair.second, std::move(members)});
+  std::stable_sort(types.begin(), types.end(), [](const ErrorType& a, const ErrorType& b) {
+    return a.negatives.size() > b.negatives.size();
+  });
+  return types;
+}
+
 std::vector<int64_t> choose_negatives(const Judgement& judgement, const NegativeChoice& choice,
                                       RandomStream& stream) {
   if (choice.which == "all" || judgement.wrong.empty()) return judgement.wrong;
-  if (choice.which == "pair") return faults_of_pair(judgement, choice.pair_rank);
+  if (choice.which == "pair") {
+    std::vector<ErrorType> types = error_types(judgement);
+    const auto rank = static_cast<size_t>(choice.pair_rank);
+    return rank > types.size() ? std::vector<int64_t>() : std::move(types[rank - 1].negatives);
+  }
   if (choice.which != "fraction") interface_misuse("unknown choice of negatives: " + choice.which);
   const double share = std::floor(choice.fraction * static_cast<double>(judgement.wrong.size()));
   std::vector<int64_t> negatives =

@@ -16,6 +16,14 @@ struct Judgement {
 };
 Judgement judge_split(const Network& network, const Split& split, int64_t batch);
 
+// Inputs of class `label` that are taken for class `predicted`; positions, ascending.
+struct ErrorType {
+  int64_t label = 0, predicted = 0;
+  std::vector<int64_t> negatives;
+};
+// All there are, the most frequent first (of equals the one of the smaller label, then prediction).
+std::vector<ErrorType> error_types(const Judgement& judgement);
+
 // Which of the misclassified inputs a fix is asked to repair (card arachne.md section 2). The others belong
 // to neither set.
 struct NegativeChoice {

@@ -14,8 +14,7 @@ void demand_file(const std::string& option, const std::filesystem::path& file) {
 
 RepairCounts AdHoc::repair_counts() const {
   if (!subject->data().has("repair")) return {};
-  const int64_t faults = original->faults("repair");
-  return {faults, subject->data().split("repair").size() - faults};
+  return count_repair(subject->labels("repair"), original->classes("repair"));
 }
 
 std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,

@@ -237,8 +237,7 @@ class CellRun {
 
   RepairCounts repair_counts() const {
     if (!context_.subject.data().has("repair")) return {};
-    const int64_t faults = context_.original.faults("repair");
-    return {faults, context_.subject.data().split("repair").size() - faults};
+    return count_repair(context_.subject.labels("repair"), context_.original.classes("repair"));
   }
 
   void predict_splits() {

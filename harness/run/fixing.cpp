@@ -134,6 +134,19 @@ std::string one_line(const std::exception& error) {
   return result.empty() ? "an exception without a text" : result;
 }
 
+RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<int32_t>& classes) {
+  std::map<std::pair<int32_t, int32_t>, int64_t> types;
+  int64_t faults = 0;
+  for (size_t n = 0; n < labels.size(); ++n) {
+    if (labels[n] == classes[n]) continue;
+    ++faults;
+    ++types[{labels[n], classes[n]}];
+  }
+  std::vector<int64_t> sizes;
+  for (const auto& [pair, count] : types) sizes.push_back(count);
+  return {faults, static_cast<int64_t>(labels.size()) - faults, std::move(sizes)};
+}
+
 bool is_machine_trouble(const std::exception& error) {
   if (is_out_of_memory(error)) return false;
   return holds_any(error.what(),
@@ -156,7 +169,8 @@ std::optional<Refusal> why_unadaptable(const FixJob& job) {
                              .training = job.subject->config().training,
                              .history_size = job.subject->history().size(),
                              .repair_faults = job.repair.faults,
-                             .repair_correct = job.repair.correct};
+                             .repair_correct = job.repair.correct,
+                             .repair_error_types = job.repair.error_types};
   return job.approach->adapt(context);
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "approaches/approach.hpp"
 #include "harness/core/record.hpp"
@@ -12,10 +13,13 @@
 
 namespace harness {
 
-// Wrong and right predictions of the original on the repair split, where there is one.
+// Wrong and right predictions of the original on the repair split, where there is one; of the wrong ones how
+// many each pair of label and prediction has.
 struct RepairCounts {
   std::optional<int64_t> faults, correct;
+  std::optional<std::vector<int64_t>> error_types;
 };
+RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<int32_t>& classes);
 
 // One fix to do: everything but the cell it belongs to.
 struct FixJob {

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "approaches/weights.hpp"
+
+namespace harness {
+
+struct SuspicionSettings {
+  int64_t candidates = 1000;  // weights with the greatest gradients that are looked at
+  bool first_only = false;    // forward impact of the first negative alone, as the reference has it
+  int64_t batch = 250;
+};
+
+// Weights of the last dense layer on the Pareto front of two scores (card dtr.md section 3B): the size of the
+// loss's gradient summed over the negatives, and the mean size of the weight times its input. `layer` gives
+// the logits; `negatives` are positions in the split, at least one. In the order of the kernel.
+std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLayer& layer,
+                                          const Split& split, const std::vector<int64_t>& negatives,
+                                          const SuspicionSettings& settings);
+
+}  // namespace harness
