@@ -163,14 +163,15 @@ def numbers(path):
     return dict(zip(rows[0], np.array(rows[1:], dtype=int).reshape(-1, len(rows[0])).T))
 
 
-def odds_difference(labels, predicted, groups):
-    total = 0.0
+def rate_gaps(labels, predicted, groups):
+    """Mean over the classes of the groups' difference in true, and in false positive rate."""
+    gaps = [0.0, 0.0]
     for index in range(CLASSES):
-        for of in (labels == index, labels != index):  # true positive rate, false positive rate
+        for kind, of in enumerate((labels == index, labels != index)):
             rates = [np.mean(predicted[of & (groups == g)] == index) if (of & (groups == g)).any() else 0.0
                      for g in (0, 1)]
-            total += abs(rates[0] - rates[1])
-    return 0.5 * total / CLASSES
+            gaps[kind] += abs(rates[0] - rates[1]) / CLASSES
+    return gaps
 
 
 def measures(label, before, after, suffix=""):
@@ -186,7 +187,11 @@ def measures(label, before, after, suffix=""):
     }
     if not suffix:
         groups = groups_of(len(label))
-        values["AAOD"], values["AAOD_ORIGINAL"] = (odds_difference(label, of, groups) for of in (after, before))
+        for of, suffix_of in ((after, ""), (before, "_ORIGINAL")):
+            gaps = rate_gaps(label, of, groups)
+            values["TPR_GAP" + suffix_of], values["FPR_GAP" + suffix_of] = gaps
+            values["AAOD" + suffix_of] = sum(gaps) / 2
+        values |= {f"GROUP_{group}_IMAGES": (groups == group).sum() for group in (0, 1)}
         values["AAOD_REL_IMPROVEMENT"] = 100 * (1 - values["AAOD"] / values["AAOD_ORIGINAL"])
     return {name + suffix: float(value) for name, value in values.items()}
 
