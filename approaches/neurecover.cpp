@@ -103,7 +103,9 @@ class NeuRecover {
     log("tensors", static_cast<size_t>(found.tensors));
     log("considered", static_cast<size_t>(found.considered));
     log("localised", found.weights.size());
-    if (found.weights.empty()) return {"no_fix", "no weight is suspicious by every score at once"};
+    if (found.weights.empty())
+      return {"no_fix",
+              "no weight is suspicious by every score at once; a greater reduction_rate considers more"};
     weights_ = std::move(found.weights);
     negatives_ = now.wrong;
     positives_ = some_positives(now.correct);
