@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "approaches/search/rest.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
@@ -18,9 +19,7 @@ class Interventions {
                 const InterventionSettings& settings)
       : network_(network), inputs_(inputs), settings_(settings) {
     for (const TargetLayer& target : layers) {
-      Layer layer;
-      layer.target = target;
-      layer.behind = network.cut_before(target.node + 1);
+      Layer layer{.target = target, .rest = RestOfNetwork(network, target.node)};
       for (size_t id = static_cast<size_t>(target.node); id < network.nodes().size(); ++id) {
         int64_t values = 1;
         for (const int64_t size : network.nodes()[id].shape) values *= size;
@@ -51,12 +50,12 @@ class Interventions {
  private:
   struct Layer {
     TargetLayer target;
-    Cut behind;
-    int64_t widest = 1;    // values of one image at the widest node from the layer on
-    at::Tensor low, high;  // (units), on the device
-    at::Tensor forced;     // (units * values): what each intervention sets its unit to
-    at::Tensor columns;    // (units, outputs) of the kernel
-    at::Tensor sums;       // (units * values), float64
+    RestOfNetwork rest;
+    int64_t widest = 1;              // values of one image at the widest node from the layer on
+    at::Tensor low = {}, high = {};  // (units), on the device
+    at::Tensor forced = {};          // (units * values): what each intervention sets its unit to
+    at::Tensor columns = {};         // (units, outputs) of the kernel
+    at::Tensor sums = {};            // (units * values), float64
   };
 
   void find_ranges() {
@@ -82,7 +81,7 @@ class Interventions {
 
   bool add(const at::Tensor& part) {
     const std::vector<NodeId> ids = nodes_of([](const Layer& layer) {
-      std::vector<NodeId> needed = layer.behind.live;
+      std::vector<NodeId> needed = layer.rest.beside();
       needed.insert(needed.end(), {layer.target.input, layer.target.node});
       return needed;
     });
@@ -90,6 +89,8 @@ class Interventions {
     const at::Tensor labels = inputs_.labels().index_select(0, part).to(network_.device());
     for (Layer& layer : layers_) {
       const at::Tensor& units = value_of(values, ids, layer.target.input);
+      std::vector<at::Tensor> beside;
+      for (const NodeId id : layer.rest.beside()) beside.push_back(value_of(values, ids, id));
       const int64_t all = layer.forced.numel();
       const int64_t step = std::max<int64_t>(1, kTogether / (part.numel() * layer.widest));
       for (int64_t begin = 0; begin < all; begin += step) {
@@ -103,26 +104,12 @@ class Interventions {
             at::addcmul(value_of(values, ids, layer.target.node).unsqueeze(0), by.unsqueeze(2),
                         layer.columns.index_select(0, unit).unsqueeze(1));
         const at::Tensor label = labels.view({1, -1, 1}).expand({end - begin, -1, 1});
-        const at::Tensor right = logits(layer, moved, values, ids).softmax(2).gather(2, label).squeeze(2);
+        const at::Tensor right = layer.rest.logits(moved, beside).softmax(2).gather(2, label).squeeze(2);
         layer.sums.slice(0, begin, end).add_((1 - right).sum(1, /*keepdim=*/false, at::kDouble));
         done_ += static_cast<double>(end - begin) / static_cast<double>(settings_.values);
       }
     }
     return true;
-  }
-
-  // (K, n, classes) for K interventions' outputs (K, n, outputs) of the layer.
-  at::Tensor logits(const Layer& layer, const at::Tensor& moved, const std::vector<at::Tensor>& values,
-                    const std::vector<NodeId>& ids) const {
-    if (layer.target.node == network_.logits_node()) return moved;
-    std::vector<at::Tensor> live;
-    for (const NodeId id : layer.behind.live) {
-      std::vector<int64_t> shape = {moved.size(0)};
-      const at::Tensor& value = value_of(values, ids, id);
-      shape.insert(shape.end(), value.sizes().begin(), value.sizes().end());
-      live.push_back((id == layer.target.node ? moved : value.unsqueeze(0).expand(shape)).flatten(0, 1));
-    }
-    return network_.suffix(layer.behind, live).unflatten(0, {moved.size(0), moved.size(1)});
   }
 
   template <typename Needed>

@@ -4,12 +4,14 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/interventions.hpp"
 #include "approaches/localise/sampling.hpp"
+#include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
 namespace harness {
 namespace {
 
+using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
 using testing::setup_for;
@@ -41,16 +43,15 @@ double cost(const Network& network, double alpha, const std::string& positives) 
   return (1 - alpha) * rate("repair", true) + alpha * rate(positives, false);
 }
 
-SearchInputs some_inputs() {
-  return SearchInputs(tiny_network(), {{&tiny_data().split("repair"), {0, 6, 12, 30, 66}, true},
-                                       {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
+SearchInputs some_inputs(const Network& network) {
+  return SearchInputs(network, {{&tiny_data().split("repair"), {0, 6, 12, 30, 66}, true},
+                                {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
 }
 
 // Mean over the negatives of 1 - p(label), the unit being forced by a real run of everything behind it. In
 // this network nothing but the layer reads its input.
-double forced_effect(const TargetLayer& layer, int64_t unit, double value) {
-  const Network& network = tiny_network();
-  const SearchInputs inputs = some_inputs();
+double forced_effect(const Network& network, const TargetLayer& layer, int64_t unit, double value) {
+  const SearchInputs inputs = some_inputs(network);
   const at::Tensor numbers = inputs.negative().nonzero().flatten();
   const Cut cut = network.cut_before(layer.node);
   std::vector<at::Tensor> live = network.prefix(cut, inputs.load(numbers));
@@ -64,38 +65,99 @@ double forced_effect(const TargetLayer& layer, int64_t unit, double value) {
   return sum / static_cast<double>(numbers.numel());
 }
 
-TEST_CASE("effects of interventions equal those of running the network", "[care]") {
-  const std::vector<TargetLayer> layers = dense_layers(tiny_network());
-  REQUIRE(layers.size() == 2);
-  const SearchInputs inputs = some_inputs();
+// `effect` gives the brute-force mean for a layer, unit and value.
+template <typename Effect>
+void check_effects(const Network& network, const Effect& effect_of) {
+  const std::vector<TargetLayer> layers = dense_layers(network);
+  const SearchInputs inputs = some_inputs(network);
   const at::Tensor x = inputs.load(at::arange(inputs.size()));
   for (const int64_t batch : {2, 50}) {
-    const auto found = intervention_effects(tiny_network(), layers, inputs, {.values = 3, .batch = batch});
-    REQUIRE(found.size() == 2);
-    for (size_t l = 0; l < 2; ++l) {
-      const at::Tensor units = tiny_network().activations(x, {layers[l].input})[0];
+    const auto found = intervention_effects(network, layers, inputs, {.values = 3, .batch = batch});
+    REQUIRE(found.size() == layers.size());
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const at::Tensor units = network.activations(x, {layers[l].input})[0];
       REQUIRE(at::allclose(found[l].low, units.amin(0)));
       REQUIRE(at::allclose(found[l].high, units.amax(0)));
       const at::Tensor range = unit_scores(found[l], "range");
       const at::Tensor deviation = unit_scores(found[l], "mean_abs_dev");
       REQUIRE(range.max().item<double>() > 0.01);
       for (int64_t i = 0; i < units.size(1); ++i) {
-        const double low = units.select(1, i).min().item<double>(),
-                     high = units.select(1, i).max().item<double>();
+        const double low = units.select(1, i).min().item<double>();
+        const double high = units.select(1, i).max().item<double>();
         double effect[3], mean = 0, distance = 0;
         for (int t = 0; t < 3; ++t) {
-          effect[t] = forced_effect(layers[l], i, low + (high - low) * t / 2);
+          effect[t] = effect_of(layers[l], i, low + (high - low) * t / 2);
           mean += effect[t] / 3;
           REQUIRE(found[l].effects[i][t].item<double>() == Approx(effect[t]).margin(2e-6));
         }
         for (const double value : effect) distance += std::abs(value - mean) / 3;
-        REQUIRE(range[i].item<double>() == Approx(std::max({effect[0], effect[1], effect[2]}) -
-                                                  std::min({effect[0], effect[1], effect[2]}))
-                                               .margin(4e-6));
+        const double most = std::max({effect[0], effect[1], effect[2]});
+        const double least = std::min({effect[0], effect[1], effect[2]});
+        REQUIRE(range[i].item<double>() == Approx(most - least).margin(4e-6));
         REQUIRE(deviation[i].item<double>() == Approx(distance).margin(4e-6));
       }
     }
   }
+}
+
+TEST_CASE("effects of interventions equal those of running the network", "[care]") {
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    REQUIRE(dense_layers(*network).size() == 2);
+    check_effects(*network, [&](const TargetLayer& layer, int64_t unit, double value) {
+      return forced_effect(*network, layer, unit, value);
+    });
+  }
+}
+
+// Dense layers with a skip connection, many classes (the data has four of them), logits at the end.
+Network skipping_network() {
+  const testing::TemporaryFolder folder;
+  std::string program = R"(
+import torch
+from torch import nn
+
+class Skipping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(128, 8)
+        self.fc2 = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 20)
+    def forward(self, x):
+        h = torch.relu(self.fc1(torch.flatten(x, 1)))
+        return self.head(h + torch.tanh(self.fc2(h)))
+
+torch.manual_seed(3)
+net = Skipping().eval()
+with torch.no_grad():
+    for p in net.parameters():
+        p.mul_(3)
+torch.jit.script(net).save('@')
+)";
+  program.replace(program.find('@'), 1, (folder / "skipping.pt").string());
+  testing::run_python(program);
+  return Network::load(folder / "skipping.pt", tiny_data().split("repair").inputs(0, 3));
+}
+
+TEST_CASE("a unit is forced for its layer alone", "[care]") {
+  const Network network = skipping_network();
+  const SearchInputs inputs = some_inputs(network);
+  const at::Tensor numbers = inputs.negative().nonzero().flatten();
+  const auto dense = [&](const std::string& name, const at::Tensor& x) {
+    return at::linear(x, network.parameters()[network.find_parameter(name + ".weight")].value.to(at::kDouble),
+                      network.parameters()[network.find_parameter(name + ".bias")].value.to(at::kDouble));
+  };
+  check_effects(network, [&](const TargetLayer& layer, int64_t unit, double value) {
+    const std::string forced = network.nodes()[layer.node].name;
+    const auto run_layer = [&](const std::string& name, const at::Tensor& x) {
+      const at::Tensor input = x.clone();
+      if (name == forced) input.select(1, unit).fill_(value);
+      return dense(name, input);
+    };
+    const at::Tensor x = inputs.load(numbers).flatten(1).to(at::kDouble);
+    const at::Tensor h = run_layer("fc1", x).relu();
+    const at::Tensor p = run_layer("head", h + run_layer("fc2", h).tanh()).softmax(1);
+    return (1 - p.gather(1, inputs.labels().index_select(0, numbers).unsqueeze(1))).mean().item<double>();
+  });
 }
 
 TEST_CASE("constant units score nothing, and interventions stop when told to", "[care]") {
@@ -103,11 +165,12 @@ TEST_CASE("constant units score nothing, and interventions stop when told to", "
   const at::Tensor effects = at::tensor({0.1, 0.3, 0.2, 0.6}, at::kDouble).view({2, 2});
   REQUIRE(unit_scores({low, high, effects}, "range").equal(at::tensor({0.0, 0.6 - 0.2}, at::kDouble)));
   std::vector<double> seen;
-  const auto found = intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(),
-                                          {.batch = 2, .go_on = [&](double done) {
-                                             seen.push_back(done);
-                                             return seen.size() < 4;
-                                           }});
+  const auto found =
+      intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(tiny_network()),
+                           {.batch = 2, .go_on = [&](double done) {
+                              seen.push_back(done);
+                              return seen.size() < 4;
+                            }});
   REQUIRE(found.empty());
   REQUIRE(seen.size() == 4);
   REQUIRE(std::ranges::is_sorted(seen));
