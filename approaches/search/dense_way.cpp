@@ -43,6 +43,8 @@ class DenseWay final : public CandidateWay {
     const at::Device device = network_.device();
     row_index_ = at::tensor(rows_, at::kLong).to(device);
     const at::Tensor column_index = at::tensor(columns_, at::kLong).to(device);
+    // Where the logits are the model's output nothing reads them, and yet candidates start from them.
+    if (layer.node == network_.logits_node()) behind_.live = {layer.node};
     std::vector<NodeId> wanted = behind_.live;
     wanted.push_back(layer.input);
     std::sort(wanted.begin(), wanted.end());

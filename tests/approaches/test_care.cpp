@@ -160,6 +160,16 @@ TEST_CASE("a unit is forced for its layer alone", "[care]") {
   });
 }
 
+TEST_CASE("CARE on many classes that end in logits", "[care]") {
+  const Network network = skipping_network();
+  for (const std::string layers : {"last", "all_dense"}) {
+    FixContext context(setup_for("CARE", {{"layers", layers}, {"w", 1}, {"ftol", 0}}));
+    const FixResult result = find_approach("CARE")->fix(network, context);
+    REQUIRE(context.log().scalars.at("best_fitness") > context.log().scalars.at("original_fitness"));
+    REQUIRE_FALSE(changed_values(network, *result.network).empty());
+  }
+}
+
 TEST_CASE("constant units score nothing, and interventions stop when told to", "[care]") {
   const at::Tensor low = at::tensor({1.f, 0.f}), high = at::tensor({1.f, 2.f});
   const at::Tensor effects = at::tensor({0.1, 0.3, 0.2, 0.6}, at::kDouble).view({2, 2});

@@ -18,7 +18,7 @@ BINARY = os.environ.get("HARNESS_BINARY", "")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "subjects"
 SPLITS = ("train", "validation", "repair", "test")
-# Of shared/study/subjects.md and shared/data/trained/README.md; ImageNet's network is right on about 80 %.
+# Of shared/study/subjects.md and shared/data/trained/README.md.
 SIZES = {"utkface": (17777, 1975, 1976, 1976), "cifar10": (45000, 5000, 5000, 5000),
          "cifar10s": (45000, 5000, 10000, 10000), "imagenet_lite": (1000, 0, 650, 650)}
 RIGHT = {"utkface": 1779, "cifar10": 4181, "cifar10s": 5770}
@@ -83,8 +83,10 @@ class GoldenSubjectsTest(unittest.TestCase):
             self.assertEqual(np.count_nonzero(columns["label"] == columns["original"]), right, name)
             self.assertEqual(metrics["ACC"], 100 * right / len(columns["label"]))
             self.assertEqual((metrics["REPAIRED"], metrics["BROKEN"]), (0, 0))
-        metrics, _ = self.outcome("imagenet_lite")
-        self.assertTrue(76 <= metrics["ACC"] <= 84, metrics["ACC"])
+        # Of all 1,300 validation images PyTorch finds 1071 right (82.4 %), of the test half 551; a close call or two
+        # may fall otherwise.
+        metrics, columns = self.outcome("imagenet_lite")
+        self.assertLessEqual(abs(np.count_nonzero(columns["label"] == columns["original"]) - 551), 2)
 
     def test_groups(self):
         for name in ("utkface", "cifar10s"):

@@ -33,7 +33,7 @@ class Images:
         divisor, *constants = self._constants
         mean, std = (torch.tensor(values, dtype=torch.float32, device=device).reshape(1, -1, 1, 1)
                      for values in constants)
-        return (pixels.to(device).contiguous().to(torch.float32) / divisor - mean) / std
+        return (pixels.to(device).to(torch.float32) / divisor - mean) / std
 
     def digest(self):
         """Of everything a training depends on, however the file that holds it was written."""

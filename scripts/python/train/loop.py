@@ -30,7 +30,9 @@ def logits_of(model, inputs):
 class Training:
     def __init__(self, recipe, seed, device):
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.model = recipe.make_model(derive(seed, "weights")).to(device)
+        # A fifth less work for FaceNet on a CPU; images of one channel have but one layout.
+        self.layout = torch.channels_last if recipe.image()[0] > 1 else torch.contiguous_format
+        self.model = recipe.make_model(derive(seed, "weights")).to(device, memory_format=self.layout)
         self.optimizer = recipe.make_optimizer(self.model)
         self.epoch = 0      # epochs done
         self.seconds = 0.0  # that they took
@@ -64,10 +66,13 @@ class Training:
         self.loss = total / len(data)
         self.seconds += time.monotonic() - begin
 
+    def _inputs(self, data, pixels):
+        return data.inputs(pixels, self.device).contiguous(memory_format=self.layout)
+
     def _step(self, data, batch, stream, step, steps_per_epoch):
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(step, self.recipe.epochs * steps_per_epoch)
-        inputs = data.inputs(augmented(data.images, batch, self.recipe.augmentation, stream), self.device)
+        inputs = self._inputs(data, augmented(data.images, batch, self.recipe.augmentation, stream))
         self.optimizer.zero_grad(set_to_none=True)
         loss = functional.cross_entropy(logits_of(self.model, inputs), data.labels[batch].to(self.device))
         value = loss.item()
@@ -84,7 +89,6 @@ class Training:
         count = 0
         with torch.no_grad():
             for begin in range(0, len(data), BATCH):
-                inputs = data.inputs(data.images[begin:begin + BATCH], self.device)
-                predicted = self.model(inputs).argmax(1).cpu()
+                predicted = self.model(self._inputs(data, data.images[begin:begin + BATCH])).argmax(1).cpu()
                 count += int((predicted == data.labels[begin:begin + BATCH]).sum())
         return count
