@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "python"))
 from common.errors import UserError  # noqa: E402
 from train import __main__ as command, data, recipes  # noqa: E402
 from train.loop import Training  # noqa: E402
+from train.progress import Progress  # noqa: E402
 
 DATA = {"mnist": ((1, 28, 28), 10), "utkface": ((3, 64, 64), 2), "cifar10": ((3, 32, 32), 10),
         "cifar10s": ((3, 32, 32), 10)}
@@ -288,6 +289,27 @@ class AugmentationTest(unittest.TestCase):
     def test_none_leaves_them_alone(self):
         images = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
         self.assertTrue(torch.equal(data.augmented(images, torch.tensor([4, 0]), "none", None), images[[4, 0]]))
+
+
+class ProgressTest(unittest.TestCase):
+    def texts(self, terminal):
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal
+        clock = iter([0.0, 10.0, 10.1, 70.0])
+        with mock.patch("time.monotonic", lambda: next(clock)), \
+                mock.patch.dict(os.environ, {"TERM": "xterm", "COLUMNS": "200"}):
+            progress = Progress("mnist", 4, stream)
+            for step in (1, 2, 3):
+                progress.step(2, step, 5, 0.25, 100, 1000 - 100 * step)
+            progress.say("done")
+        return stream.getvalue()
+
+    def test_lines_are_sparse_and_a_terminal_has_one(self):
+        last = "mnist: epoch 2/4, step 3/5, loss 0.2500, 4.286 images/s, about 3 min left"
+        self.assertEqual(self.texts(False), f"{last}\ndone\n")
+        clear = "\r\x1b[K"
+        first = "mnist: epoch 2/4, step 1/5, loss 0.2500, 10 images/s, about 2 min left"
+        self.assertEqual(self.texts(True), f"{clear}{first}{clear}{last}{clear}done\n")
 
 
 if __name__ == "__main__":

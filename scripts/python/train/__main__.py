@@ -9,9 +9,10 @@ import sys
 import torch
 
 from common.errors import UserError, run_main
+from prepare.progress import roughly
 from train import data, recipes
 from train.loop import Training, generator
-from train.progress import Progress, roughly
+from train.progress import Progress
 from train.store import Store
 
 SAMPLE = 5000  # images of the train split whose accuracy is told

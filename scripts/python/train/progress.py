@@ -5,16 +5,9 @@ import shutil
 import sys
 import time
 
-TERMINAL_SECONDS = 0.2
+from prepare.progress import TERMINAL_SECONDS, roughly
+
 LINE_SECONDS = 60
-
-
-def roughly(seconds):
-    """'45 s', '12 min', '3 h 20 min'"""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Progress:
