@@ -262,6 +262,7 @@ const bool registered = register_approach({
              .name = "NeuRecover",
              .level = Level::neuron,
              .publication = "SANER 2022",
+             .version = 2,
              .needs = {"repair"},
              .parameters = parameter_specs(),
              .in_study = true},

@@ -1,43 +1,52 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <limits>
 
+#include "approaches/search/partial_pass.hpp"
 #include "approaches/search/ways.hpp"
 
 namespace harness {
 namespace {
 
+// Bytes of the values that a pass keeps for all inputs.
+int64_t kept_bytes(const PartialPass& pass, const SearchInputs& inputs) {
+  return pass.values_per_input() * inputs.size() * int64_t{sizeof(float)};
+}
+
 class SuffixWay final : public CandidateWay {
  public:
   SuffixWay(const EvaluatorSetup& setup, const SearchInputs& inputs)
-      : network_(setup.network), inputs_(inputs), objective_(setup.objective), weights_(setup.weights) {
-    NodeId first = std::numeric_limits<NodeId>::max();
-    for (const WeightRef& weight : weights_) first = std::min(first, network_.node_of(weight.parameter));
-    cut_ = network_.cut_before(first);
-    single_ = std::all_of(weights_.begin(), weights_.end(),
-                          [&](const WeightRef& weight) { return weight.parameter == weights_[0].parameter; });
-    together_ = candidates_together(network_, first, setup.batch, 1 << 20);
-    int64_t values = 0;
-    for (const NodeId id : cut_.live) {
-      int64_t of_node = 1;
-      for (const int64_t size : network_.nodes()[static_cast<size_t>(id)].shape) of_node *= size;
-      values += of_node;
+      : network_(setup.network),
+        inputs_(inputs),
+        objective_(setup.objective),
+        weights_(setup.weights),
+        pass_(network_, weights_, /*narrow=*/true) {
+    if (kept_bytes(pass_, inputs) > kCacheLimit) pass_ = PartialPass(network_, weights_, /*narrow=*/false);
+    const bool kept = kept_bytes(pass_, inputs) <= kCacheLimit;
+    const bool single = std::all_of(weights_.begin(), weights_.end(), [&](const WeightRef& weight) {
+      return weight.parameter == weights_[0].parameter;
+    });
+    // A GPU wants one large call; on the CPU a candidate's own pass, whose values stay in the cache, is
+    // faster.
+    if (single && !network_.device().is_cpu()) {
+      cut_ = network_.cut_before(network_.node_of(weights_[0].parameter));
+      together_ = candidates_together(network_, cut_.first, setup.batch, 1 << 20);
     }
-    const bool cached = inputs.size() * values * int64_t{sizeof(float)} <= kCacheLimit;
     for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
-      Slab slab{.numbers = part.contiguous(), .live = {}};
-      if (cached) slab.live = live_values(slab);
+      Slab slab{.numbers = part.contiguous(), .prepared = {}, .live = {}};
+      if (kept) slab.prepared = prepared(slab);
+      if (kept && together_ > 1) slab.live = live_values(slab);
       slabs_.push_back(std::move(slab));
     }
   }
 
   const char* name() const override { return "suffix"; }
+  bool parallel() const override { return network_.device().is_cpu(); }
 
   void judge(std::span<const double> candidates, std::span<const double> floors,
              std::span<Verdict> verdicts) const override {
     const size_t size = weights_.size(), all = verdicts.size();
-    const size_t together = single_ ? static_cast<size_t>(together_) : 1;
+    const auto together = static_cast<size_t>(together_);
     for (size_t begin = 0; begin < all; begin += together) {
       const size_t count = std::min(together, all - begin);
       const auto some = candidates.subspan(begin * size, count * size);
@@ -53,7 +62,7 @@ class SuffixWay final : public CandidateWay {
     const auto overrides = changed_kernels(network_, weights_, candidate);
     for (const Slab& slab : slabs_) {
       const at::Tensor found =
-          network_.suffix(cut_, live_values(slab), overrides).argmax(1).to(at::kCPU, at::kInt).contiguous();
+          pass_.logits(prepared(slab), overrides).argmax(1).to(at::kCPU, at::kInt).contiguous();
       for (int64_t n = 0; n < found.numel(); ++n) {
         classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
             found.const_data_ptr<int32_t>()[n];
@@ -63,9 +72,15 @@ class SuffixWay final : public CandidateWay {
 
  private:
   struct Slab {
-    at::Tensor numbers;            // int64 (n), CPU
-    std::vector<at::Tensor> live;  // empty where nothing is cached
+    at::Tensor numbers;                // int64 (n), CPU
+    std::vector<at::Tensor> prepared;  // both: empty where nothing is kept
+    std::vector<at::Tensor> live;
   };
+
+  std::vector<at::Tensor> prepared(const Slab& slab) const {
+    if (!slab.prepared.empty()) return slab.prepared;
+    return pass_.prepare(network_.activations(inputs_.load(slab.numbers), pass_.reads()));
+  }
 
   std::vector<at::Tensor> live_values(const Slab& slab) const {
     return slab.live.empty() ? network_.prefix(cut_, inputs_.load(slab.numbers)) : slab.live;
@@ -75,7 +90,7 @@ class SuffixWay final : public CandidateWay {
     const auto overrides = changed_kernels(network_, weights_, candidate);
     verdict = inputs_.blank();
     for (const Slab& slab : slabs_) {
-      count(network_.suffix(cut_, live_values(slab), overrides), slab.numbers, inputs_, objective_, verdict);
+      count(pass_.logits(prepared(slab), overrides), slab.numbers, inputs_, objective_, verdict);
       if (objective_.falls && objective_.value(verdict) < floor) return;
     }
   }
@@ -103,8 +118,8 @@ class SuffixWay final : public CandidateWay {
   const SearchInputs& inputs_;
   const Objective& objective_;
   const std::vector<WeightRef>& weights_;
-  Cut cut_;
-  bool single_ = false;
+  PartialPass pass_;
+  Cut cut_;  // of candidates evaluated together
   int64_t together_ = 1;
   std::vector<Slab> slabs_;
 };

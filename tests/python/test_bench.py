@@ -57,7 +57,7 @@ class CommandTest(unittest.TestCase):
 
     def test_errors(self):
         self.check(["--only", "overhed"], 'error: scripts/bench: --only: found "overhed", expected one of evaluation, '
-                   "attack-lenet5, attack-resnet20, overhead, search, predict; did you mean overhead?\n")
+                   "attack-lenet5, attack-resnet20, overhead, search, evaluator, predict; did you mean overhead?\n")
         self.check(["--repeat", "0"], "error: scripts/bench: --repeat: found 0, expected 1 or more\n")
 
 

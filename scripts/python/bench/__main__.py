@@ -11,7 +11,7 @@ import time
 
 from common.errors import UserError, nearest, run_main
 
-NAMES = ("evaluation", "attack-lenet5", "attack-resnet20", "overhead", "search", "predict")
+NAMES = ("evaluation", "attack-lenet5", "attack-resnet20", "overhead", "search", "evaluator", "predict")
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 

@@ -53,6 +53,13 @@ def predict(build, model, data, images, threads):
     return json.loads(out)
 
 
+def candidates(build, model, data, images, threads):
+    """The lines of bench_evaluator: one kind of edit each."""
+    out, _ = run([build / "bench_evaluator", "--model", model, "--data", data, "--images", images, "--rounds", 1,
+                  "--threads", threads], threads)
+    return [json.loads(line) for line in out.splitlines()]
+
+
 def fixes(build, model, data, approach, runs, threads, *options):
     """The lines of bench_approach: one fix each."""
     out, _ = run([build / "bench_approach", "--model", model, "--data", data, "--approach", approach, "--runs", runs,

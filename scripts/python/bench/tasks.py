@@ -254,6 +254,46 @@ class Search(Task):
         return rows
 
 
+class Evaluator(Task):
+    """Candidates a second that the shared evaluator judges, 20 in a call, against writing their weights into the
+    network and running it whole."""
+
+    name, title = "evaluator", "candidates judged"
+    subjects = {  # architecture -> (model, data, inputs)
+        "lenet5": ("mnist/lenet5.pt", "mnist/mnist.h5", 5000),
+        "vgg16": ("cifar10/vgg16.pt", "cifar10/cifar10.h5", 250),
+    }
+
+    @property
+    def files(self):
+        return tuple(file for model, data, _ in self.subjects.values() for file in (model, data))
+
+    def _run(self, architecture):
+        model, data, images = self.subjects[architecture]
+        self.turns[architecture].append(
+            programs.candidates(self.setting.build, self.setting.data / model, self.setting.data / data, images,
+                                self.setting.threads))
+        return sum(1 / line["many_per_second"] for line in self.turns[architecture][-1])
+
+    def variants(self):
+        self.turns = {architecture: [] for architecture in self.subjects}
+        return {(architecture, "all edits"): functools.partial(self._run, architecture)
+                for architecture in self.subjects}
+
+    def rows(self, samples):
+        rows = []
+        for architecture, (_, _, images) in self.subjects.items():
+            for lines in zip(*self.turns[architecture]):
+                def median(key, lines=lines):
+                    return statistics.median(line[key] for line in lines)
+                note = (f"{lines[0]['way']}; one at a time {median('one_per_second'):,.3g} /s; fitness differs by "
+                        f"{max(line['fitness_difference'] for line in lines):.0e}")
+                rows.append(Row(self.name, f"{self.title}: {architecture}, {lines[0]['edit']}, {images} inputs",
+                                median("many_per_second"), "/s", "write and run whole", median("whole_per_second"),
+                                median("many_ratio"), note=note, samples={"turns": lines}))
+        return rows
+
+
 class Predict(Task):
     """Prediction of the first images of a test split: ours reads, normalises and classifies them, PyTorch is given
     normalised batches; torch.compile is warmed up before."""
@@ -304,4 +344,4 @@ class Predict(Task):
         return rows
 
 
-TASKS = (Evaluation, AttackLeNet5, AttackResNet20, Overhead, Search, Predict)
+TASKS = (Evaluation, AttackLeNet5, AttackResNet20, Overhead, Search, Evaluator, Predict)

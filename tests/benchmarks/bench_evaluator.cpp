@@ -1,0 +1,144 @@
+// How fast candidates are judged: the evaluator of approaches/search against writing the weights into the
+// network and running it whole, on the first images of a repair split, in turns. One JSON line an edit.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cxxopts.hpp>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "approaches/localise/faults.hpp"
+#include "approaches/search/candidate_evaluator.hpp"
+#include "harness/core/error.hpp"
+#include "harness/model/inference.hpp"
+#include "tests/benchmarks/setting.hpp"
+
+namespace {
+
+using namespace harness;
+
+struct Edit {
+  std::string name;
+  std::vector<WeightRef> weights;
+};
+
+// Weights of one layer each: the last, the first dense one, and the convolutions in the middle and in front;
+// and of a convolution together with the last layer.
+std::vector<Edit> edits(const Network& network, int64_t count, RandomStream& stream) {
+  const std::vector<TargetLayer> layers = target_layers(network);
+  std::vector<TargetLayer> dense, conv;
+  for (const TargetLayer& layer : layers) (layer.convolution ? conv : dense).push_back(layer);
+  std::vector<Edit> result;
+  const auto add = [&](const std::string& name, const TargetLayer& layer) {
+    result.push_back({name + " " + network.nodes()[static_cast<size_t>(layer.node)].name,
+                      random_weights(network, {layer}, count, stream)});
+  };
+  if (!dense.empty()) add("last", dense.back());
+  if (dense.size() > 1) add("dense", dense.front());
+  if (conv.empty()) return result;
+  add("conv", conv.back());
+  if (conv.size() > 2) add("conv", conv[conv.size() / 2]);
+  if (conv.size() > 1) add("conv", conv.front());
+  if (dense.empty()) return result;
+  add("conv and last", conv.back());
+  const auto more = random_weights(network, {dense.back()}, count, stream);
+  result.back().weights.insert(result.back().weights.end(), more.begin(), more.end());
+  return result;
+}
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int run(int argc, char** argv) {
+  cxxopts::Options options("bench_evaluator", "candidates a second; a JSON line an edit");
+  auto add = options.add_options();
+  add("model", "TorchScript file", cxxopts::value<std::string>());
+  add("data", "HDF5 file", cxxopts::value<std::string>());
+  add("images", "of the repair split", cxxopts::value<int64_t>()->default_value("1000"));
+  add("weights", "in an edit", cxxopts::value<int64_t>()->default_value("6"));
+  add("candidates", "judged in one call", cxxopts::value<int64_t>()->default_value("20"));
+  add("rounds", "", cxxopts::value<int>()->default_value("5"));
+  add("threads", "0: as the machine has", cxxopts::value<int>()->default_value("0"));
+  add("device", "cpu or cuda", cxxopts::value<std::string>()->default_value("cpu"));
+  const auto given = options.parse(argc, argv);
+  const at::Device device = set_up(given["device"].as<std::string>(), given["threads"].as<int>());
+  const at::NoGradGuard no_grad;
+
+  const Dataset data = Dataset::open(given["data"].as<std::string>());
+  const Split& repair = data.split("repair");
+  Network network = Network::load(given["model"].as<std::string>(), repair.inputs(0, 4));
+  network.to(device);
+  const int64_t batch = preferred_batch(network);
+  std::vector<int64_t> positions(static_cast<size_t>(std::min(given["images"].as<int64_t>(), repair.size())));
+  for (size_t n = 0; n < positions.size(); ++n) positions[n] = static_cast<int64_t>(n);
+  const std::vector<InputSet> sets = {{&repair, positions, false}};
+  const SearchInputs inputs(network, sets);
+  std::vector<at::Tensor> slabs;
+  for (const at::Tensor& part : at::arange(inputs.size()).split(batch)) slabs.push_back(inputs.load(part));
+
+  RandomStream stream(7);
+  const Objective objective = arachne_objective(10, false);
+  const auto many = static_cast<size_t>(given["candidates"].as<int64_t>());
+  for (const Edit& edit : edits(network, given["weights"].as<int64_t>(), stream)) {
+    const CandidateEvaluator evaluator({network, sets, edit.weights, objective, batch});
+    const size_t size = edit.weights.size();
+    const std::vector<float> own = read_weights(network, edit.weights);
+    std::vector<double> candidates(many * size), fitness(many);
+    for (size_t i = 0; i < candidates.size(); ++i) candidates[i] = own[i % size] + 0.1 * stream.normal();
+    Network whole = network.fork();
+    const auto write_and_run = [&] {
+      write_weights(whole, edit.weights, std::span(candidates).first(size));
+      Verdict verdict = inputs.blank();
+      int64_t begin = 0;
+      for (const at::Tensor& slab : slabs) {
+        const at::Tensor numbers = at::arange(begin, begin + slab.size(0));
+        count(whole.logits(slab), numbers, inputs, objective, verdict);
+        begin += slab.size(0);
+      }
+      return objective.value(verdict);
+    };
+    std::vector<double> together, single, plain;
+    double difference = 0;
+    for (int round = 0; round < given["rounds"].as<int>(); ++round) {
+      double expected = 0;
+      plain.push_back(seconds_of([&] { expected = write_and_run(); }));
+      double found = 0;
+      single.push_back(seconds_of([&] { found = evaluator.fitness(std::span(candidates).first(size)); }));
+      together.push_back(seconds_of([&] { evaluator.evaluate(candidates, fitness); }));
+      difference = std::max(difference, std::abs(found - expected) / std::abs(expected));
+    }
+    const double one = median(single), each = median(together) / static_cast<double>(many);
+    std::cout << nlohmann::json{{"edit", edit.name},
+                                {"way", evaluator.way()},
+                                {"images", inputs.size()},
+                                {"whole_per_second", 1 / median(plain)},
+                                {"one_per_second", 1 / one},
+                                {"many_per_second", 1 / each},
+                                {"one_ratio", median(plain) / one},
+                                {"many_ratio", median(plain) / each},
+                                {"fitness_difference", difference}}
+                     .dump()
+              << std::endl;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+  }
+  return 2;
+}
