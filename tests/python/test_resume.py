@@ -1,8 +1,10 @@
 """Runs that are killed at any moment and started again end with the same tables; fixes that are killed go on bit for
-bit; two processes may work on one tree. HARNESS_KILLS sets how many kills each test makes (default 4 and 2)."""
+bit; two processes may work on one tree. HARNESS_KILLS sets how many kills each test makes (default 4 and 2);
+HARNESS_KILL_FIXES names a configuration of one subject whose approaches are killed instead of the toy's."""
 
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -71,16 +73,24 @@ class KillTest(CliTest):
     def test_fixes_killed_at_random_moments(self):
         rng = random.Random(12)
         interruptions = 0
-        for key, entry in (("AR", {"key": "AR", "parameters": SEARCH}), ("CT", {"key": "CT", "parameters": {
-                "steps": 1000}}), ("RAND:AR", {"key": "RAND:AR", "parameters": SEARCH})):
-            config = write_json("fix.json", {
-                **CONFIG, "name": "fix", "checkpoint_seconds": 0, "approaches": [entry], "runs": 1,
-                "subjects": [{**SUBJECT, "attack": None, "published": {}}]})
-            whole, identity = FOLDER / f"fix_{cell(key).name}", f"toy/{key}/1"
+        subject, entries = {**SUBJECT, "attack": None, "published": {}}, [
+            {"key": "AR", "parameters": SEARCH}, {"key": "RAND:AR", "parameters": SEARCH},
+            {"key": "CT", "parameters": {"steps": 1000}},
+            {"key": "CARE", "parameters": {"iterations": 2000, "ftol": 0}},
+            {"key": "GM", "parameters": {"generations": 300, "stall": 300}}]
+        if "HARNESS_KILL_FIXES" in os.environ:
+            given = json.loads(pathlib.Path(os.environ["HARNESS_KILL_FIXES"]).read_text(encoding="utf-8"))
+            subject, entries = given["subjects"][0], given["approaches"]
+        for entry in entries:
+            key = entry.get("as", entry["key"])
+            config = write_json("fix.json", {**CONFIG, "name": "fix", "checkpoint_seconds": 0, "approaches": [entry],
+                                             "runs": 1, "subjects": [subject]})
+            identity = f"{subject['name']}/{key}/1"
+            whole = FOLDER / f"fix_{key.replace(':', '_')}"
             run_harness(config, "--results", whole)
             expected, seconds = record(identity, whole), record(identity, whole)["phases"]["fix"]
             for number in range(KILLS or 2):
-                results = FOLDER / f"fix_{cell(key).name}_{number}"
+                results = FOLDER / f"{whole.name}_{number}"
                 for _ in range(2):
                     process = start(config, "--results", results)
                     log, before = cell(identity, results) / "log.txt", 0
@@ -101,7 +111,7 @@ class KillTest(CliTest):
                                  (cell(identity, whole) / "fixed.pt").read_bytes(), f"{key} {number}")
                 interruptions += found["machine"]["interruptions"]
         self.assertGreater(interruptions, 0)
-        print(f"{3 * (KILLS or 2)} fixes, {interruptions} times gone on from a checkpoint")
+        print(f"{len(entries) * (KILLS or 2)} fixes, {interruptions} times gone on from a checkpoint")
 
     def test_two_processes_on_one_tree(self):
         config = write_json("shared.json", {**CONFIG, "name": "shared", "approaches": ["NONE", {
