@@ -5,10 +5,12 @@
 #include <algorithm>
 
 #include "approaches/localise/faults.hpp"
+#include "approaches/localise/sampling.hpp"
 #include "approaches/localise/suspicious.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/particle_swarm.hpp"
 #include "approaches/search/patches.hpp"
+#include "approaches/search/risk.hpp"
 #include "approaches/search/siblings.hpp"
 #include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
@@ -89,12 +91,8 @@ class DistrRep {
   // Section 3C; false when stopped.
   bool search_experts() {
     RandomStream stream = context_.stream("positives");
-    std::vector<int64_t> positives;  // with replacement, once for all experts
-    for (int64_t k = 0; k < parameters_.integer("positives") && !judgement_.correct.empty(); ++k) {
-      positives.push_back(
-          judgement_
-              .correct[static_cast<size_t>(stream.below(static_cast<int64_t>(judgement_.correct.size())))]);
-    }
+    const std::vector<int64_t> positives =
+        with_replacement(judgement_.correct, parameters_.integer("positives"), stream);
     for (size_t k = 0; k < experts_.size(); ++k) {
       Expert& expert = experts_[k];
       if (restore(k)) continue;
@@ -172,6 +170,7 @@ class DistrRep {
       patches.push_back({expert.weights, expert.values});
       negatives.insert(negatives.end(), expert.type.negatives.begin(), expert.type.negatives.end());
     }
+    for (const Expert& expert : experts_) types_.push_back({expert.type.label, expert.type.predicted});
     const PatchMerge merge(original_, patches);
     const std::vector<WeightRef>& weights = merge.weights();
     const CandidateEvaluator evaluator(
@@ -220,33 +219,10 @@ class DistrRep {
     return result;
   }
 
-  // Mean recall over the classes there are, less the weighted mean rate of the errors searched (3D.4).
+  // Section 3D.4.
   double score_of(const std::vector<int32_t>& classes, const CandidateEvaluator& evaluator) const {
-    const auto label = evaluator.inputs().labels().accessor<int64_t, 1>();
-    std::vector<int64_t> inputs(static_cast<size_t>(original_.classes()), 0), right = inputs;
-    std::map<std::pair<int64_t, int64_t>, int64_t> errors;
-    for (size_t n = 0; n < classes.size(); ++n) {
-      const int64_t own = label[static_cast<int64_t>(n)];
-      ++inputs[static_cast<size_t>(own)];
-      if (classes[n] == own) {
-        ++right[static_cast<size_t>(own)];
-      } else {
-        ++errors[{own, classes[n]}];
-      }
-    }
-    double recall = 0, there = 0, risk = 0;
-    for (size_t c = 0; c < inputs.size(); ++c) {
-      if (inputs[c] == 0) continue;
-      recall += static_cast<double>(right[c]) / static_cast<double>(inputs[c]);
-      there += 1;
-    }
-    for (const Expert& expert : experts_) {
-      const auto found = errors.find({expert.type.label, expert.type.predicted});
-      if (found == errors.end()) continue;
-      risk += static_cast<double>(found->second) /
-              static_cast<double>(inputs[static_cast<size_t>(expert.type.label)]);
-    }
-    return recall / there - parameters_.number("risk") * risk / static_cast<double>(experts_.size());
+    return recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
+                            parameters_.number("risk"));
   }
 
   static std::string place(const char* what, size_t k) { return std::string(what) + "." + std::to_string(k); }
@@ -291,6 +267,7 @@ class DistrRep {
   const TargetLayer layer_;
   Judgement judgement_;
   std::vector<Expert> experts_;
+  std::vector<LabelPair> types_;  // of the experts
   std::optional<CheckpointState> saved_;
 };
 

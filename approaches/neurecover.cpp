@@ -130,9 +130,7 @@ class NeuRecover {
     const int64_t wanted = parameters_.integer("positives");
     if (wanted == 0) return correct;
     RandomStream stream = context_.stream("positives");
-    std::vector<int64_t> drawn;
-    for (int64_t k = 0; k < wanted; ++k) drawn.push_back(correct[stream.below(std::ssize(correct))]);
-    return drawn;
+    return with_replacement(correct, wanted, stream);
   }
 
   FixResult search() {

@@ -15,6 +15,14 @@ std::vector<int64_t> at_most(const std::vector<int64_t>& from, int64_t most, Ran
   return picked;
 }
 
+std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t count, RandomStream& stream) {
+  std::vector<int64_t> drawn;
+  if (from.empty()) return drawn;
+  for (int64_t k = 0; k < count; ++k)
+    drawn.push_back(from[static_cast<size_t>(stream.below(std::ssize(from)))]);
+  return drawn;
+}
+
 std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most, int64_t batch,
                                     RandomStream& stream) {
   std::vector<int64_t> picked;

@@ -13,6 +13,9 @@ namespace harness {
 // At most `most` of `from`, drawn without replacement, ascending; all of them for 0.
 std::vector<int64_t> at_most(const std::vector<int64_t>& from, int64_t most, RandomStream& stream);
 
+// `count` of `from`, each drawn anew; none where there is nothing to draw from.
+std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t count, RandomStream& stream);
+
 // Positions (ascending) of at most `most` inputs that the network classifies correctly, uniform over all such
 // inputs of the split; all of them for 0. Judges no more of the split than that takes.
 std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most, int64_t batch,
