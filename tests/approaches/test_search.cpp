@@ -149,6 +149,24 @@ TEST_CASE("one generation, computed by hand") {
   }
 }
 
+TEST_CASE("float32: individuals and differences are rounded, the mutation factor is not") {
+  EvolutionSettings settings;
+  settings.dimensions = {{-100, 100, 0.1, 1.0 / 3}, {-100, 100, 0.7, 1.0 / 7}};
+  settings.population = 4;
+  settings.generations = 1;
+  settings.float32 = true;
+  std::vector<double> tried;
+  evolve(settings, scripted_draws(0.0), [&](auto candidates, auto, std::span<double> fitness) {
+    tried.insert(tried.end(), candidates.begin(), candidates.end());
+    fitness[0] = 1;
+  });
+  const auto start = [](int64_t i) { return static_cast<float>(0.1 + 1.0 / 3 * static_cast<double>(i)); };
+  for (int64_t i = 0; i < 4; ++i) REQUIRE(tried[2 * i] == static_cast<double>(start(i)));
+  const double difference = start(2) - start(3), mutant = static_cast<double>(start(1)) + 0.75 * difference;
+  REQUIRE(tried[8] == static_cast<double>(static_cast<float>(mutant)));
+  REQUIRE(tried[8] != mutant);
+}
+
 TEST_CASE("an equally fit trial replaces its individual, a less fit one does not") {
   EvolutionSettings settings;
   settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
