@@ -150,21 +150,26 @@ TEST_CASE("one generation, computed by hand") {
 }
 
 TEST_CASE("float32: individuals and differences are rounded, the mutation factor is not") {
+  const double mean = -3.0, deviation = 1.7, factor = 0.7;
   EvolutionSettings settings;
-  settings.dimensions = {{-100, 100, 0.1, 1.0 / 3}, {-100, 100, 0.7, 1.0 / 7}};
+  settings.dimensions = {{-100, 100, mean, deviation}, {-100, 100, 0, 1}};
   settings.population = 4;
   settings.generations = 1;
+  settings.factor_low = settings.factor_high = factor;
   settings.float32 = true;
   std::vector<double> tried;
   evolve(settings, scripted_draws(0.0), [&](auto candidates, auto, std::span<double> fitness) {
     tried.insert(tried.end(), candidates.begin(), candidates.end());
     fitness[0] = 1;
   });
-  const auto start = [](int64_t i) { return static_cast<float>(0.1 + 1.0 / 3 * static_cast<double>(i)); };
-  for (int64_t i = 0; i < 4; ++i) REQUIRE(tried[2 * i] == static_cast<double>(start(i)));
-  const double difference = start(2) - start(3), mutant = static_cast<double>(start(1)) + 0.75 * difference;
-  REQUIRE(tried[8] == static_cast<double>(static_cast<float>(mutant)));
-  REQUIRE(tried[8] != mutant);
+  const auto rounded = [](double value) { return static_cast<double>(static_cast<float>(value)); };
+  const auto start = [&](int i) { return rounded(mean + deviation * i); };
+  for (int i = 0; i < 4; ++i) REQUIRE(tried[2 * i] == start(i));
+  const double difference = start(2) - start(3);
+  REQUIRE(tried[8] == rounded(start(1) + factor * rounded(difference)));
+  REQUIRE(tried[8] != rounded(start(1) + factor * difference));  // numbers for which each rounding tells
+  REQUIRE(tried[8] != start(1) + factor * rounded(difference));
+  REQUIRE(tried[8] != rounded(start(1) + rounded(factor) * rounded(difference)));
 }
 
 TEST_CASE("an equally fit trial replaces its individual, a less fit one does not") {
