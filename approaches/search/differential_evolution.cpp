@@ -33,6 +33,9 @@ class Evolution {
 
  private:
   std::span<double> individual(int64_t i) { return std::span(state_.population).subspan(i * size_, size_); }
+  double rounded(double value) const {
+    return settings_.float32 ? static_cast<double>(static_cast<float>(value)) : value;
+  }
   bool stop() const { return hooks_.stop && hooks_.stop(); }
   double floor_of(int64_t i) const {
     return std::isnan(state_.fitness[i]) ? -std::numeric_limits<double>::infinity() : state_.fitness[i];
@@ -69,7 +72,8 @@ class Evolution {
     if (state_.generation == 0) {
       draws_.initial(i, candidate);
       for (int64_t k = 0; k < size_; ++k) {
-        candidate[k] = settings_.dimensions[k].mean + settings_.dimensions[k].deviation * candidate[k];
+        candidate[k] =
+            rounded(settings_.dimensions[k].mean + settings_.dimensions[k].deviation * candidate[k]);
       }
       return;
     }
@@ -80,7 +84,8 @@ class Evolution {
       const Dimension& dimension = settings_.dimensions[k];
       const bool exchange = k == trial_.forced || trial_.cross[k] < settings_.crossover;
       candidate[k] =
-          exchange ? std::clamp(a[k] + factor_ * (b[k] - c[k]), dimension.low, dimension.high) : x[k];
+          exchange ? rounded(std::clamp(a[k] + factor_ * rounded(b[k] - c[k]), dimension.low, dimension.high))
+                   : x[k];
     }
   }
 

@@ -28,6 +28,8 @@ struct EvolutionSettings {
   double crossover = 0.7;
   int64_t patience = 10;      // stops once the best, as float32, was equal for more generations than that
   bool generational = false;  // replace after each generation instead of at once
+  bool float32 = false;       // individuals, and the differences of two, rounded to float32, as a program
+                              // that keeps them in float32 has them
 };
 
 // What one trial vector needs of chance.

@@ -149,6 +149,29 @@ TEST_CASE("one generation, computed by hand") {
   }
 }
 
+TEST_CASE("float32: individuals and differences are rounded, the mutation factor is not") {
+  const double mean = -3.0, deviation = 1.7, factor = 0.7;
+  EvolutionSettings settings;
+  settings.dimensions = {{-100, 100, mean, deviation}, {-100, 100, 0, 1}};
+  settings.population = 4;
+  settings.generations = 1;
+  settings.factor_low = settings.factor_high = factor;
+  settings.float32 = true;
+  std::vector<double> tried;
+  evolve(settings, scripted_draws(0.0), [&](auto candidates, auto, std::span<double> fitness) {
+    tried.insert(tried.end(), candidates.begin(), candidates.end());
+    fitness[0] = 1;
+  });
+  const auto rounded = [](double value) { return static_cast<double>(static_cast<float>(value)); };
+  const auto start = [&](int i) { return rounded(mean + deviation * i); };
+  for (int i = 0; i < 4; ++i) REQUIRE(tried[2 * i] == start(i));
+  const double difference = start(2) - start(3);
+  REQUIRE(tried[8] == rounded(start(1) + factor * rounded(difference)));
+  REQUIRE(tried[8] != rounded(start(1) + factor * difference));  // numbers for which each rounding tells
+  REQUIRE(tried[8] != start(1) + factor * rounded(difference));
+  REQUIRE(tried[8] != rounded(start(1) + rounded(factor) * rounded(difference)));
+}
+
 TEST_CASE("an equally fit trial replaces its individual, a less fit one does not") {
   EvolutionSettings settings;
   settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
