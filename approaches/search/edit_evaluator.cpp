@@ -176,15 +176,13 @@ bool EditEvaluator::judge(std::span<const Edits> individuals, std::span<Verdict>
       group.push_back(individuals[i]);
       verdicts[i] = inputs_.blank();
     }
-    const bool finished = run(group, [&](const at::Tensor& logits, const at::Tensor& numbers) {
-      if (stop && stop()) return false;
+    const bool finished = run(group, stop, [&](const at::Tensor& logits, const at::Tensor& numbers) {
       const at::Tensor rows = logits.cpu();
       at::parallel_for(0, rows.size(0), 1, [&](int64_t begin, int64_t end) {
         for (int64_t k = begin; k < end; ++k) {
           count(rows[k], numbers, inputs_, setup_.objective, verdicts[members[static_cast<size_t>(k)]]);
         }
       });
-      return true;
     });
     if (!finished) return false;
   }
@@ -199,15 +197,14 @@ Verdict EditEvaluator::judge(const Edits& individual) {
 
 at::Tensor EditEvaluator::logits(const Edits& individual) {
   std::vector<at::Tensor> slabs;
-  run(std::span(&individual, 1), [&](const at::Tensor& logits, const at::Tensor&) {
-    slabs.push_back(logits[0].cpu());
-    return true;
-  });
+  run(std::span(&individual, 1), {},
+      [&](const at::Tensor& logits, const at::Tensor&) { slabs.push_back(logits[0].cpu()); });
   return at::cat(slabs);
 }
 
-// `see` gets the logits (K,n,classes) of every slab; it may end the run.
-bool EditEvaluator::run(std::span<const Edits> group, const SeeLogits& see) {
+// `see` gets the logits (K,n,classes) of every slab. False when stopped.
+bool EditEvaluator::run(std::span<const Edits> group, const std::function<bool()>& stop,
+                        const SeeLogits& see) {
   const at::NoGradGuard no_grad;
   const NodeId first = first_touched(group[0]);
   const Prefix& prefix = prefix_before(first);
@@ -219,16 +216,20 @@ bool EditEvaluator::run(std::span<const Edits> group, const SeeLogits& see) {
     for (const Edits& individual : group) changed.push_back(overrides(setup_.network, individual));
   }
   for (size_t slab = 0; slab < numbers_.size(); ++slab) {
+    if (stop && stop()) return false;
     const Slab live = live_values(prefix, slab);
     at::Tensor logits;
     if (together) {
       logits = together->logits(live);
     } else {
       std::vector<at::Tensor> each;
-      for (const auto& values : changed) each.push_back(setup_.network.suffix(prefix.cut, live, values));
+      for (const auto& values : changed) {
+        if (stop && stop()) return false;
+        each.push_back(setup_.network.suffix(prefix.cut, live, values));
+      }
       logits = at::stack(each);
     }
-    if (!see(logits, numbers_[slab])) return false;
+    see(logits, numbers_[slab]);
   }
   return true;
 }

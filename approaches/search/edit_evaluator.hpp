@@ -34,7 +34,7 @@ class EditEvaluator {
   // Which individuals are evaluated together; a function of the individuals and the network's shapes. Each of
   // the groups, given alone, is one group again.
   std::vector<std::vector<size_t>> groups(std::span<const Edits> individuals) const;
-  // Verdicts on all inputs. Asked before every group and between its slabs, `stop` may end it: false, and no
+  // Verdicts on all inputs. Asked before every pass through the network, `stop` may end it: false, and no
   // verdict is valid.
   bool judge(std::span<const Edits> individuals, std::span<Verdict> verdicts,
              const std::function<bool()>& stop = {});
@@ -47,7 +47,7 @@ class EditEvaluator {
 
  private:
   using Slab = std::vector<at::Tensor>;
-  using SeeLogits = std::function<bool(const at::Tensor& logits, const at::Tensor& numbers)>;
+  using SeeLogits = std::function<void(const at::Tensor& logits, const at::Tensor& numbers)>;
   struct Prefix {
     Cut cut;
     int64_t bytes = 0;        // of all slabs
@@ -56,7 +56,7 @@ class EditEvaluator {
 
   NodeId first_touched(const Edits& individual) const;
   bool one_layer(const Edits& individual, NodeId first) const;
-  bool run(std::span<const Edits> group, const SeeLogits& see);
+  bool run(std::span<const Edits> group, const std::function<bool()>& stop, const SeeLogits& see);
   Prefix& prefix_before(NodeId first);
   Slab live_values(const Prefix& prefix, size_t slab) const;
   void make_room(int64_t bytes);
