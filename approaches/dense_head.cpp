@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace harness {
 namespace {
@@ -57,6 +58,37 @@ HeadView view_head(const Network& network, const TargetLayer& head, const Split&
   for (int64_t n = 0; n < split.size(); ++n)
     (right[n].item<bool>() ? judgement.correct : judgement.wrong).push_back(n);
   return view;
+}
+
+std::vector<int64_t> faults_by_gap(const HeadView& view) {
+  std::vector<std::pair<double, int64_t>> by_gap;
+  for (const int64_t n : view.judgement.wrong) {
+    at::Tensor others = view.logits[n].clone();
+    const int64_t label = view.judgement.labels[n].item<int64_t>();
+    const double own = others[label].item<double>();
+    others[label] = -std::numeric_limits<double>::infinity();
+    by_gap.emplace_back(others.max().item<double>() - own, n);
+  }
+  std::ranges::sort(by_gap);
+  std::vector<int64_t> faults;
+  for (const auto& [gap, n] : by_gap) faults.push_back(n);
+  return faults;
+}
+
+HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
+                       int64_t batch) {
+  HeadCheck check{.right = 0, .least_margin = std::numeric_limits<double>::infinity()};
+  for (int64_t begin = 0; begin < inputs.size(0); begin += batch) {
+    const int64_t size = std::min(batch, inputs.size(0) - begin);
+    const at::Tensor x = inputs.narrow(0, begin, size).to(network.device()),
+                     y = labels.narrow(0, begin, size);
+    check.right += network.classify(x).cpu().eq(y).sum().item<int64_t>();
+    at::Tensor logits = network.logits(x).cpu().to(at::kDouble);
+    const at::Tensor own = logits.gather(1, y.unsqueeze(1)).squeeze(1);
+    logits.scatter_(1, y.unsqueeze(1), -std::numeric_limits<double>::infinity());
+    check.least_margin = std::min(check.least_margin, (own - logits.amax(1)).min().item<double>());
+  }
+  return check;
 }
 
 at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,

@@ -23,6 +23,17 @@ struct HeadView {
 };
 HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, int64_t batch);
 
+// The misclassified inputs, nearest to their label first: by how far the strongest other class is above it.
+std::vector<int64_t> faults_by_gap(const HeadView& view);
+
+// Guarantees checked on the network itself, in float32.
+struct HeadCheck {
+  int64_t right = 0;        // inputs classified as labelled
+  double least_margin = 0;  // least advantage of a label's logit over all others
+};
+HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
+                       int64_t batch);
+
 // The logits (float64) of a head with another kernel (classes, features).
 at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,
                        const at::Tensor& kernel);

@@ -66,17 +66,8 @@ class ThreeM {
       RandomStream stream = context_.stream("points");
       points_ = at_most(wrong, wanted, stream);
     } else {
-      std::vector<std::pair<double, int64_t>> by_gap;
-      for (const int64_t n : wrong) {
-        at::Tensor others = view_.logits[n].clone();
-        const int64_t label = view_.judgement.labels[n].item<int64_t>();
-        const double own = others[label].item<double>();
-        others[label] = -std::numeric_limits<double>::infinity();
-        by_gap.emplace_back(others.max().item<double>() - own, n);
-      }
-      std::ranges::sort(by_gap);
-      if (wanted > 0 && wanted < std::ssize(by_gap)) by_gap.resize(wanted);
-      for (const auto& [gap, n] : by_gap) points_.push_back(n);
+      points_ = faults_by_gap(view_);
+      if (wanted > 0 && wanted < std::ssize(points_)) points_.resize(wanted);
     }
     const at::Tensor at = position_table(points_);
     inputs_ = split_.inputs(at);
@@ -90,7 +81,7 @@ class ThreeM {
     return {.seconds = parameters_.number("solver_seconds") > 0 ? parameters_.number("solver_seconds")
                                                                 : lp::kInfinity,
             .bytes = static_cast<size_t>(parameters_.integer("solver_memory")) << 20,
-            .stop = [this] { return context_.should_stop(); }};
+            .stop = [this] { return searching_ && context_.should_stop(); }};
   }
 
   static Refusal refusal(const lp::LeastChange& found) {
@@ -137,7 +128,7 @@ class ThreeM {
       changes.head = at::tensor(changes.last.change).view(kernel(head_).sizes());
       changes.cost = changes.last.size;
       const PhaseTimer timer(context_.log(), "verify");
-      if (repaired(changed_network(changes)) == std::ssize(points_)) {
+      if (all_repaired(changes)) {
         log("doublings", doublings);
         return changes;
       }
@@ -165,7 +156,14 @@ class ThreeM {
     if (saved) context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
     bool stopped = false;
     const MoveSearchState state = search_moves(
-        settings, single.cost, [this](const auto& moves) { return propose(moves).cost; },
+        settings, single.cost,
+        [this](const auto& moves) -> std::optional<double> {
+          const int64_t before = context_.log().counters["simplex_iterations"];
+          const Changes found = propose(moves);
+          if (found.last.outcome != lp::Outcome::stopped) return found.cost;
+          context_.log().counters["simplex_iterations"] = before;
+          return std::nullopt;
+        },
         [&](const MoveSearchState& now) {
           context_.progress(static_cast<double>(now.proposals) / static_cast<double>(settings.proposals),
                             "search");
@@ -200,7 +198,6 @@ class ThreeM {
     for (int64_t k = 0; k < wanted; ++k) units_.push_back(order[k].item<int64_t>());
     step_ = parameters_.number("step") * view_.phi.to(at::kDouble).std().item<double>();
     log("step", step_);
-    searching_ = single.cost > 0;
   }
 
   // Both queries for a proposal; cost infinite where one has no answer or float32 spoils it.
@@ -226,17 +223,23 @@ class ThreeM {
                                                          .wanted = numbers(target)},
                                                         norm_, limits());
       count(row);
-      if (row.outcome != lp::Outcome::optimal) return {};
+      if (row.outcome != lp::Outcome::optimal) return unusable(row);
       changes.hidden[units_[u]] = at::tensor(row.change);
       cost = norm_ == lp::Norm::linf ? std::max(cost, row.size) : cost + row.size;
     }
     changes.last = change_head(proposal.contiguous());
-    if (changes.last.outcome != lp::Outcome::optimal) return {};
+    if (changes.last.outcome != lp::Outcome::optimal) return unusable(changes.last);
     changes.head = at::tensor(changes.last.change).view(kernel(head_).sizes());
     cost = norm_ == lp::Norm::linf ? std::max(cost, changes.last.size) : cost + changes.last.size;
-    if (repaired(changed_network(changes)) != std::ssize(points_)) return {};
+    if (!all_repaired(changes)) return {};
     changes.cost = cost;
     return changes;
+  }
+
+  static Changes unusable(const lp::LeastChange& why) {
+    Changes none;
+    none.last = why;
+    return none;
   }
 
   const at::Tensor& kernel(const TargetLayer& layer) const {
@@ -251,22 +254,21 @@ class ThreeM {
     return result;
   }
 
-  // How many of the chosen faults the network itself, in float32, gives their label.
-  int64_t repaired(const FixResult& fixed) const {
-    int64_t count = 0;
-    for (int64_t begin = 0; begin < std::ssize(points_); begin += context_.batch()) {
-      const int64_t size = std::min<int64_t>(context_.batch(), std::ssize(points_) - begin);
-      const at::Tensor x = inputs_.narrow(0, begin, size).to(original_.device());
-      count += fixed.network->classify(x).cpu().eq(labels_.narrow(0, begin, size)).sum().item<int64_t>();
-    }
-    return count;
+  // Of the chosen faults, on the network itself.
+  HeadCheck check(const FixResult& fixed) const {
+    return check_inputs(*fixed.network, inputs_, labels_, context_.batch());
+  }
+  bool all_repaired(const Changes& changes) const {
+    return check(changed_network(changes)).right == std::ssize(points_);
   }
 
   FixResult conclude(const Changes& changes, FixResult result) {
     const PhaseTimer timer(context_.log(), "verify");
     FixResult fixed = changed_network(changes);
     fixed.note = result.note;
-    log("repaired", static_cast<double>(repaired(fixed)));
+    const HeadCheck checked = check(fixed);
+    log("repaired", static_cast<double>(checked.right));
+    log("least_margin", checked.least_margin);
     log("cost", changes.cost);
     log("margin", margin_);
     log("rows", changes.last.rows);

@@ -16,7 +16,9 @@ class MoveSearch {
   MoveSearch(const MoveSearchSettings& settings, const MoveCost& cost, MoveSearchState& state)
       : settings_(settings), cost_(cost), state_(state) {}
 
-  void propose() {
+  // False: interrupted, the state is what it was.
+  bool propose() {
+    const MoveSearchState before = state_;
     RandomStream stream(derive_seed(settings_.seed, "proposal/" + std::to_string(state_.proposals)));
     switch (settings_.heuristic) {
       case MoveHeuristic::random:
@@ -30,6 +32,8 @@ class MoveSearch {
         break;
     }
     ++state_.proposals;
+    if (interrupted_) state_ = before;
+    return !interrupted_;
   }
 
  private:
@@ -39,7 +43,9 @@ class MoveSearch {
   }
 
   double evaluate(const std::vector<int64_t>& vector) {
-    const double cost = cost_(vector);
+    const std::optional<double> known = cost_(vector);
+    interrupted_ = !known;
+    const double cost = known.value_or(kInfinite);
     if (settings_.heuristic != MoveHeuristic::greedy && cost < state_.best_cost) {
       state_.best_cost = cost;
       state_.best = vector;
@@ -126,6 +132,7 @@ class MoveSearch {
   const MoveSearchSettings& settings_;
   const MoveCost& cost_;
   MoveSearchState& state_;
+  bool interrupted_ = false;
 };
 
 at::Tensor table(const std::vector<int64_t>& values) {
@@ -177,7 +184,12 @@ MoveSearchState search_moves(const MoveSearchSettings& settings, double zero_cos
     state.best_cost = zero_cost;
   }
   MoveSearch search(settings, cost, state);
-  while (!state.ended && state.proposals < settings.proposals && go_on(state)) search.propose();
+  while (!state.ended && state.proposals < settings.proposals && go_on(state)) {
+    if (!search.propose()) {
+      go_on(state);  // for the caller to save what there is
+      break;
+    }
+  }
   return state;
 }
 

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cmath>
 
 #include "approaches/lp/least_change.hpp"
@@ -276,6 +277,18 @@ TEST_CASE("searches by single moves", "[3m]") {
       REQUIRE(rest.proposals == whole.proposals);
       REQUIRE(rest.tree == whole.tree);
       REQUIRE(rest.rewards == whole.rewards);
+      // Interrupted within a proposal: it does not count.
+      int64_t left = at, polls = 0;
+      const MoveSearchState broken = search_moves(
+          settings, bowl({0, 0, 0}),
+          [&](const std::vector<int64_t>& o) { return left-- > 0 ? std::optional(bowl(o)) : std::nullopt; },
+          [&](const MoveSearchState&) { return ++polls > 0; }, std::nullopt);
+      REQUIRE(polls == at + 2);
+      REQUIRE(broken.proposals == at);
+      REQUIRE(broken.best == part.best);
+      REQUIRE(broken.candidate == part.candidate);
+      REQUIRE(broken.tree == part.tree);
+      REQUIRE(broken.rewards == part.rewards);
     }
   }
 }

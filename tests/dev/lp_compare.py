@@ -104,9 +104,9 @@ def textbook_change(phi, logits, labels, margin, norm, method="highs"):
     sizes = 1 if norm == "linf" else weights
     matrix = coo_matrix((values, (rows, columns)), shape=(len(bound), weights + sizes)).tocsr()
     cost = numpy.concatenate([numpy.zeros(weights), numpy.ones(sizes)])
-    start = time.time()
+    start = time.process_time()
     found = linprog(cost, A_ub=matrix, b_ub=bound, bounds=[(None, None)] * (weights + sizes), method=method)
-    return OUTCOMES.get(found.status, found.message), found.fun, time.time() - start
+    return OUTCOMES.get(found.status, found.message), found.fun, time.process_time() - start
 
 
 def change_text(phi, logits, labels, margin, norm):
@@ -193,7 +193,7 @@ def main():
                 answer = ask(solver, [change_text(phi, logits, labels, 1e-3, norm)])[0]
                 status, optimum, seconds = textbook_change(phi, logits, labels, 1e-3, norm, "highs-ipm")
                 subject.add(norm, status, optimum, answer)
-                print(f"{norm}, {len(labels)} faults: {answer}; HiGHS {optimum!r} in {seconds:.2f} s", flush=True)
+                print(f"{norm}, {len(labels)} faults: {answer}; HiGHS {optimum!r} in {seconds:.2f} CPU s", flush=True)
             subject.print("least changes of the subject")
     return 1 if programs.wrong or changes.wrong or subject.wrong else 0
 
