@@ -142,7 +142,7 @@ class ThreeM {
   // Section 3.4: what the layer before the head should give, h + step * o.
   Changes search(const Changes& single, FixResult& result) {
     const PhaseTimer timer(context_.log(), "search");
-    prepare_search(single);
+    prepare_search();
     const std::string name = parameters_.text("search");
     const MoveSearchSettings settings{.heuristic = name == "random"   ? MoveHeuristic::random
                                                    : name == "greedy" ? MoveHeuristic::greedy
@@ -181,7 +181,7 @@ class ThreeM {
     return propose(state.best);
   }
 
-  void prepare_search(const Changes& single) {
+  void prepare_search() {
     hidden_ = hidden_before(original_, head_);
     const at::NoGradGuard no_grad;
     const auto values =

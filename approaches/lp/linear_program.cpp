@@ -4,6 +4,7 @@
 #include <ClpSimplex.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <new>
 #include <sstream>
 
@@ -345,7 +346,12 @@ Solution LinearProgram::solve(const Limits& limits, Method method) {
 Basis LinearProgram::basis() const {
   const ClpSimplex& model = self_->model;
   if (!model.statusExists()) return {};
-  return Basis(model.statusArray(), model.statusArray() + model.numberColumns() + model.numberRows());
+  // The number of columns first, as later ones would shift the rows.
+  const auto columns = static_cast<uint32_t>(model.numberColumns());
+  Basis basis(sizeof(columns));
+  std::memcpy(basis.data(), &columns, sizeof(columns));
+  basis.insert(basis.end(), model.statusArray(), model.statusArray() + columns + model.numberRows());
+  return basis;
 }
 
 void LinearProgram::set_basis(const Basis& basis) {
@@ -354,13 +360,19 @@ void LinearProgram::set_basis(const Basis& basis) {
   fresh->problem = std::move(self_->problem);
   self_ = std::move(fresh);
   self_->push();
-  ClpSimplex& model = self_->model;
-  const size_t columns = model.numberColumns(), rows = model.numberRows();
   if (basis.empty()) return;
-  if (basis.size() > columns + rows || basis.size() < columns)
+  ClpSimplex& model = self_->model;
+  uint32_t columns = 0;
+  const size_t header = sizeof(columns);
+  if (basis.size() >= header) std::memcpy(&columns, basis.data(), header);
+  const size_t states = basis.size() - header;
+  if (basis.size() < header || states < columns || columns > static_cast<size_t>(model.numberColumns()) ||
+      states - columns > static_cast<size_t>(model.numberRows()))
     interface_misuse("linear program: a basis of another program");
-  model.createStatus();
-  std::copy(basis.begin(), basis.end(), model.statusArray());
+  model.createStatus();  // what is newer: columns at a bound, rows basic
+  const auto rows = basis.begin() + static_cast<ptrdiff_t>(header + columns);
+  std::copy(basis.begin() + header, rows, model.statusArray());
+  std::copy(rows, basis.end(), model.statusArray() + model.numberColumns());
   self_->last_optimal = true;
   self_->costs_changed = false;
   self_->bounds_changed = true;

@@ -18,7 +18,7 @@ struct Limits {
   std::function<bool()> stop = {};  // polled about 20 times a second; true ends the solve
 };
 
-// Where a solve may start from: the state of every column, then every row. Opaque, may be stored.
+// Where a solve may start from: the state of every column and row. Opaque, may be stored.
 using Basis = std::vector<uint8_t>;
 
 // A linear program on COIN-OR CLP that is solved, changed and solved again from where it was (card 3m_dnn.md

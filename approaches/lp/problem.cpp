@@ -8,6 +8,9 @@ namespace {
 
 // Multipliers this small against the terms they are made of are rounding.
 constexpr double kRounding = 1e-9;
+// Solvers leave slopes of this size, relatively, at columns that have no bound; with them a proof is one for
+// points of at most kFar in those columns.
+constexpr double kSlope = 1e-7, kFar = 1e4;
 
 // y A, and for each column the sum of the absolute terms.
 struct Combination {
@@ -142,8 +145,11 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
       scale += combination.terms[j] * std::max(1.0, range);
       continue;
     }
-    const double at = slope > 0 ? problem.high[j] : problem.low[j];
-    if (!std::isfinite(at)) return false;
+    double at = slope > 0 ? problem.high[j] : problem.low[j];
+    if (!std::isfinite(at)) {
+      if (std::abs(slope) > kSlope * combination.terms[j]) return false;
+      at = slope > 0 ? kFar : -kFar;
+    }
     most += slope * at;
     scale += std::abs(slope * at);
   }

@@ -62,7 +62,8 @@ double violation(const Problem& problem, std::span<const double> x);
 // `tolerance` times its terms; beyond, the bound is infinite.
 double dual_bound(const Problem& problem, std::span<const double> duals, std::span<const double> x,
                   double tolerance = 1e-6);
-// Whether `multipliers` of the rows prove that no point meets them all within the column bounds.
+// Whether `multipliers` of the rows prove that no point meets them all within the column bounds (and, where a
+// column has none and rounding blurs the proof, within 1e4 of zero).
 bool proves_infeasible(const Problem& problem, std::span<const double> multipliers);
 // Whether the objective improves along `direction` from any feasible point for ever.
 bool proves_unbounded(const Problem& problem, std::span<const double> direction);

@@ -165,6 +165,15 @@ TEST_CASE("bases can be kept and copies go on alike", "[lp]") {
   REQUIRE(again.optimal());
   REQUIRE(again.iterations == 0);
   REQUIRE(again.objective == Approx(solution.objective).epsilon(1e-12));
+  // Later columns and rows do not spoil it.
+  LinearProgram grown = random_program(7, 40, 80);
+  const int late = grown.add_column(0, 1, 100);
+  grown.add_row(std::vector{0, late}, std::vector{1.0, 1.0}, -kInfinity, 50);
+  grown.set_basis(basis);
+  const Solution same = grown.solve();
+  REQUIRE(same.optimal());
+  REQUIRE(same.iterations <= 1);
+  REQUIRE(same.objective == Approx(solution.objective).epsilon(1e-12));
   LinearProgram copy = program;
   for (LinearProgram* each : {&program, &copy}) {
     each->set_cost(0, 5);
@@ -213,6 +222,14 @@ TEST_CASE("infeasible and unbounded programs are told apart, with proofs", "[lp]
   REQUIRE_FALSE(proves_infeasible(program.problem(), std::vector{0.0, -1.0, 1.0}));
   REQUIRE_FALSE(proves_infeasible(program.problem(), std::vector{0.0, 0.0, 0.0}));
   REQUIRE_FALSE(proves_infeasible(textbook().problem(), std::vector{-1.0, 1.0}));
+  // Free columns: what the combination leaves of them must be rounding.
+  LinearProgram free;
+  free.add_columns(2, -kInfinity, kInfinity);
+  free.add_row(std::vector{0, 1}, std::vector{1.0, 1.0}, 1, kInfinity);
+  free.add_row(std::vector{0, 1}, std::vector{1.0, 1.0}, -kInfinity, 0);
+  REQUIRE(proves_infeasible(free.problem(), std::vector{1.0, -1.0}));
+  REQUIRE(proves_infeasible(free.problem(), std::vector{1.0, -1.0 - 1e-8}));
+  REQUIRE_FALSE(proves_infeasible(free.problem(), std::vector{1.0, -1.001}));
   REQUIRE_FALSE(proves_unbounded(textbook().problem(), std::vector{0.0, 1.0}));
 }
 

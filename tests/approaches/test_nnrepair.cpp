@@ -52,7 +52,8 @@ int64_t vote(const at::Tensor& z, const at::Tensor& changes, const at::Tensor& p
 
 TEST_CASE("NNrepair's experts do what their programs promise", "[nnr]") {
   for (const Network* network : {&tiny_network(), &branched_network()}) {
-    const Outcome outcome = run(setup_for("NNR", {{"selection", "none"}, {"hard_per_class", 1}}), *network);
+    const Outcome outcome =
+        run(setup_for("NNR", {{"selection", "none"}, {"hard_per_class", 1}, {"delta_bound", 3}}), *network);
     const FixLog& log = outcome.log;
     REQUIRE(outcome.result.network.has_value());
     REQUIRE(log.scalars.at("experts") >= 2);
@@ -61,7 +62,7 @@ TEST_CASE("NNrepair's experts do what their programs promise", "[nnr]") {
     REQUIRE(log.scalars.at("repaired") == log.scalars.at("promised"));
     REQUIRE(log.scalars.at("kept") == log.scalars.at("promised_kept"));
     const at::Tensor changes = experts_of(*outcome.result.network);
-    REQUIRE(changes.abs().max().item<double>() < 0.5);
+    REQUIRE(changes.abs().max().item<double>() < 3);
     REQUIRE(changes.ne(0).sum(1).max().item<int64_t>() <= 5);
   }
 }
@@ -207,7 +208,8 @@ TEST_CASE("NNR's statuses", "[nnr]") {
   // No time at all: no expert.
   const Outcome none = run(setup_for("NNR", {{"solver_seconds", 0}}));
   REQUIRE(none.result.failure.code == "no_fix");
-  REQUIRE(none.log.counters.at("classes_time_limit") == 4);
+  REQUIRE(none.log.counters.at("classes_time_limit") > 0);
+  REQUIRE(none.log.counters.count("classes_infeasible") == 0);
 }
 
 }  // namespace
