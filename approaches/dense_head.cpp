@@ -1,0 +1,116 @@
+#include "approaches/dense_head.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace harness {
+namespace {
+
+int readers_of(const Network& network, NodeId id) {
+  int count = 0;
+  for (const Node& node : network.nodes()) count += static_cast<int>(std::ranges::count(node.inputs, id));
+  return count;
+}
+
+}  // namespace
+
+std::optional<TargetLayer> dense_head(const Network& network) {
+  const std::vector<TargetLayer> layers = dense_layers(network);
+  if (layers.empty() || layers.back().node != network.logits_node()) return std::nullopt;
+  return layers.back();
+}
+
+std::optional<TargetLayer> hidden_before(const Network& network, const TargetLayer& head) {
+  NodeId at = head.input;
+  while (network.nodes()[at].kind == NodeKind::dropout && readers_of(network, at) == 1)
+    at = network.nodes()[at].inputs.at(0);
+  if (network.nodes()[at].kind != NodeKind::relu || readers_of(network, at) != 1) return std::nullopt;
+  for (const TargetLayer& layer : dense_layers(network)) {
+    if (layer.behind == at) return layer;
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> refuse_without_dense_head(const AdaptContext& context) {
+  if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
+  if (dense_head(context.network)) return std::nullopt;
+  return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
+}
+
+HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, int64_t batch) {
+  const at::NoGradGuard no_grad;
+  HeadView view;
+  view.judgement.labels = split.labels();
+  std::vector<at::Tensor> phi, predictions;
+  for (int64_t begin = 0; begin < split.size(); begin += batch) {
+    const at::Tensor x = split.inputs(begin, std::min(split.size(), begin + batch)).to(network.device());
+    const std::vector<at::Tensor> values = network.activations(x, {head.input, network.output_node()});
+    phi.push_back(values[0].cpu());
+    predictions.push_back(values[1].argmax(1).cpu());
+  }
+  view.phi = phi.empty() ? at::empty({0, network.nodes()[head.input].shape.at(0)}) : at::cat(phi);
+  view.logits = head_logits(network, head, view.phi, network.parameters()[head.weight].value);
+  Judgement& judgement = view.judgement;
+  judgement.predictions = predictions.empty() ? at::empty({0}, at::kLong) : at::cat(predictions);
+  const at::Tensor right = judgement.labels.eq(judgement.predictions);
+  for (int64_t n = 0; n < split.size(); ++n)
+    (right[n].item<bool>() ? judgement.correct : judgement.wrong).push_back(n);
+  return view;
+}
+
+std::vector<int64_t> faults_by_gap(const HeadView& view) {
+  std::vector<std::pair<double, int64_t>> by_gap;
+  for (const int64_t n : view.judgement.wrong) {
+    at::Tensor others = view.logits[n].clone();
+    const int64_t label = view.judgement.labels[n].item<int64_t>();
+    const double own = others[label].item<double>();
+    others[label] = -std::numeric_limits<double>::infinity();
+    by_gap.emplace_back(others.max().item<double>() - own, n);
+  }
+  std::ranges::sort(by_gap);
+  std::vector<int64_t> faults;
+  for (const auto& [gap, n] : by_gap) faults.push_back(n);
+  return faults;
+}
+
+HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
+                       int64_t batch) {
+  HeadCheck check{.right = 0, .least_margin = std::numeric_limits<double>::infinity()};
+  for (int64_t begin = 0; begin < inputs.size(0); begin += batch) {
+    const int64_t size = std::min(batch, inputs.size(0) - begin);
+    const at::Tensor x = inputs.narrow(0, begin, size).to(network.device()),
+                     y = labels.narrow(0, begin, size);
+    check.right += network.classify(x).cpu().eq(y).sum().item<int64_t>();
+    at::Tensor logits = network.logits(x).cpu().to(at::kDouble);
+    const at::Tensor own = logits.gather(1, y.unsqueeze(1)).squeeze(1);
+    logits.scatter_(1, y.unsqueeze(1), -std::numeric_limits<double>::infinity());
+    check.least_margin = std::min(check.least_margin, (own - logits.amax(1)).min().item<double>());
+  }
+  return check;
+}
+
+at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,
+                       const at::Tensor& kernel) {
+  const at::NoGradGuard no_grad;
+  const std::vector<ParameterId>& parameters = network.nodes()[head.node].parameters;
+  at::Tensor logits = phi.to(at::kDouble).matmul(kernel.detach().cpu().to(at::kDouble).t());
+  if (parameters.size() > 1 && parameters[1] >= 0)
+    logits += network.parameters()[parameters[1]].value.detach().cpu().to(at::kDouble);
+  return logits;
+}
+
+void add_to_kernel(Network& network, const TargetLayer& layer, const at::Tensor& change, Touched& touched) {
+  const at::NoGradGuard no_grad;
+  const Parameter& parameter = network.parameters()[layer.weight];
+  const at::Tensor before = parameter.value.detach().cpu();
+  const at::Tensor after = at::where(change.ne(0), (before.to(at::kDouble) + change).to(at::kFloat), before);
+  const at::Tensor different = after.ne(before).flatten().nonzero().flatten();
+  if (different.numel() == 0) return;
+  const auto* index = different.data_ptr<int64_t>();
+  touched.weights[parameter.name].assign(index, index + different.numel());
+  network.set_parameter(layer.weight, after.to(network.device()));
+}
+
+}  // namespace harness

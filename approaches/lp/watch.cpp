@@ -1,0 +1,63 @@
+#include "approaches/lp/watch.hpp"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+namespace harness::lp {
+namespace {
+
+constexpr auto kPollInterval = std::chrono::milliseconds(50);
+
+// Resident memory of this process, 0 where the system does not tell.
+size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t pages = 0, resident = 0;
+  file >> pages >> resident;
+  return file ? resident * static_cast<size_t>(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+}  // namespace
+
+Watch::Watch(const Limits& limits)
+    : limits_(limits), start_(std::chrono::steady_clock::now()), polled_(start_ - kPollInterval) {
+  if (limits_.bytes > 0) resident_ = resident_bytes();
+}
+
+double Watch::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+bool Watch::over() {
+  if (over_) return true;
+  const auto now = std::chrono::steady_clock::now();
+  if (std::chrono::duration<double>(now - start_).count() >= limits_.seconds) {
+    why_ = Outcome::time_limit;
+    return over_ = true;
+  }
+  if (now - polled_ < kPollInterval) return false;
+  polled_ = now;
+  if (limits_.stop && limits_.stop()) {
+    why_ = Outcome::stopped;
+    return over_ = true;
+  }
+  if (limits_.bytes > 0 && resident_bytes() > resident_ + limits_.bytes) {
+    why_ = Outcome::memory_limit;
+    return over_ = true;
+  }
+  return false;
+}
+
+std::string limit_text(Outcome why, const Limits& limits) {
+  std::ostringstream text;
+  if (why == Outcome::time_limit)
+    text << "not finished within " << limits.seconds << " s";
+  else if (why == Outcome::memory_limit)
+    text << "more than " << limits.bytes / (1 << 20) << " MiB needed";
+  else
+    text << "stopped";
+  return text.str();
+}
+
+}  // namespace harness::lp

@@ -1,0 +1,352 @@
+// NNR, NNrepair: for every class an expert, the original with a few weights into that class's logit changed
+// so that as many as possible of some inputs of the class get it, found by a mixed-integer program; then one
+// network that joins the experts (card nnrepair.md; last-layer form).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/dense_head.hpp"
+#include "approaches/localise/sampling.hpp"
+#include "approaches/lp/most_rows.hpp"
+#include "approaches/specs.hpp"
+
+namespace harness {
+namespace {
+
+constexpr double kAdvantage = 1e-4;  // what "greater" means in a program (section 5)
+constexpr double kWithin = 1e-4;     // what the open bounds lose
+
+std::vector<int64_t> of_class(const HeadView& view, const std::vector<int64_t>& positions, int64_t label) {
+  std::vector<int64_t> found;
+  for (const int64_t n : positions) {
+    if (view.judgement.labels[n].item<int64_t>() == label) found.push_back(n);
+  }
+  return found;
+}
+
+// Expert `own` gives class `own` to these inputs: its logit is above all others of the original.
+at::Tensor claims(const at::Tensor& logits, const at::Tensor& expert, int64_t own) {
+  at::Tensor others = logits.clone();
+  others.select(1, own).fill_(-std::numeric_limits<double>::infinity());
+  return expert.gt(others.amax(1));
+}
+
+class NNRepair {
+ public:
+  NNRepair(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        split_(context.split("repair")),
+        head_(*dense_head(original)),
+        kernel_(original.parameters()[head_.weight].value.detach().cpu().to(at::kDouble)),
+        bound_(parameters.number("delta_bound") - kWithin),
+        deltas_(at::zeros_like(kernel_)) {}
+
+  FixResult run(bool random_edges) {
+    FixResult result;
+    {
+      const PhaseTimer timer(context_.log(), "features");
+      view_ = view_head(original_, head_, split_, context_.batch());
+    }
+    const int64_t classes = kernel_.size(0);
+    int64_t next = resume();
+    bool stopped = false;
+    {
+      const PhaseTimer timer(context_.log(), "solve");
+      choose_hard_inputs();
+      for (; next < classes; ++next) {
+        context_.progress(static_cast<double>(next) / static_cast<double>(classes), "solve");
+        stopped = context_.should_stop();
+        if (stopped || context_.checkpoint_due()) save(next);
+        if (stopped) break;
+        make_expert(next, random_edges);
+      }
+    }
+    log("experts", static_cast<double>(deltas_.ne(0).any(1).sum().item<int64_t>()));
+    if (experts_.empty()) {
+      result.failure =
+          stopped ? Refusal{"timeout", "stopped before the first expert was made"}
+                  : Refusal{"no_fix", "no class has a misclassified input and a program with an answer"};
+      return result;
+    }
+    result = combine(selected());
+    if (stopped) result.note = "stopped after " + std::to_string(next) + " classes";
+    return result;
+  }
+
+ private:
+  // Evenly from all classes, correctly classified (section 3, step 2).
+  void choose_hard_inputs() {
+    const int64_t each = parameters_.integer("hard_per_class");
+    if (each == 0) return;
+    for (int64_t c = 0; c < kernel_.size(0); ++c) {
+      RandomStream stream = context_.stream("hard/" + std::to_string(c));
+      const auto some = at_most(of_class(view_, view_.judgement.correct, c), each, stream);
+      hard_.insert(hard_.end(), some.begin(), some.end());
+    }
+  }
+
+  // Step 1: the weights whose products differ most between failing and passing inputs of the class.
+  std::vector<int64_t> localise(int64_t k, const std::vector<int64_t>& wrong,
+                                const std::vector<int64_t>& right, bool random_edges) {
+    const int64_t wanted = std::min(parameters_.integer("edges"), kernel_.size(1));
+    if (random_edges) {
+      RandomStream stream = context_.stream("edges/" + std::to_string(k));
+      return stream.sample(kernel_.size(1), wanted);
+    }
+    const auto impact = [&](const std::vector<int64_t>& inputs) {
+      if (inputs.empty()) return at::zeros({kernel_.size(1)}, at::kDouble);
+      const at::Tensor phi = view_.phi.index_select(0, position_table(inputs)).to(at::kDouble);
+      return (phi * kernel_[k]).abs().mean(0);
+    };
+    const at::Tensor order = (impact(wrong) - impact(right)).argsort(true, 0, true);
+    return positions_of(order.slice(0, 0, wanted).contiguous());
+  }
+
+  void make_expert(int64_t k, bool random_edges) {
+    const std::vector<int64_t> wrong = of_class(view_, view_.judgement.wrong, k),
+                               right = of_class(view_, view_.judgement.correct, k);
+    const std::string name = std::to_string(k);
+    if (wrong.empty()) return skip("without_faults");
+    RandomStream some_wrong = context_.stream("wrong/" + name), some_right = context_.stream("right/" + name);
+    const int64_t half = parameters_.integer("soft_inputs") / 2;
+    std::vector<int64_t> soft = at_most(wrong, half, some_wrong);
+    const std::vector<int64_t> passing = at_most(right, half, some_right);
+    soft.insert(soft.end(), passing.begin(), passing.end());
+    const std::vector<int64_t> edges = localise(k, wrong, right, random_edges);
+    const auto found = solve(k, edges, soft);
+    if (!found) return;
+    for (size_t e = 0; e < edges.size(); ++e) deltas_[k][edges[e]] = (*found)[e];
+    experts_.push_back(k);
+    check(k, soft);
+  }
+
+  // Step 2 as a mixed-integer program (section 5); nothing where it has no answer.
+  std::optional<std::vector<double>> solve(int64_t k, const std::vector<int64_t>& edges,
+                                           const std::vector<int64_t>& soft) {
+    std::vector<lp::Row> soft_rows, hard_rows;
+    for (const int64_t n : soft) {
+      for (int64_t j = 0; j < kernel_.size(0); ++j) {
+        if (j != k) soft_rows.push_back({features(n, edges), kAdvantage - advantage(n, k, j)});
+      }
+    }
+    for (const int64_t n : hard_) hard_rows.push_back(hard_row(k, edges, n));
+    const lp::MostRows found =
+        lp::satisfy_most(static_cast<int>(edges.size()), hard_rows, soft_rows, bound_,
+                         {.seconds = parameters_.number("solver_seconds"), .stop = {}});
+    context_.log().counters["programs"] += found.programs;
+    context_.log().counters["nodes"] += found.nodes;
+    if (found.outcome == lp::Outcome::infeasible) skip("infeasible");
+    if (found.outcome == lp::Outcome::time_limit) skip("time_limit");
+    if (found.outcome == lp::Outcome::doubtful) skip("doubtful");
+    if (found.s.empty()) return std::nullopt;
+    context_.log().series["violated_rows"].push_back(found.violated);
+    return found.s;
+  }
+
+  // Keeps its class: of an input of another class only y_c > y_k is not constant; of class k the strongest
+  // competitor is the only one that counts.
+  lp::Row hard_row(int64_t k, const std::vector<int64_t>& edges, int64_t n) const {
+    const auto label = view_.judgement.labels[n].item<int64_t>();
+    lp::Row row{features(n, edges), -lp::kInfinity};
+    if (label == k) {
+      for (int64_t j = 0; j < kernel_.size(0); ++j) {
+        if (j != k) row.least = std::max(row.least, kAdvantage - advantage(n, k, j));
+      }
+    } else {
+      row.least = kAdvantage - advantage(n, label, k);
+      for (double& value : row.values) value = -value;
+    }
+    return row;
+  }
+
+  // Guarantees checked, not claimed: soft inputs that the program says the expert gets right, and those it
+  // does when it runs in float32.
+  void check(int64_t k, const std::vector<int64_t>& soft) {
+    const at::Tensor table = position_table(soft), phi = view_.phi.index_select(0, table);
+    const at::Tensor expert = expert_logit(phi, k);
+    const at::Tensor promised = claims(view_.logits.index_select(0, table), expert - kAdvantage / 2, k);
+    Network network = original_.fork();
+    Touched touched;
+    at::Tensor change = at::zeros_like(deltas_);
+    change[k].copy_(deltas_[k]);
+    add_to_kernel(network, head_, change, touched);
+    const at::Tensor right = network.classify(split_.inputs(table).to(original_.device())).cpu().eq(k);
+    const at::Tensor wrong_before = view_.judgement.predictions.index_select(0, table).ne(k);
+    add("promised", (promised & wrong_before).sum().item<double>());
+    add("repaired", (promised & wrong_before & right).sum().item<double>());
+    add("promised_kept", (promised & ~wrong_before).sum().item<double>());
+    add("kept", (promised & ~wrong_before & right).sum().item<double>());
+  }
+
+  // Step 6: experts whose one-against-rest F1 is above the original's on data for training.
+  std::vector<int64_t> selected() {
+    if (parameters_.text("selection") == "none") return experts_;
+    const PhaseTimer timer(context_.log(), "select");
+    const std::string source = context_.has_split("train")        ? "train"
+                               : context_.has_split("validation") ? "validation"
+                                                                  : "repair";
+    log("selected_on_" + source, static_cast<double>(context_.split(source).size()));
+    const HeadView view =
+        source == "repair" ? view_ : view_head(original_, head_, context_.split(source), context_.batch());
+    std::vector<int64_t> chosen;
+    for (const int64_t k : experts_) {
+      const at::Tensor own = view.judgement.labels.eq(k);
+      const auto f1 = [&own](const at::Tensor& said) {
+        const double hits = (said & own).sum().item<double>();
+        return hits == 0 ? 0 : 2 * hits / (said.sum().item<double>() + own.sum().item<double>());
+      };
+      const double expert = f1(claims(view.logits, expert_logit(view.phi, k), k));
+      if (expert > f1(view.judgement.predictions.eq(k))) chosen.push_back(k);
+    }
+    return chosen;
+  }
+
+  // Step 5 as one network. AVERAGE: mean of the experts' changes. CONF: of the classes that claim an input,
+  // the one with the largest logit, else the original's answer; with e_k = z_k + deltas_k.phi that is the
+  // largest of z + max(0, deltas phi), whoever claims: three nodes behind the last layer.
+  FixResult combine(const std::vector<int64_t>& chosen) {
+    FixResult result;
+    result.network = original_.fork();
+    log("selected", static_cast<double>(chosen.size()));
+    if (chosen.empty()) {
+      result.note = "returned the original: no expert has a better F1 than it";
+      return result;
+    }
+    at::Tensor change = at::zeros_like(deltas_);
+    for (const int64_t k : chosen) change[k].copy_(deltas_[k]);
+    Network& network = *result.network;
+    if (parameters_.text("combine") == "average") {
+      add_to_kernel(network, head_, change / static_cast<double>(chosen.size()), result.touched);
+    } else {
+      const auto node = [](NodeKind kind, const char* name, std::vector<NodeId> inputs) {
+        Node made;
+        made.kind = kind;
+        made.name = std::string("nnrepair_") + name;
+        made.inputs = std::move(inputs);
+        return made;
+      };
+      Node experts = node(NodeKind::linear, "experts", {head_.input});
+      experts.parameters = {network.add_parameter("nnrepair.experts", change.to(at::kFloat), false), -1};
+      const NodeId linear = network.insert_after(head_.node, experts);
+      const NodeId relu = network.insert_after(linear, node(NodeKind::relu, "gain", {linear}));
+      Node vote = node(NodeKind::add, "vote", {head_.node, relu});
+      vote.attributes = ArithmeticAttributes{};
+      network.insert_after(relu, vote);
+    }
+    const Judgement after = judge_split(network, split_, context_.batch());
+    std::vector<int64_t> gained;
+    std::ranges::set_intersection(view_.judgement.wrong, after.correct, std::back_inserter(gained));
+    log("faults_fixed", static_cast<double>(gained.size()));
+    log("faults", static_cast<double>(view_.judgement.wrong.size()));
+    return result;
+  }
+
+  at::Tensor expert_logit(const at::Tensor& phi, int64_t k) const {
+    return head_logits(original_, head_, phi, kernel_ + deltas_).select(1, k);
+  }
+  double advantage(int64_t n, int64_t a, int64_t b) const {
+    return (view_.logits[n][a] - view_.logits[n][b]).item<double>();
+  }
+  std::vector<double> features(int64_t n, const std::vector<int64_t>& edges) const {
+    const at::Tensor phi = view_.phi[n].index_select(0, position_table(edges)).to(at::kDouble).contiguous();
+    return {phi.data_ptr<double>(), phi.data_ptr<double>() + phi.numel()};
+  }
+  void skip(const char* why) { context_.log().counters[std::string("classes_") + why] += 1; }
+  void add(const char* name, double value) { context_.log().scalars[name] += value; }
+  void log(const std::string& name, double value) { context_.log().scalars[name] = value; }
+
+  void save(int64_t next) const {
+    CheckpointState tensors = {{"next", at::scalar_tensor(next, at::kLong)},
+                               {"deltas", deltas_.clone()},
+                               {"experts", position_table(experts_)}};
+    const FixLog& log = context_.log();
+    for (const auto& [name, value] : log.counters)
+      tensors["counter." + name] = at::scalar_tensor(value, at::kLong);
+    for (const auto& [name, value] : log.scalars)
+      tensors["scalar." + name] = at::scalar_tensor(value, at::kDouble);
+    if (log.series.count("violated_rows") > 0)
+      tensors["violated_rows"] = at::tensor(log.series.at("violated_rows"), at::kDouble);
+    context_.save_checkpoint(tensors);
+  }
+
+  // The class to go on with.
+  int64_t resume() {
+    const auto saved = context_.load_checkpoint();
+    if (!saved) return 0;
+    deltas_.copy_(saved->at("deltas"));
+    experts_ = positions_of(saved->at("experts"));
+    FixLog& log = context_.log();
+    for (const auto& [name, value] : *saved) {
+      if (name.starts_with("counter.")) log.counters[name.substr(8)] = value.item<int64_t>();
+      if (name.starts_with("scalar.")) log.scalars[name.substr(7)] = value.item<double>();
+    }
+    if (const auto rows = saved->find("violated_rows"); rows != saved->end()) {
+      const auto* values = rows->second.data_ptr<double>();
+      log.series["violated_rows"].assign(values, values + rows->second.numel());
+    }
+    return saved->at("next").item<int64_t>();
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  const Split& split_;
+  const TargetLayer head_;
+  const at::Tensor kernel_;  // float64 (classes, features)
+  const double bound_;
+  at::Tensor deltas_;             // float64, row k: of expert k
+  HeadView view_;                 // of the repair split
+  std::vector<int64_t> hard_;     // inputs that every expert leaves right
+  std::vector<int64_t> experts_;  // classes that have one
+};
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  if (const auto refusal = refuse_without_dense_head(context)) return refusal;
+  const int64_t classes = context.network.classes(), most = context.parameters.integer("max_classes");
+  if (classes <= most) return std::nullopt;
+  return Refusal{"too_many_classes", "an expert for each of " + std::to_string(classes) +
+                                         " classes is impractical; max_classes is " + std::to_string(most)};
+}
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card nnrepair.md section 4", steps = "card nnrepair.md section 3",
+                    size = "card nnrepair.md section 5", project = "this project";
+  return {
+      integer_spec("edges", 5, "weights of the last layer that an expert changes", "weights", hyper, 1),
+      number_spec("delta_bound", 0.5, "no weight changes by as much", hyper, 1e-3),
+      integer_spec("soft_inputs", 10, "of its class for an expert, half of them misclassified", "inputs",
+                   hyper, 2),
+      integer_spec("hard_per_class", 5,
+                   "correctly classified inputs of every class that every expert leaves right", "inputs",
+                   hyper, 0),
+      choice_spec("combine", "conf", "one network of all experts: conf adds three nodes, average none", steps,
+                  {"conf", "average"}),
+      choice_spec("selection", "f1",
+                  "experts that take part: those with a better F1 than the original, or all", steps,
+                  {"f1", "none"}),
+      integer_spec("max_classes", 100, "more classes are UNADAPTABLE", "classes", size, 2),
+      number_spec("solver_seconds", 60, "most seconds for one mixed-integer program", project, 0),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "NNR",
+             .name = "NNrepair",
+             .level = Level::neuron,
+             .publication = "CAV 2021",
+             .needs = {"repair"},
+             .uses = {"train", "validation"},
+             .parameters = parameter_specs()},
+    .adapt = adapt,
+    .fix = [](const Network& original,
+              FixContext& context) { return NNRepair(original, context, context.parameters()).run(false); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return NNRepair(original, context, parameters).run(true);
+        },
+});
+
+}  // namespace
+}  // namespace harness
