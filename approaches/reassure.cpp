@@ -113,29 +113,36 @@ class Reassure {
     }
   }
 
-  // Faults in whose region a later fault has another label are given up: the last patch wins (section 8).
-  static int64_t promised(const std::vector<int64_t>& labels, const std::vector<at::Tensor>& patterns) {
+  // Those whose patch no later fault of another label takes away by lying in the same region: there the last
+  // patch wins (section 8).
+  static at::Tensor promised(const std::vector<int64_t>& labels, const std::vector<at::Tensor>& patterns) {
     const at::Tensor all = at::cat(patterns, 1), label = at::tensor(labels, at::kLong);
     const auto faults = static_cast<int64_t>(labels.size());
-    int64_t kept = faults;
+    std::vector<int64_t> kept;
     for (int64_t t = 0; t < faults; ++t) {
       const at::Tensor same = all.slice(0, t + 1).eq(all[t]).all(1);
-      kept -= same.logical_and(label.slice(0, t + 1).ne(label[t])).any().item<bool>();
+      if (!same.logical_and(label.slice(0, t + 1).ne(label[t])).any().item<bool>()) kept.push_back(t);
     }
-    return kept;
+    return at::tensor(kept, at::kLong);
   }
 
-  int64_t repaired_by(const Network& network) const {
-    int64_t right = 0;
-    for (int64_t begin = 0; begin < count(); begin += context_.batch()) {
-      const int64_t end = std::min(count(), begin + context_.batch());
-      const auto first = positions_.begin(), label = labels_.begin();
-      const at::Tensor x = context_.split("repair").inputs(
-          at::tensor(std::vector<int64_t>(first + begin, first + end), at::kLong));
-      const at::Tensor wanted = at::tensor(std::vector<int64_t>(label + begin, label + end), at::kLong);
-      right += network.classify(x.to(network.device())).cpu().eq(wanted).sum().item<int64_t>();
-    }
-    return right;
+  // bool (L): which of the faults the network gets right.
+  at::Tensor right(const Network& network) const {
+    const at::Tensor positions = at::tensor(positions_, at::kLong), labels = at::tensor(labels_, at::kLong);
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part : positions.split(context_.batch()))
+      parts.push_back(network.classify(context_.split("repair").inputs(part).to(network.device())).cpu());
+    return at::cat(parts).eq(labels);
+  }
+
+  // Section 4: downwards from n until all promised faults are right. A blunt support also reaches other
+  // faults, so that where no such n is found, sharper ones follow.
+  std::vector<double> sharpness_values() const {
+    const double n = parameters_.number("n");
+    std::vector<double> values;
+    for (double v = n; v >= parameters_.number("n_least") || v == n; v /= 2) values.push_back(v);
+    for (double v = 2 * n; v <= parameters_.number("n_most"); v *= 2) values.push_back(v);
+    return values;
   }
 
   FixResult patch() {
@@ -162,26 +169,30 @@ class Reassure {
     setting.patches = affine_patches(head_, features, labels, answers);
     setting.low = low_;
     setting.high = high_;
-    const int64_t wanted = promised(labels, setting.patterns);
+    const at::Tensor kept = promised(labels, setting.patterns);
+    const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
     FixResult result;
     int64_t best = -1;
-    double sharpness = 0;
-    // Section 4: downwards from n until all given faults are right.
-    double n = parameters_.number("n");
-    do {
-      setting.sharpness = n;
-      Network candidate = with_patches(original_, head_, setting);
-      const int64_t right = repaired_by(candidate);
-      ++context_.log().counters["sharpness_values"];
-      if (right > best) {
-        best = right;
-        sharpness = n;
-        result.network = std::move(candidate);
+    for (const double n : sharpness_values()) {
+      PatchSetting candidate = setting;
+      candidate.sharpness = n;
+      Network network = with_patches(original_, head_, candidate);
+      const at::Tensor found = right(network);
+      const auto repaired = found.index_select(0, wanted).sum().item<int64_t>();
+      context_.log().series["sharpness"].push_back(n);
+      context_.log().series["repaired"].push_back(static_cast<double>(repaired));
+      if (repaired > best) {
+        best = repaired;
+        setting.sharpness = n;
+        result.network = std::move(network);
+        context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
       }
-      n /= 2;
-    } while (best < wanted && n >= parameters_.number("n_least") && !context_.should_stop());
+      if (best == wanted.numel() || context_.should_stop()) break;
+    }
+    context_.log().scalars["promised"] = static_cast<double>(wanted.numel());
+    context_.log().scalars["repaired_of_promised"] = static_cast<double>(best);
     if (best == 0) return failed("no_fix", "no fault is right with its patch");
-    describe(*result.network, setting, {.promised = wanted, .repaired = best, .sharpness = sharpness});
+    describe(*result.network, setting);
     if (stopped_) result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
     if (!trouble.empty()) {
       result.note += (result.note.empty() ? "" : "; ") + std::to_string(answers_.size() - patched.size()) +
@@ -190,15 +201,9 @@ class Reassure {
     return result;
   }
 
-  struct Summary {
-    int64_t promised = 0, repaired = 0;
-    double sharpness = 0;
-  };
-  void describe(const Network& fixed, const PatchSetting& setting, const Summary& summary) {
+  void describe(const Network& fixed, const PatchSetting& setting) {
     auto& scalars = context_.log().scalars;
-    scalars["promised"] = static_cast<double>(summary.promised);
-    scalars["repaired_of_given"] = static_cast<double>(summary.repaired);
-    scalars["sharpness"] = summary.sharpness;
+    scalars["sharpness"] = setting.sharpness;
     scalars["affine_patches"] = setting.patches.factor.defined();
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
@@ -291,8 +296,9 @@ std::vector<ParameterSpec> parameter_specs() {
   return {
       integer_spec("faults", 0, "most faults that get a patch, the first ones; 0: all", "inputs", hyper, 0),
       number_spec("n", 1, "sharpness of the support nets: what the search starts from", hyper, 1e-9),
-      number_spec("n_least", 1.0 / 1024, "where the search for n, in halves, ends; n itself: no search",
-                  hyper, 1e-9),
+      number_spec("n_least", 1.0 / 1024, "least n of the search, in halves", hyper, 1e-9),
+      number_spec("n_most", 1024, "greatest n of the search, in doubles, where no smaller one will do", hyper,
+                  0),
       number_spec("ql", -100, "least difference of a logit to the label's within a region", hyper, -1e6, -1),
       number_spec("qu", -1e-3, "greatest difference of a logit to the label's within a region",
                   "card reassure.md section 8", -1, 0),

@@ -16,8 +16,8 @@ struct Extreme {
 };
 
 // The polytope { x : rows x <= bounds, low <= x <= high } (card reassure.md section 3, step 4), one linear
-// program whose objective alone changes, each solve starting where the last one ended. The box are column
-// bounds; rows that no point of the box can break are left out. One thread at a time.
+// program whose objective alone changes. The box are column bounds; rows that no point of the box can break
+// are left out. A solve does not depend on earlier ones. One thread at a time.
 class RegionRange {
  public:
   // (R, D), (R), (D), (D): double, CPU, contiguous.
