@@ -1,0 +1,325 @@
+// REASSURE: for every fault a patch of the logits that repairs the whole linear region of the dense head it
+// lies in, and a support net that switches it off elsewhere (card reassure.md, ICLR version).
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "approaches/localise/faults.hpp"
+#include "approaches/regions/region_answer.hpp"
+#include "approaches/specs.hpp"
+
+namespace harness {
+namespace {
+
+constexpr int64_t kRegionBytes = int64_t{128} << 20;  // rows of the regions in work at a time
+
+class Reassure {
+ public:
+  Reassure(const Network& original, FixContext& context)
+      : original_(original),
+        context_(context),
+        parameters_(context.parameters()),
+        head_(std::get<DenseHead>(dense_head(original))) {}
+
+  FixResult run() {
+    {
+      const PhaseTimer timer(context_.log(), "features");
+      read_features();
+    }
+    if (labels_.empty()) return failed("no_fix", "the repair split has no misclassified input");
+    restore();
+    {
+      const PhaseTimer timer(context_.log(), "linear_programs");
+      solve();
+    }
+    const PhaseTimer timer(context_.log(), "patch");
+    return patch();
+  }
+
+ private:
+  static FixResult failed(const std::string& code, const std::string& text) {
+    FixResult result;
+    result.failure = {code, text};
+    return result;
+  }
+
+  // Features of the faults at the cut, in the order of the data set, and the box of all features.
+  void read_features() {
+    const Split& repair = context_.split("repair");
+    const int64_t most = parameters_.integer("faults");
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> all, wrong;
+    for (int64_t begin = 0; begin < repair.size(); begin += context_.batch()) {
+      const int64_t end = std::min(repair.size(), begin + context_.batch());
+      const auto values = original_.activations(repair.inputs(begin, end).to(original_.device()),
+                                                {head_.cut, original_.logits_node()});
+      all.push_back(values[0].cpu());
+      const at::Tensor labels = repair.labels().slice(0, begin, end);
+      wrong.push_back(values[1].argmax(1).cpu().ne(labels));
+    }
+    repair_features_ = at::cat(all);
+    at::Tensor faults = at::cat(wrong).nonzero().flatten();
+    if (most > 0) faults = faults.slice(0, 0, most);
+    for (int64_t i = 0; i < faults.numel(); ++i) {
+      positions_.push_back(faults[i].item<int64_t>());
+      labels_.push_back(repair.labels()[positions_.back()].item<int64_t>());
+    }
+    features_ = repair_features_.index_select(0, faults).to(at::kDouble);
+    low_ = at::minimum(repair_features_.amin(0), at::zeros({})).to(at::kDouble);
+    high_ = at::maximum(repair_features_.amax(0), at::zeros({})).to(at::kDouble);
+    if (parameters_.text("box") == "global") {
+      low_ = low_.min().expand_as(low_).contiguous();
+      high_ = high_.max().expand_as(high_).contiguous();
+    }
+  }
+
+  // Steps 1 to 5, several faults at a time.
+  void solve() {
+    int64_t rows = 0;
+    for (const DenseLayer& layer : head_.hidden) rows += layer.units();
+    const int64_t bytes = rows * head_.features() * static_cast<int64_t>(sizeof(double));
+    const RegionTarget target{low_, high_, parameters_.number("ql"), parameters_.number("qu"),
+                              parameters_.text("range") == "lp"};
+    const int64_t part = std::clamp<int64_t>(kRegionBytes / bytes, 1, 64), faults = count();
+    for (auto begin = static_cast<int64_t>(answers_.size()); begin < faults; begin += part) {
+      const int64_t end = std::min(faults, begin + part);
+      const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
+      std::vector<RegionAnswer> found(static_cast<size_t>(end - begin));
+      std::mutex polling;
+      const auto stop = [&] {
+        const std::scoped_lock lock(polling);
+        return context_.should_stop();
+      };
+      at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; ++i) {
+          if (stop()) {
+            found[i].outcome = lp::Outcome::stopped;
+          } else {
+            found[i] = ask_region(regions, i, labels_[begin + i], target, stop);
+          }
+        }
+      });
+      for (RegionAnswer& answer : found) {
+        stopped_ = stopped_ || answer.outcome == lp::Outcome::stopped;
+        if (stopped_) break;
+        answers_.push_back(std::move(answer));
+      }
+      context_.progress(static_cast<double>(answers_.size()) / static_cast<double>(faults),
+                        "linear programs");
+      if (stopped_ || context_.checkpoint_due()) save();
+      if (stopped_) return;
+    }
+  }
+
+  // Those whose patch no later fault of another label takes away by lying in the same region: there the last
+  // patch wins (section 8).
+  static at::Tensor promised(const std::vector<int64_t>& labels, const std::vector<at::Tensor>& patterns) {
+    const at::Tensor all = at::cat(patterns, 1), label = at::tensor(labels, at::kLong);
+    const auto faults = static_cast<int64_t>(labels.size());
+    std::vector<int64_t> kept;
+    for (int64_t t = 0; t < faults; ++t) {
+      const at::Tensor same = all.slice(0, t + 1).eq(all[t]).all(1);
+      if (!same.logical_and(label.slice(0, t + 1).ne(label[t])).any().item<bool>()) kept.push_back(t);
+    }
+    return at::tensor(kept, at::kLong);
+  }
+
+  // bool (L): which of the faults the network gets right.
+  at::Tensor right(const Network& network) const {
+    const at::Tensor positions = at::tensor(positions_, at::kLong), labels = at::tensor(labels_, at::kLong);
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part : positions.split(context_.batch()))
+      parts.push_back(network.classify(context_.split("repair").inputs(part).to(network.device())).cpu());
+    return at::cat(parts).eq(labels);
+  }
+
+  // Section 4: downwards from n until all promised faults are right. A blunt support also reaches other
+  // faults, so that where no such n is found, sharper ones follow.
+  std::vector<double> sharpness_values() const {
+    const double n = parameters_.number("n");
+    std::vector<double> values;
+    for (double v = n; v >= parameters_.number("n_least") || v == n; v /= 2) values.push_back(v);
+    for (double v = 2 * n; v <= parameters_.number("n_most"); v *= 2) values.push_back(v);
+    return values;
+  }
+
+  FixResult patch() {
+    std::vector<int64_t> patched, labels;
+    std::vector<RegionAnswer> answers;
+    std::string trouble;
+    for (size_t t = 0; t < answers_.size(); ++t) {
+      if (answers_[t].outcome == lp::Outcome::optimal) {
+        patched.push_back(static_cast<int64_t>(t));
+        labels.push_back(labels_[t]);
+        answers.push_back(answers_[t]);
+      } else if (trouble.empty()) {
+        trouble = lp::to_text(answers_[t].outcome);
+      }
+    }
+    count_programs(patched);
+    if (patched.empty()) {
+      return stopped_ ? failed("timeout", "stopped before the first fault had its patch")
+                      : failed("no_fix", "no linear program was solved: " + trouble);
+    }
+    PatchSetting setting;
+    const at::Tensor features = features_.index_select(0, at::tensor(patched, at::kLong));
+    setting.patterns = activation_patterns(head_, features);
+    setting.patches = affine_patches(head_, features, labels, answers);
+    setting.low = low_;
+    setting.high = high_;
+    const at::Tensor kept = promised(labels, setting.patterns);
+    const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
+    FixResult result;
+    int64_t best = -1;
+    for (const double n : sharpness_values()) {
+      PatchSetting candidate = setting;
+      candidate.sharpness = n;
+      Network network = with_patches(original_, head_, candidate);
+      const at::Tensor found = right(network);
+      const auto repaired = found.index_select(0, wanted).sum().item<int64_t>();
+      context_.log().series["sharpness"].push_back(n);
+      context_.log().series["repaired"].push_back(static_cast<double>(repaired));
+      if (repaired > best) {
+        best = repaired;
+        setting.sharpness = n;
+        result.network = std::move(network);
+        context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
+      }
+      if (best == wanted.numel() || context_.should_stop()) break;
+    }
+    context_.log().scalars["promised"] = static_cast<double>(wanted.numel());
+    context_.log().scalars["repaired_of_promised"] = static_cast<double>(best);
+    if (best == 0) return failed("no_fix", "no fault is right with its patch");
+    describe(*result.network, setting);
+    if (stopped_) result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
+    if (!trouble.empty()) {
+      result.note += (result.note.empty() ? "" : "; ") + std::to_string(answers_.size() - patched.size()) +
+                     " faults without a patch: " + trouble;
+    }
+    return result;
+  }
+
+  void describe(const Network& fixed, const PatchSetting& setting) {
+    auto& scalars = context_.log().scalars;
+    scalars["sharpness"] = setting.sharpness;
+    scalars["affine_patches"] = setting.patches.factor.defined();
+    scalars["box_high"] = high_.max().item<double>();
+    scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
+    scalars["inference_cost_ratio"] = operations(fixed) / operations(original_);
+    scalars["reached_share"] = reached_share(fixed);
+  }
+
+  // Share of the repair split whose logits the patches change (section 8).
+  double reached_share(const Network& fixed) const {
+    const at::NoGradGuard no_grad;
+    const auto logits = [&](const Network& network, const at::Tensor& features) {
+      const Cut cut = network.cut_before(head_.cut + 1);
+      std::vector<at::Tensor> live(cut.live.size());  // what else is live, the logits do not depend on
+      live[std::ranges::find(cut.live, head_.cut) - cut.live.begin()] = features;
+      return network.suffix(cut, live);
+    };
+    int64_t reached = 0;
+    for (const at::Tensor& part : repair_features_.split(context_.batch())) {
+      const at::Tensor x = part.to(original_.device());
+      reached += logits(original_, x).ne(logits(fixed, x)).any(1).sum().item<int64_t>();
+    }
+    return static_cast<double>(reached) / static_cast<double>(repair_features_.size(0));
+  }
+
+  void count_programs(const std::vector<int64_t>& patched) {
+    FixLog& log = context_.log();
+    log.scalars["faults"] = static_cast<double>(count());
+    log.scalars["patched"] = static_cast<double>(patched.size());
+    for (const RegionAnswer& answer : answers_) {
+      log.counters["linear_programs"] += answer.programs;
+      log.counters["lower_programs"] += answer.lower_programs;
+      log.counters["simplex_iterations"] += answer.iterations;
+    }
+  }
+
+  // The answers are all there is to go on from: the rest follows from them and the features.
+  void save() const {
+    std::vector<at::Tensor> maps, counts;
+    for (const RegionAnswer& answer : answers_) {
+      maps.push_back(
+          at::stack({at::tensor(answer.alpha, at::kDouble), at::tensor(answer.beta, at::kDouble)}));
+      counts.push_back(at::tensor(
+          {answer.programs, answer.lower_programs, answer.iterations, static_cast<int64_t>(answer.outcome)}));
+    }
+    if (maps.empty()) return;
+    context_.save_checkpoint({{"maps", at::stack(maps)}, {"counts", at::stack(counts)}});
+  }
+
+  void restore() {
+    const auto state = context_.load_checkpoint();
+    if (!state) return;
+    const at::Tensor maps = state->at("maps").contiguous(), counts = state->at("counts").contiguous();
+    for (int64_t t = 0; t < maps.size(0); ++t) {
+      const double* map = maps[t].const_data_ptr<double>();
+      const auto* count = counts[t].const_data_ptr<int64_t>();
+      const int64_t size = maps.size(2);
+      answers_.push_back({.alpha = {map, map + size},
+                          .beta = {map + size, map + 2 * size},
+                          .programs = count[0],
+                          .lower_programs = count[1],
+                          .iterations = count[2],
+                          .outcome = static_cast<lp::Outcome>(count[3])});
+    }
+  }
+
+  int64_t count() const { return static_cast<int64_t>(labels_.size()); }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  DenseHead head_;
+  at::Tensor repair_features_, features_;    // (N, D) in the network's type; of the faults (L, D), double
+  at::Tensor low_, high_;                    // (D), double
+  std::vector<int64_t> positions_, labels_;  // of the faults
+  std::vector<RegionAnswer> answers_;        // of the first faults
+  bool stopped_ = false;
+};
+
+std::optional<Refusal> refuse(const AdaptContext& context) {
+  const auto head = dense_head(context.network);
+  if (const Refusal* refusal = std::get_if<Refusal>(&head)) return *refusal;
+  if (context.repair_faults && *context.repair_faults == 0) {
+    return Refusal{"no_faults", "the repair split has no misclassified input"};
+  }
+  return std::nullopt;
+}
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card reassure.md section 4", cost = "card reassure.md section 5";
+  return {
+      integer_spec("faults", 0, "most faults that get a patch, the first ones; 0: all", "inputs", hyper, 0),
+      number_spec("n", 1, "sharpness of the support nets: what the search starts from", hyper, 1e-9),
+      number_spec("n_least", 1.0 / 1024, "least n of the search, in halves", hyper, 1e-9),
+      number_spec("n_most", 1024, "greatest n of the search, in doubles, where no smaller one will do", hyper,
+                  0),
+      number_spec("ql", -100, "least difference of a logit to the label's within a region", hyper, -1e6, -1),
+      number_spec("qu", -1e-3, "greatest difference of a logit to the label's within a region",
+                  "card reassure.md section 8", -1, 0),
+      choice_spec("box", "global", "range of the features: one for all of them, or one for each", hyper,
+                  {"global", "per_feature"}),
+      choice_spec("range", "lp", "greatest differences by linear programs, or from the box alone", cost,
+                  {"lp", "box"}),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "RA",
+             .name = "REASSURE",
+             .level = Level::layer,
+             .publication = "ICLR 2022",
+             .needs = {"repair"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = refuse,
+    .fix = [](const Network& original, FixContext& context) { return Reassure(original, context).run(); },
+});
+
+}  // namespace
+}  // namespace harness

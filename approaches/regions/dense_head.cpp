@@ -1,0 +1,110 @@
+#include "approaches/regions/dense_head.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace harness {
+namespace {
+
+bool is_chain(NodeKind kind) {
+  return kind == NodeKind::linear || kind == NodeKind::batch_norm || kind == NodeKind::dropout ||
+         kind == NodeKind::relu || kind == NodeKind::leaky_relu;
+}
+
+// The nodes between the features and the logits, in order; the first one's input has the features.
+std::variant<std::vector<NodeId>, Refusal> chain(const Network& network) {
+  const std::vector<Node>& nodes = network.nodes();
+  std::vector<NodeId> ids;
+  for (NodeId id = network.logits_node(); id > 0; id = nodes[id].inputs[0]) {
+    const Node& node = nodes[id];
+    const bool vectors = node.shape.size() == 1 && nodes[node.inputs.at(0)].shape.size() == 1;
+    if (!vectors) break;
+    if (is_activation(node.kind) && !is_chain(node.kind)) {
+      return Refusal{"operator", node.name + " (" + to_text(node.kind) + ") in the dense part, where only " +
+                                     "ReLU and leaky ReLU are piecewise linear with two pieces"};
+    }
+    if (!is_chain(node.kind)) break;
+    ids.push_back(id);
+  }
+  std::ranges::reverse(ids);
+  return ids;
+}
+
+// An affine map that grows layer by layer; undefined: the identity.
+class Affine {
+ public:
+  explicit Affine(int64_t size) : size_(size) {}
+  bool identity() const { return !weight_.defined(); }
+
+  void then(const at::Tensor& weight, const at::Tensor& bias) {
+    bias_ = identity() ? bias : at::mv(weight, bias_) + bias;
+    weight_ = identity() ? weight : at::mm(weight, weight_);
+    size_ = bias.size(0);
+  }
+
+  DenseLayer take(NodeId value, double slope) {
+    if (identity()) then(at::eye(size_, at::kDouble), at::zeros(size_, at::kDouble));
+    const DenseLayer layer{weight_, bias_, value, slope};
+    weight_.reset();
+    bias_.reset();
+    return layer;
+  }
+
+ private:
+  int64_t size_;
+  at::Tensor weight_, bias_;
+};
+
+void append(const Network& network, const Node& node, Affine& affine) {
+  const auto value = [&](size_t role) {
+    const ParameterId id = node.parameters.at(role);
+    return id < 0 ? at::Tensor() : network.parameters()[id].value.detach().cpu().to(at::kDouble);
+  };
+  if (node.kind == NodeKind::linear) {
+    const at::Tensor weight = value(0), bias = value(1);
+    affine.then(weight, bias.defined() ? bias : at::zeros(weight.size(0), at::kDouble));
+  } else if (node.kind == NodeKind::batch_norm) {
+    at::Tensor factor = value(3).add(std::get<BatchNormAttributes>(node.attributes).epsilon).rsqrt();
+    if (value(0).defined()) factor = factor * value(0);
+    at::Tensor addend = -value(2) * factor;
+    if (value(1).defined()) addend = addend + value(1);
+    affine.then(factor.diag(), addend);
+  }
+}
+
+}  // namespace
+
+std::variant<DenseHead, Refusal> dense_head(const Network& network) {
+  if (!network.importable()) return Refusal{"operator", network.report().unknown_operator};
+  const at::NoGradGuard no_grad;
+  const std::vector<Node>& nodes = network.nodes();
+  const auto found = chain(network);
+  if (const Refusal* refusal = std::get_if<Refusal>(&found)) return *refusal;
+  const auto& ids = std::get<std::vector<NodeId>>(found);
+  const Refusal single{"structure", nodes[network.logits_node()].name +
+                                        " computes the logits, and no hidden ReLU dense layer is before it: "
+                                        "one linear region, where a patch would change every input"};
+  if (ids.empty()) return single;
+  DenseHead head;
+  head.cut = nodes[ids[0]].inputs[0];
+  Affine affine(nodes[head.cut].shape[0]);
+  for (const NodeId id : ids) {
+    const Node& node = nodes[id];
+    const bool activation = is_activation(node.kind);
+    if (activation && head.hidden.empty() && affine.identity()) {
+      head.cut = id;  // an activation of the features themselves is no layer
+    } else if (activation) {
+      const auto* a = std::get_if<ActivationAttributes>(&node.attributes);
+      head.hidden.push_back(
+          affine.take(node.inputs[0], node.kind == NodeKind::leaky_relu && a != nullptr ? a->a : 0));
+    } else {
+      append(network, node, affine);
+    }
+  }
+  if (head.hidden.empty()) return single;
+  head.output = affine.take(network.logits_node(), 1);
+  return head;
+}
+
+}  // namespace harness

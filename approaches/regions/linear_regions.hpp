@@ -1,0 +1,23 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "approaches/regions/dense_head.hpp"
+
+namespace harness {
+
+// For every hidden layer which units have z >= 0: bool (L, units), for features (L, D) in double.
+std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Tensor& features);
+
+// The linear regions that L inputs lie in (card reassure.md section 3, step 1): all x for which every hidden
+// unit has the sign it has at the input. Double, CPU. Row i stands for hidden unit i, layer after layer.
+struct LinearRegions {
+  at::Tensor rows, bounds;      // (L, R, D), (L, R): rows x <= bounds
+  at::Tensor jacobian, offset;  // (L, C, D), (L, C): logits = jacobian x + offset there
+};
+// One masked product per layer for all L; R D doubles an input, so callers go through many inputs in parts.
+LinearRegions linear_regions(const DenseHead& head, const at::Tensor& features);
+
+}  // namespace harness

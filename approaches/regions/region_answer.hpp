@@ -1,0 +1,39 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "approaches/regions/linear_regions.hpp"
+#include "approaches/regions/patch_network.hpp"
+#include "approaches/regions/region_range.hpp"
+
+namespace harness {
+
+// What every z_j - z_label has to keep within on a whole region (card reassure.md section 3, step 3).
+struct RegionTarget {
+  at::Tensor low, high;  // (D), the box of the features; double, contiguous
+  double least = -100, greatest = -1e-3;
+  bool exact = true;  // extremes by linear programs; else from the box alone
+};
+
+// How the C - 1 differences of one region are to be changed, j ascending without the label: v becomes
+// alpha v + beta (step 5).
+struct RegionAnswer {
+  std::vector<double> alpha, beta;
+  int64_t programs = 0;                        // linear programs solved
+  int64_t lower_programs = 0;                  // those of them for least values
+  int64_t iterations = 0;                      // of the simplex method
+  lp::Outcome outcome = lp::Outcome::optimal;  // of the first program that was not solved
+};
+
+// Steps 4 and 5 for region `number` of `regions`. `stop` is polled while a program is solved. Safe in several
+// threads at once.
+RegionAnswer ask_region(const LinearRegions& regions, int64_t number, int64_t label,
+                        const RegionTarget& target, const std::function<bool()>& stop);
+
+// Step 6: what is added to the logits on the regions of `features` (L, D), whose answers and labels are
+// given.
+AffinePatches affine_patches(const DenseHead& head, const at::Tensor& features,
+                             const std::vector<int64_t>& labels, const std::vector<RegionAnswer>& answers);
+
+}  // namespace harness
