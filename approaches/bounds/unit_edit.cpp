@@ -1,0 +1,159 @@
+#include "approaches/bounds/unit_edit.hpp"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "harness/model/execute.hpp"
+
+namespace harness {
+namespace {
+
+constexpr double kMomentDecay = 0.9, kSquareDecay = 0.999, kAdamEpsilon = 1e-8;
+
+ParameterId bias_of(const Network& network, const TargetLayer& layer) {
+  return network.nodes()[static_cast<size_t>(layer.node)].parameters.at(1);
+}
+
+at::Tensor parameter(const Network& network, ParameterId id) {
+  return network.parameters()[static_cast<size_t>(id)].value.detach();
+}
+
+// Value of the unit before scale and shift, with autograd.
+at::Tensor inner(const Network& network, const NeuronSite& site, int64_t unit, const at::Tensor& x,
+                 const at::Tensor& row, const at::Tensor& bias) {
+  if (!site.layer) return x.select(1, unit);
+  const at::Tensor sum = x.matmul(row) + bias;
+  if (site.layer->behind == site.layer->node) return sum;
+  return execute(network.nodes()[static_cast<size_t>(site.layer->behind)], {sum.unsqueeze(1)}, {}).squeeze(1);
+}
+
+// Copies `values` (float64) into the part of a parameter that `part` selects.
+void set_values(Network& network, ParameterId id, const std::function<at::Tensor(const at::Tensor&)>& part,
+                const at::Tensor& values) {
+  const at::Tensor changed = parameter(network, id).clone();
+  part(changed).copy_(values);
+  network.set_parameter(id, changed);
+}
+
+}  // namespace
+
+Unit unit_of(const Network& network, const NeuronSite& site, int64_t unit) {
+  if (!site.layer) return {.row = at::empty({0}, at::kDouble)};
+  const ParameterId bias = bias_of(network, *site.layer);
+  return {.row = parameter(network, site.layer->weight)[unit].to(at::kCPU, at::kDouble),
+          .bias = bias < 0 ? 0 : parameter(network, bias)[unit].item<double>()};
+}
+
+UnitFit fit_unit(const Network& network, const NeuronSite& site, int64_t unit, const at::Tensor& features,
+                 const UnitTargets& targets, const FitSettings& settings, RandomStream& stream) {
+  UnitFit fit{.unit = unit_of(network, site, unit)};
+  const int64_t inputs = features.size(0), width = fit.unit.row.numel();
+  const at::Tensor all = features.cpu();
+  // One vector: row, bias, scale, shift.
+  at::Tensor theta = at::cat({fit.unit.row, at::tensor({fit.unit.bias, 1.0, 0.0}, at::kDouble)});
+  at::Tensor free = at::ones_like(theta);
+  if (!site.layer || bias_of(network, *site.layer) < 0) free[width] = 0;
+  if (bias_of(network, site.next) < 0) free[width + 2] = 0;
+  at::Tensor moment = at::zeros_like(theta), square = at::zeros_like(theta);
+
+  const auto loss_on = [&](const at::Tensor& x, const at::Tensor& low, const at::Tensor& high) {
+    const at::Tensor value =
+        inner(network, site, unit, x.to(at::kDouble), theta.slice(0, 0, width), theta[width]);
+    const at::Tensor out = theta[width + 1] * value + theta[width + 2];
+    return (out - at::minimum(at::maximum(out.detach(), low), high)).square().mean();
+  };
+  const auto loss_on_all = [&] {
+    const at::NoGradGuard no_grad;
+    return loss_on(all, targets.low, targets.high).item<double>();
+  };
+  fit.first_loss = loss_on_all();
+  for (int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
+    const at::Tensor order = at::tensor(stream.permutation(inputs), at::kLong);
+    for (const at::Tensor& rows : order.split(settings.batch)) {
+      at::Tensor gradient;
+      {
+        const at::AutoGradMode with_gradients(true);
+        theta.requires_grad_(true);
+        const at::Tensor loss = loss_on(all.index_select(0, rows), targets.low.index_select(0, rows),
+                                        targets.high.index_select(0, rows));
+        gradient = torch::autograd::grad({loss}, {theta})[0] * free;
+      }
+      const at::NoGradGuard no_grad;
+      ++fit.steps;
+      const auto step = static_cast<double>(fit.steps);
+      moment.mul_(kMomentDecay).add_(gradient, 1 - kMomentDecay);
+      square.mul_(kSquareDecay).addcmul_(gradient, gradient, 1 - kSquareDecay);
+      const at::Tensor size = (square / (1 - std::pow(kSquareDecay, step))).sqrt_().add_(kAdamEpsilon);
+      theta =
+          theta.detach().addcdiv(moment, size, -settings.learning_rate / (1 - std::pow(kMomentDecay, step)));
+    }
+  }
+  theta = theta.detach();
+  fit.last_loss = loss_on_all();
+  const double* last = theta.const_data_ptr<double>() + width;
+  fit.unit = {.row = theta.slice(0, 0, width).clone(), .bias = last[0], .scale = last[1], .shift = last[2]};
+  return fit;
+}
+
+void write_unit(Network& network, const NeuronSite& site, int64_t number, const Unit& unit) {
+  const at::NoGradGuard no_grad;
+  const auto own = [number](const at::Tensor& value) { return value.select(0, number); };
+  const auto all = [](const at::Tensor& value) { return value; };
+  const auto own_column = [number](const at::Tensor& value) { return value.select(1, number); };
+  if (site.layer) {
+    set_values(network, site.layer->weight, own, unit.row);
+    const ParameterId bias = bias_of(network, *site.layer);
+    if (bias >= 0) set_values(network, bias, own, at::scalar_tensor(unit.bias, at::kDouble));
+  }
+  // The shift passes through the old column.
+  const at::Tensor column = own_column(parameter(network, site.next.weight)).to(at::kCPU, at::kDouble);
+  const ParameterId bias = bias_of(network, site.next);
+  if (bias >= 0) {
+    set_values(network, bias, all,
+               parameter(network, bias).to(at::kCPU, at::kDouble).add(column, unit.shift));
+  }
+  set_values(network, site.next.weight, own_column, column * unit.scale);
+}
+
+at::Tensor unit_values(const Network& network, const NeuronSite& site, int64_t unit,
+                       const at::Tensor& features) {
+  const at::NoGradGuard no_grad;
+  const Unit now = unit_of(network, site, unit);
+  return inner(network, site, unit, features.to(at::kCPU, at::kDouble), now.row,
+               at::scalar_tensor(now.bias, at::kDouble))
+      .contiguous();
+}
+
+std::vector<ParameterId> edited_parameters(const Network& network, const NeuronSite& site) {
+  std::vector<ParameterId> ids;
+  for (const TargetLayer* layer : {site.layer ? &*site.layer : nullptr, &site.next}) {
+    if (layer == nullptr) continue;
+    ids.push_back(layer->weight);
+    if (bias_of(network, *layer) >= 0) ids.push_back(bias_of(network, *layer));
+  }
+  return ids;
+}
+
+Touched touched_by_units(const Network& network, const NeuronSite& site, const std::set<int64_t>& units) {
+  Touched touched;
+  const auto name = [&](ParameterId id) { return network.parameters()[static_cast<size_t>(id)].name; };
+  const at::Tensor next = parameter(network, site.next.weight);
+  for (const int64_t unit : units) {
+    if (site.layer) {
+      const int64_t width = parameter(network, site.layer->weight).size(1);
+      for (int64_t k = 0; k < width; ++k)
+        touched.weights[name(site.layer->weight)].push_back(unit * width + k);
+      const ParameterId bias = bias_of(network, *site.layer);
+      if (bias >= 0) touched.weights[name(bias)].push_back(unit);
+    }
+    for (int64_t j = 0; j < next.size(0); ++j)
+      touched.weights[name(site.next.weight)].push_back(j * next.size(1) + unit);
+  }
+  const ParameterId bias = bias_of(network, site.next);
+  for (int64_t j = 0; bias >= 0 && j < next.size(0); ++j) touched.weights[name(bias)].push_back(j);
+  return touched;
+}
+
+}  // namespace harness

@@ -1,0 +1,366 @@
+// VERE, VeRe: a unit of a dense layer is chosen by linear bounds of what moving it can do for the faults, and
+// gets new weights that move it there; one unit a round (card vere.md).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/bounds/unit_edit.hpp"
+#include "approaches/localise/faults.hpp"
+#include "approaches/localise/sampling.hpp"
+#include "approaches/specs.hpp"
+
+namespace harness {
+namespace {
+
+// What one round logs; kept in checkpoints.
+const std::vector<std::string> kSeries = {"unit",   "significance", "score",           "incorrect", "patched",
+                                          "intact", "proved",       "fit_loss_before", "fit_loss",  "steps"};
+
+class VeRe {
+ public:
+  VeRe(const Network& original, FixContext& context, const Parameters& parameters, bool random_units)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        random_units_(random_units),
+        split_(context.split("repair")),
+        site_(std::get<NeuronSite>(neuron_site(original, parameters.integer("check_layer")))),
+        work_(original.fork()) {}
+
+  FixResult run() {
+    {
+      const PhaseTimer timer(context_.log(), "prepare");
+      const auto saved = context_.load_checkpoint();
+      choose_inputs(saved);
+      if (faults_ == 0 || clean_ == 0) {
+        FixResult result;
+        result.failure = {"no_fix", "the repair split has no input that is classified " +
+                                        std::string(faults_ == 0 ? "wrongly" : "correctly")};
+        return result;
+      }
+      prepare_inputs();
+      best_ = current();
+      best_score_ = static_cast<double>(faults_);  // the original: all clean inputs right, no fault
+      if (saved) load(*saved);
+      update_edited_values();
+      judge();
+    }
+    const auto rounds = static_cast<size_t>(parameters_.integer("rounds"));
+    std::string end;
+    while (end.empty() && rounds_done() < rounds) {
+      context_.progress(static_cast<double>(rounds_done()) / static_cast<double>(rounds), "round");
+      end = context_.should_stop() ? "stopped" : round();
+      if (end.empty() && context_.checkpoint_due()) save();
+    }
+    if (end == "stopped") save();
+    return conclude(end);
+  }
+
+ private:
+  size_t rounds_done() const { return series_.at("unit").size(); }
+
+  // Consecutive blocks of the faults and of the other inputs, from seeded places (card section 8).
+  void choose_inputs(const std::optional<CheckpointState>& saved) {
+    if (saved) {
+      positions_ = positions_of(saved->at("positions"));
+      faults_ = saved->at("faults").item<int64_t>();
+    } else {
+      const Judgement judgement = judge_split(original_, split_, context_.batch());
+      const auto block = [this](const std::vector<int64_t>& from, const std::string& name) {
+        const auto there = static_cast<int64_t>(from.size()), most = parameters_.integer(name);
+        const int64_t count = most == 0 ? there : std::min(there, most);
+        RandomStream stream = context_.stream(name);
+        const int64_t begin = stream.below(there - count + 1);
+        positions_.insert(positions_.end(), from.begin() + begin, from.begin() + begin + count);
+        return count;
+      };
+      faults_ = block(judgement.wrong, "faults");
+      block(judgement.correct, "clean");
+    }
+    clean_ = static_cast<int64_t>(positions_.size()) - faults_;
+    context_.log().scalars["faults"] = static_cast<double>(faults_);
+    context_.log().scalars["clean"] = static_cast<double>(clean_);
+    for (const std::string& name : kSeries) series_[name];
+  }
+
+  // What never changes: everything before the layer is computed once (card section 7).
+  void prepare_inputs() {
+    const at::NoGradGuard no_grad;
+    cut_ = original_.cut_before(site_.layer ? site_.layer->node : site_.next.node);
+    const at::Tensor positions = position_table(positions_);
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part : positions.split(context_.batch()))
+      parts.push_back(original_.prefix(cut_, split_.inputs(part).to(original_.device())).at(0));
+    features_ = at::cat(parts);
+    labels_ = split_.labels().index_select(0, positions);
+    const at::Tensor features = features_.to(at::kCPU, at::kDouble);
+    values_ =
+        site_.layer
+            ? PartialGraph(original_, {site_.features}, site_.values).value({{site_.features, features}})
+            : features;
+  }
+
+  // Values of the units that differ from the original's. One way of computing them, resumed or not.
+  void update_edited_values() {
+    for (const double unit : series_.at("unit")) update_values(static_cast<int64_t>(unit));
+  }
+  void update_values(int64_t unit) {
+    if (site_.layer) values_.select(1, unit).copy_(unit_values(work_, site_, unit, features_));
+  }
+
+  // Which inputs the current network gets right.
+  void judge() {
+    const PhaseTimer timer(context_.log(), "evaluate");
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part : features_.split(context_.batch()))
+      parts.push_back(work_.suffix(cut_, {part}).argmax(1).cpu());
+    predictions_ = at::cat(parts);
+    right_ = predictions_ == labels_;
+    patched_ = right_.slice(0, 0, faults_).sum().item<int64_t>();
+    intact_ = right_.slice(0, faults_).sum().item<int64_t>();
+  }
+
+  // Card steps 1 to 8. Empty, or why there are no more rounds.
+  std::string round() {
+    const int64_t most = parameters_.integer("round_faults");
+    const at::Tensor wrong = (~right_.slice(0, 0, faults_)).nonzero().flatten().slice(0, 0, most);
+    if (wrong.numel() == 0) return "no input of the repair split is left to be fixed";
+    const auto moves = bound(wrong);
+    if (!moves) return "stopped";
+    const int64_t unit = choose_unit(*moves);
+    if (unit < 0) return "no unit has a positive significance";
+    const UnitFit fit = fit_round(*moves, unit, wrong);
+    write_unit(work_, site_, unit, fit.unit);
+    update_values(unit);
+    judge();
+    const double score =
+        static_cast<double>(faults_) * static_cast<double>(intact_) / static_cast<double>(clean_) +
+        static_cast<double>(patched_);
+    series_["unit"].push_back(static_cast<double>(unit));
+    series_["significance"].push_back(moves->significance[unit].item<double>());
+    series_["score"].push_back(score);
+    series_["incorrect"].push_back(static_cast<double>(wrong.numel()));
+    series_["patched"].push_back(static_cast<double>(patched_));
+    series_["intact"].push_back(static_cast<double>(intact_));
+    if (score > best_score_) {
+      best_score_ = score;
+      best_round_ = static_cast<int64_t>(rounds_done());
+      best_ = current();
+    }
+    return "";
+  }
+
+  // Steps 5 and 6.
+  UnitFit fit_round(const UnitMoves& moves, int64_t unit, const at::Tensor& wrong) {
+    const PhaseTimer timer(context_.log(), "fit");
+    const at::Tensor right = right_.slice(0, faults_).nonzero().flatten() + faults_;
+    const int64_t kept = parameters_.integer("clean_ratio") * wrong.numel();
+    const at::Tensor rows = at::cat({wrong, right.slice(0, 0, kept)});
+    const UnitTargets targets = unit_targets(moves, unit, values_.select(1, unit).index_select(0, rows));
+    RandomStream stream = context_.stream("round/" + std::to_string(rounds_done()));
+    const UnitFit fit =
+        fit_unit(work_, site_, unit, features_.index_select(0, rows.to(features_.device())), targets,
+                 {.epochs = parameters_.integer("epochs"),
+                  .batch = parameters_.integer("batch"),
+                  .learning_rate = learning_rate()},
+                 stream);
+    series_["proved"].push_back(static_cast<double>(targets.proved));
+    series_["fit_loss_before"].push_back(fit.first_loss);
+    series_["fit_loss"].push_back(fit.last_loss);
+    series_["steps"].push_back(static_cast<double>(fit.steps));
+    return fit;
+  }
+
+  // Steps 3 and 4; nothing when told to stop.
+  std::optional<UnitMoves> bound(const at::Tensor& wrong) {
+    const PhaseTimer timer(context_.log(), "bounds");
+    const MarginQuestion question{
+        .values = values_.index_select(0, wrong),
+        .edges = interval_edges(values_, {.start = parameters_.text("interval_start"),
+                                          .factor = parameters_.number("interval_factor"),
+                                          .count = parameters_.integer("intervals")}),
+        .labels = labels_.index_select(0, wrong),
+        .predicted = predictions_.index_select(0, wrong)};
+    return unit_moves(MarginBounds(work_, site_.values), question,
+                      [this] { return !context_.should_stop(); });
+  }
+
+  // The first of the most significant units; -1: none is significant.
+  int64_t choose_unit(const UnitMoves& moves) const {
+    const double* score = moves.significance.const_data_ptr<double>();
+    const int64_t units = moves.significance.numel();
+    if (random_units_) {
+      const std::vector<int64_t> movable =
+          positions_of((values_.amin(0) < values_.amax(0)).nonzero().flatten());
+      RandomStream stream = context_.stream("random_unit/" + std::to_string(rounds_done()));
+      return movable.empty() ? -1 : movable[static_cast<size_t>(stream.below(std::ssize(movable)))];
+    }
+    const int64_t first = std::max_element(score, score + units) - score;
+    return score[first] > 0 ? first : -1;
+  }
+
+  double learning_rate() const {
+    if (!parameters_.is_null("learning_rate")) return parameters_.number("learning_rate");
+    return site_.layer ? 0.01 : 0.001;
+  }
+
+  FixResult conclude(const std::string& end) {
+    FixLog& log = context_.log();
+    log.counters["rounds"] = static_cast<int64_t>(rounds_done());
+    log.counters["optimiser_steps"] = 0;
+    for (const double steps : series_.at("steps"))
+      log.counters["optimiser_steps"] += static_cast<int64_t>(steps);
+    log.scalars["best_round"] = static_cast<double>(best_round_);
+    log.scalars["best_score"] = best_score_;
+    if (best_round_ > 0) {
+      const auto best = static_cast<size_t>(best_round_ - 1);
+      log.scalars["n_patched"] = series_.at("patched")[best];
+      log.scalars["n_broken"] = static_cast<double>(clean_) - series_.at("intact")[best];
+    }
+    log.scalars["vgg_type"] = site_.vgg_type;
+    for (const std::string& name : kSeries) log.series[name] = series_.at(name);
+    FixResult result;
+    if (rounds_done() == 0) {
+      result.failure = end == "stopped" ? Refusal{"timeout", "stopped before the first round ended"}
+                                        : Refusal{"no_fix", end};
+      return result;
+    }
+    result.network = original_.fork();
+    const auto add_note = [&](const std::string& text) {
+      result.note += (result.note.empty() ? "" : "; ") + text;
+    };
+    if (!site_.vgg_type) add_note("beyond the study: not a VGG head");
+    if (!end.empty()) {
+      add_note(end == "stopped" ? "stopped after " + std::to_string(rounds_done()) + " rounds"
+                                : "ended early: " + end);
+    }
+    if (best_round_ == 0) {
+      add_note("returned the original: no round was better");
+      return result;
+    }
+    for (const auto& [id, value] : best_) result.network->set_parameter(id, value);
+    std::set<int64_t> units;
+    for (int64_t k = 0; k < best_round_; ++k)
+      units.insert(static_cast<int64_t>(series_.at("unit")[static_cast<size_t>(k)]));
+    result.touched = touched_by_units(original_, site_, units);
+    return result;
+  }
+
+  std::map<ParameterId, at::Tensor> current() const {
+    std::map<ParameterId, at::Tensor> values;
+    for (const ParameterId id : edited_parameters(original_, site_))
+      values[id] = work_.parameters()[static_cast<size_t>(id)].value.detach().cpu().clone();
+    return values;
+  }
+
+  void save() const {
+    CheckpointState tensors = {{"positions", position_table(positions_)},
+                               {"faults", at::scalar_tensor(faults_, at::kLong)},
+                               {"best_score", at::scalar_tensor(best_score_, at::kDouble)},
+                               {"best_round", at::scalar_tensor(best_round_, at::kLong)}};
+    for (const auto& [id, value] : best_) tensors["best." + std::to_string(id)] = value;
+    for (const auto& [id, value] : current()) tensors["now." + std::to_string(id)] = value;
+    for (const auto& [name, values] : series_) tensors["series." + name] = at::tensor(values, at::kDouble);
+    context_.save_checkpoint(tensors);
+  }
+
+  void load(const CheckpointState& saved) {
+    best_score_ = saved.at("best_score").item<double>();
+    best_round_ = saved.at("best_round").item<int64_t>();
+    for (auto& [id, value] : best_) {
+      value = saved.at("best." + std::to_string(id));
+      work_.set_parameter(id, saved.at("now." + std::to_string(id)));
+    }
+    for (auto& [name, values] : series_) {
+      const at::Tensor table = saved.at("series." + name);
+      values.assign(table.const_data_ptr<double>(), table.const_data_ptr<double>() + table.numel());
+    }
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  const bool random_units_;
+  const Split& split_;
+  const NeuronSite site_;
+  Network work_;
+  Cut cut_;
+  std::vector<int64_t> positions_;  // in the split: the faults, then the clean inputs
+  int64_t faults_ = 0, clean_ = 0;
+  at::Tensor features_;  // float32 (N, F), the network's device
+  at::Tensor values_;    // float64 (N, V), CPU: of the units, with the current network
+  at::Tensor labels_, predictions_, right_;
+  int64_t patched_ = 0, intact_ = 0;
+  std::map<std::string, std::vector<double>> series_;  // one entry a round
+  std::map<ParameterId, at::Tensor> best_;
+  double best_score_ = 0;
+  int64_t best_round_ = 0;  // 0: the original
+};
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  const auto site = neuron_site(context.network, context.parameters.integer("check_layer"));
+  if (const auto* refusal = std::get_if<Refusal>(&site)) return *refusal;
+  if (context.parameters.text("applicability") == "study" && !std::get<NeuronSite>(site).vgg_type) {
+    return Refusal{"structure",
+                   "the published code is tied to VGG heads: three dense layers, the first two equally wide"};
+  }
+  if (context.repair_faults && *context.repair_faults == 0)
+    return Refusal{"no_faults", "the repair split has no misclassified input"};
+  if (context.repair_correct && *context.repair_correct == 0)
+    return Refusal{"no_correct_inputs", "the repair split has no correctly classified input"};
+  return std::nullopt;
+}
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string steps = "card vere.md section 3", hyper = "card vere.md section 4";
+  std::vector<ParameterSpec> specs = {
+      choice_spec("applicability", "extended",
+                  "extended: wherever the structure allows; study: VGG heads alone, as the published code",
+                  "card vere.md section 5", {"extended", "study"}),
+      integer_spec("check_layer", 1, "dense layer of the head whose units are edited; 0: its features",
+                   "layer", hyper, 0),
+      integer_spec("rounds", 20, "units that are edited, one a round", "rounds", hyper, 1),
+      integer_spec("faults", 1000, "most misclassified inputs; 0: all", "inputs", hyper, 0),
+      integer_spec("clean", 1000, "most correctly classified inputs; 0: all", "inputs", hyper, 0),
+      integer_spec("round_faults", 128, "most misclassified inputs of a round", "inputs", hyper, 1),
+      integer_spec("clean_ratio", 10, "correctly classified inputs of a fit for each misclassified one",
+                   "inputs", hyper, 0),
+      integer_spec("intervals", 10, "intervals that each unit's values are tried in", "intervals", hyper, 1),
+      choice_spec("interval_start", "below_minimum",
+                  "where they begin: one range below a unit's least value, at it, or symmetric about 0",
+                  steps, {"below_minimum", "minimum", "symmetric"}),
+      number_spec("interval_factor", 1, "length of all intervals, in ranges of the unit's values", hyper, 0,
+                  1e6),
+      integer_spec("epochs", 5, "epochs of a unit's fit", "epochs", hyper, 1),
+      integer_spec("batch", 64, "inputs of an optimiser step", "inputs", hyper, 1),
+  };
+  specs.push_back({.name = "learning_rate",
+                   .default_value = nullptr,
+                   .meaning = "of Adam; null: 0.01, and 0.001 for check_layer 0",
+                   .unit = "",
+                   .source = hyper,
+                   .minimum = 0,
+                   .maximum = 100,
+                   .nullable = true});
+  return specs;
+}
+
+const bool registered = register_approach({
+    .info = {.key = "VERE",
+             .name = "VeRe",
+             .level = Level::neuron,
+             .publication = "ICSE 2024",
+             .needs = {"repair"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = adapt,
+    .fix = [](const Network& original,
+              FixContext& context) { return VeRe(original, context, context.parameters(), false).run(); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return VeRe(original, context, parameters, true).run();
+        },
+});
+
+}  // namespace
+}  // namespace harness
