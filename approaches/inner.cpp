@@ -140,15 +140,16 @@ class Inner {
     if (selected.empty()) {
       scores.clear();
       const int64_t most = parameters_.integer("anomaly_samples");
+      const auto x_of = [&](const char* set) {
+        const LabelledInputs& inputs = sets_.at(set);
+        return inputs.load(0, std::min(inputs.size(), most), original_.device());
+      };
+      const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
       for (size_t b = 0; b < blocks_.size(); ++b) {
-        const auto mean_of = [&](const LabelledInputs& inputs) {
-          const at::Tensor x = inputs.load(0, std::min(inputs.size(), most), original_.device());
-          return probes_[b]
-              .logits(original_.activations(x, {blocks_[b].output})[0], false)
-              .softmax(1)
-              .mean(0);
+        const auto mean_of = [&](const at::Tensor& x) {
+          return mean_probabilities(probes_[b], original_.activations(x, {blocks_[b].output})[0]);
         };
-        scores.push_back(anomaly_score(mean_of(sets_.at("clean")), mean_of(sets_.at("faulty"))));
+        scores.push_back(anomaly_score(mean_of(clean), mean_of(faulty)));
       }
       for (size_t b = 0; b < blocks_.size(); ++b) selected.push_back(static_cast<double>(b));
       std::ranges::stable_sort(selected, [&](double one, double other) {
@@ -186,17 +187,9 @@ class Inner {
     return true;
   }
 
-  // bool (weights): all entries that were ever marked, which is what the published code keeps, or the
-  // `top_weights` most frequent ones.
   at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
-    at::Tensor mask = counts > 0;
-    if (parameters_.text("mask_mode") == "top_n") {
-      const int64_t most = std::min(counts.numel(), parameters_.integer("top_weights"));
-      const at::Tensor order =
-          std::get<1>(counts.cpu().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
-      mask = mask.logical_and(
-          at::zeros_like(mask).index_fill_(0, order.slice(0, 0, most).to(mask.device()), true));
-    }
+    const bool few = parameters_.text("mask_mode") == "top_n";
+    const at::Tensor mask = marked(counts, few ? parameters_.integer("top_weights") : counts.numel());
     if (!random_weights) return mask;
     const auto count = mask.sum().item<int64_t>();
     const std::vector<int64_t> drawn = context_.stream(name).sample(counts.numel(), count);

@@ -129,4 +129,12 @@ std::optional<at::Tensor> routing_counts(const Network& network, const ProbedBlo
   return counts;
 }
 
+at::Tensor marked(const at::Tensor& counts, int64_t most) {
+  const at::Tensor any = counts > 0;
+  if (most >= counts.numel()) return any;
+  const at::Tensor order = std::get<1>(counts.cpu().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
+  const at::Tensor first = order.slice(0, 0, most).to(counts.device());
+  return any.logical_and(at::zeros_like(any).index_fill_(0, first, true));
+}
+
 }  // namespace harness

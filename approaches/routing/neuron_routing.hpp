@@ -27,4 +27,8 @@ struct RoutingSettings {
 std::optional<at::Tensor> routing_counts(const Network& network, const ProbedBlock& block, const Probe& probe,
                                          const at::Tensor& inputs, const RoutingSettings& settings);
 
+// bool (entries): the entries that any input marked, which the published code keeps, or of these the `most`
+// marked most often (of equals the one of smaller index). `counts`: one dimension.
+at::Tensor marked(const at::Tensor& counts, int64_t most);
+
 }  // namespace harness

@@ -158,6 +158,10 @@ std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, 
   return static_cast<double>(std::max<int64_t>(most, 0)) / static_cast<double>(count);
 }
 
+at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values) {
+  return probe.logits(values, /*training=*/false).softmax(1).mean(0);
+}
+
 double anomaly_score(const at::Tensor& clean, const at::Tensor& faulty) {
   return -(faulty * (clean + 1e-7).log()).sum().item<double>();
 }

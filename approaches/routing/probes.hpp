@@ -50,6 +50,9 @@ struct ProbeTraining {
 std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, const at::Tensor& labels,
                                   const ProbeTraining& settings);
 
+// Mean over the inputs of what the probe gives each class (classes), evaluation mode.
+at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values);
+
 // -sum_k faulty[k] log(clean[k] + 1e-7) for mean class probabilities (classes) of two sets of inputs (card
 // section 3B).
 double anomaly_score(const at::Tensor& clean, const at::Tensor& faulty);
