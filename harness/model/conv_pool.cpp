@@ -41,6 +41,18 @@ HARNESS_WIDE void add_kernel(float* __restrict__ target, int64_t stride, const f
   }
 }
 
+// sums[row * length + k] += factor * image[row * stride + k], length a multiple of kVector.
+HARNESS_WIDE void add_patch(float* __restrict__ sums, int64_t length, const float* __restrict__ image,
+                            int64_t stride, int64_t count, float factor) {
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t block = 0; block < length; block += kVector) {
+      float* __restrict__ to = sums + row * length + block;
+      const float* __restrict__ from = image + row * stride + block;
+      for (int64_t k = 0; k < kVector; ++k) to[k] += factor * from[k];
+    }
+  }
+}
+
 }  // namespace
 
 bool ConvPool::fits(const Node& conv, const at::Tensor& weight, const Node& pool) {
@@ -152,6 +164,41 @@ at::Tensor ConvPool::backward(const at::Tensor& gradient, const at::Tensor& posi
     }
   });
   return result;
+}
+
+at::Tensor ConvPool::weight_gradient(const at::Tensor& x, const at::Tensor& gradient,
+                                     const at::Tensor& positions) const {
+  const at::Tensor g = gradient.contiguous(), where = positions.contiguous();
+  const int64_t images = g.size(0), outputs = g.size(1), windows = g.size(2) * g.size(3);
+  const int64_t channels = input_[0], kernel_rows = weight_.size(2);
+  const int64_t plane = padded_height_ * padded_width_;
+  // Patches are read in whole vectors, which may reach beyond the last plane; those products are dropped.
+  at::Tensor padded = at::zeros({images * channels * plane + row_length_}, g.options());
+  padded.narrow(0, 0, images * channels * plane)
+      .view({images, channels, padded_height_, padded_width_})
+      .slice(2, conv_.padding[0], conv_.padding[0] + input_[1])
+      .slice(3, conv_.padding[1], conv_.padding[1] + input_[2])
+      .copy_(x);
+  at::Tensor sums = at::zeros({outputs, channels, kernel_rows, row_length_}, g.options());
+  const float* image = padded.const_data_ptr<float>();
+  const float* from = g.const_data_ptr<float>();
+  const int32_t* position = where.const_data_ptr<int32_t>();
+  float* to = sums.mutable_data_ptr<float>();
+  at::parallel_for(0, outputs * channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t kernel = begin; kernel < end; ++kernel) {
+      const int64_t o = kernel / channels, c = kernel % channels;
+      for (int64_t n = 0; n < images; ++n) {
+        const int64_t base = (n * outputs + o) * windows;
+        for (int64_t k = 0; k < windows; ++k) {
+          if (from[base + k] == 0) continue;
+          add_patch(to + kernel * kernel_rows * row_length_, row_length_,
+                    image + (n * channels + c) * plane + position[base + k], padded_width_, kernel_rows,
+                    from[base + k]);
+        }
+      }
+    }
+  });
+  return sums.narrow(3, 0, weight_.size(3)).contiguous();
 }
 
 }  // namespace harness

@@ -31,6 +31,9 @@ class ConvPool {
   Pooled forward(const at::Tensor& x) const;
   // With respect to x, from the one with respect to the pooled value.
   at::Tensor backward(const at::Tensor& gradient, const at::Tensor& positions) const;
+  // With respect to the kernel, summed over the images of x; the same for any number of threads.
+  at::Tensor weight_gradient(const at::Tensor& x, const at::Tensor& gradient,
+                             const at::Tensor& positions) const;
 
  private:
   ConvAttributes conv_;

@@ -1,0 +1,316 @@
+// IR, I-REPAIR: fine-tuning on the faults and a few correct inputs that moves, in each step, only weights
+// that matter much for the faults still there and little for the general outputs (card i_repair.md, mode
+// "Edge").
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+
+#include "approaches/localise/sampling.hpp"
+#include "approaches/specs.hpp"
+#include "approaches/train/labelled_inputs.hpp"
+#include "approaches/train/log_state.hpp"
+#include "approaches/train/masked.hpp"
+#include "approaches/train/weight_gradients.hpp"
+
+namespace harness {
+namespace {
+
+constexpr double kGuard = 1e-8;                     // of the score (section 3, 1c)
+constexpr int64_t kSeriesEvery = 20;                // iterations
+constexpr int64_t kKeptNumbers = int64_t{1} << 26;  // of inputs that stay on the device
+const std::vector<std::string> kSeries = {"still_wrong", "mask_density"};
+constexpr int64_t kManyClasses = 100;  // from here on one general input a class, as for ImageNet
+
+enum class Masks { influence, none, random };
+enum Sum : size_t { general, specific, rest };  // L1 of the logits of G; cross-entropy of R; of all else
+
+class IRepair {
+ public:
+  IRepair(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        network_(original.fork()),
+        chunk_(gradient_chunk(original, context.batch())),
+        has_dropout_(std::ranges::any_of(original.nodes(),
+                                         [](const Node& node) { return node.kind == NodeKind::dropout; })) {}
+
+  FixResult run(Masks masks) {
+    FixResult result;
+    saved_ = context_.load_checkpoint();
+    {
+      const PhaseTimer timer(context_.log(), "select");
+      choose_inputs();
+    }
+    if (specific_.size() == 0 || general_.size() == 0) {
+      result.failure = {"no_fix", specific_.size() == 0
+                                      ? "the repair split has no misclassified input"
+                                      : "no input of " + source_ + " is classified correctly"};
+      return result;
+    }
+    const PhaseTimer timer(context_.log(), "train");
+    return train(masks);
+  }
+
+ private:
+  // G and S (section 3, last paragraphs); kept by a checkpoint.
+  void choose_inputs() {
+    source_ = context_.has_split("validation") ? "validation"
+              : context_.has_split("train")    ? "train"
+                                               : "repair";
+    specific_.split = &context_.split("repair");
+    general_.split = &context_.split(source_);
+    if (saved_) {
+      specific_.positions = positions_of(saved_->at("specific"));
+      general_.positions = positions_of(saved_->at("general"));
+    } else {
+      RandomStream faults = context_.stream("specific"), others = context_.stream("general");
+      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.batch()),
+                                            parameters_.integer("max_specific"), faults);
+      int64_t quota = parameters_.integer("general_per_class");
+      if (quota == 0) quota = original_.classes() < kManyClasses ? 4 : 1;
+      general_.positions = correct_of_each_class(original_, *general_.split, quota, context_.batch(), others);
+    }
+    context_.log().scalars["specific"] = static_cast<double>(specific_.size());
+    context_.log().scalars["general_from_" + source_] = static_cast<double>(general_.size());
+  }
+
+  UpdateRule rule() const {
+    // The published rates: 1e-4 for a plain dense network, 1e-5 for networks with batch norm.
+    const bool normalised = std::ranges::any_of(
+        original_.nodes(), [](const Node& node) { return node.kind == NodeKind::batch_norm; });
+    const double rate = parameters_.is_null("learning_rate") ? (normalised ? 1e-5 : 1e-4)
+                                                             : parameters_.number("learning_rate");
+    context_.log().scalars["learning_rate"] = rate;
+    return {.kind = UpdateRule::Kind::rmsprop, .learning_rate = rate};
+  }
+
+  // The loop ends on the forward pass that finds nothing wrong any more, at the weights before the step that
+  // would follow: the same weights as testing after each step (section 7).
+  FixResult train(Masks masks) {
+    MaskedOptimiser optimiser(network_, trainable_parameters(network_), rule());
+    WeightGradients gradients(network_, optimiser.weights(), 3);
+    FixLog& log = context_.log();
+    if (saved_) {
+      optimiser.load(*saved_, "ir");
+      load_series(log, kSeries, *saved_);
+    }
+    const int64_t most = parameters_.integer("max_iters");
+    bool stopped = false, finite = true;
+    int64_t wrong = 0;
+    while (true) {
+      const int64_t iteration = optimiser.steps();
+      stopped = context_.should_stop() && iteration < most;
+      wrong = add_gradients(gradients, &finite, stopped || iteration == most);
+      const bool ends = stopped || !finite || wrong == 0 || iteration == most;
+      if (ends) break;
+      const at::Tensor mask = mask_of(gradients, masks, wrong, iteration);
+      if (iteration % kSeriesEvery == 0) {
+        log.series["still_wrong"].push_back(static_cast<double>(wrong));
+        log.series["mask_density"].push_back(
+            mask.defined() ? mask.sum().item<double>() / static_cast<double>(mask.numel()) : 1);
+      }
+      const auto all = static_cast<double>(general_.size() + specific_.size());
+      if (has_dropout_) add_update_gradient(gradients, iteration);
+      const at::Tensor sum =
+          has_dropout_ ? gradients.sum(rest) : gradients.sum(specific) + gradients.sum(rest);
+      optimiser.step(sum / all, mask);
+      context_.progress(static_cast<double>(iteration + 1) / static_cast<double>(most), "train");
+      if (context_.checkpoint_due()) save(optimiser);
+    }
+    if (stopped) save(optimiser);
+    return conclude(optimiser, wrong, stopped, finite);
+  }
+
+  FixResult conclude(const MaskedOptimiser& optimiser, int64_t wrong, bool stopped, bool finite) {
+    FixLog& log = context_.log();
+    const int64_t repaired = specific_.size() - wrong;
+    log.counters["optimiser_steps"] = optimiser.steps();
+    log.scalars["specific_repaired"] = static_cast<double>(repaired);
+    log.scalars["moved"] =
+        optimiser.moved().sum().item<double>() / static_cast<double>(optimiser.weights().size());
+    FixResult result;
+    if (stopped && optimiser.steps() == 0) {
+      result.failure = {"timeout", "stopped before the first step"};
+      return result;
+    }
+    if (repaired == 0 && finite) {
+      result.failure = {
+          "no_fix", "no specific input is repaired after " + std::to_string(optimiser.steps()) + " steps"};
+      return result;
+    }
+    result.touched = optimiser.weights().touched(optimiser.moved());
+    if (stopped) result.note = "stopped after " + std::to_string(optimiser.steps()) + " steps";
+    if (!finite)
+      result.note = "the logits are not finite after " + std::to_string(optimiser.steps()) + " steps";
+    result.network = std::move(network_);
+    return result;
+  }
+
+  // One pass over G and S: sums of the three gradients unless `only_count`; how many of S are still wrong.
+  int64_t add_gradients(WeightGradients& gradients, bool* finite, bool only_count) {
+    gradients.clear();
+    int64_t wrong = 0;
+    const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
+      for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
+        const Chunk part = chunk(inputs, begin);
+        const at::Tensor z = gradients.forward(part.x);
+        *finite &= z.isfinite().all().item<bool>();
+        const at::Tensor seed = cross_entropy_seed(z, part.label);
+        if (!of_specific) {
+          gradients.backward(z.sign(), {{.inputs = {}, .sum = general}});
+          if (!has_dropout_) gradients.backward(seed, {{.inputs = {}, .sum = rest}});
+          continue;
+        }
+        const at::Tensor still = still_wrong(z, part.label);
+        wrong += still.sum().item<int64_t>();
+        if (only_count) continue;
+        std::vector<WeightGradients::Group> groups = {{still.nonzero().flatten(), specific}};
+        if (!has_dropout_) groups.push_back({still.logical_not().nonzero().flatten(), rest});
+        gradients.backward(seed, groups);
+      }
+    };
+    pass(specific_, true);
+    if (wrong > 0 && !only_count) pass(general_, false);
+    return wrong;
+  }
+
+  // With dropout the gradient of the update is another one than that of the masks (section 3, 1d).
+  void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
+    const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
+      for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
+        const Chunk part = chunk(inputs, begin);
+        at::Generator draws = at::globalContext().defaultGenerator(original_.device()).clone();
+        draws.set_current_seed(
+            context_.seed("dropout/" + name + "/" + std::to_string(iteration) + "/" + std::to_string(begin)));
+        const at::Tensor z = gradients.forward(part.x, draws);
+        gradients.backward(cross_entropy_seed(z, part.label), {{.inputs = {}, .sum = rest}});
+      }
+    };
+    pass(general_, "general");
+    pass(specific_, "specific");
+  }
+
+  struct Chunk {
+    at::Tensor x, label;  // on the device
+  };
+  Chunk chunk(const LabelledInputs& inputs, int64_t begin) {
+    const auto kept = chunks_.find({&inputs, begin});
+    if (kept != chunks_.end()) return kept->second;
+    const int64_t end = std::min(inputs.size(), begin + chunk_);
+    const Chunk loaded = {inputs.load(begin, end, original_.device()),
+                          inputs.labels(begin, end, original_.device())};
+    const int64_t all = specific_.size() + general_.size();
+    if (all * loaded.x[0].numel() <= kKeptNumbers) chunks_[{&inputs, begin}] = loaded;
+    return loaded;
+  }
+
+  // Of the summed cross-entropy, with respect to the logits.
+  static at::Tensor cross_entropy_seed(const at::Tensor& z, const at::Tensor& label) {
+    return z.softmax(1) - at::one_hot(label, z.size(1)).to(z.scalar_type());
+  }
+
+  // bool (n): taken for another class, or with `tau` not by that margin the most probable one (section 3).
+  at::Tensor still_wrong(const at::Tensor& z, const at::Tensor& label) const {
+    const double tau = parameters_.number("tau");
+    if (tau == 0) return z.argmax(1) != label;  // the margin misses exact ties (section 8)
+    const at::Tensor p = z.softmax(1);
+    const at::Tensor own = p.gather(1, label.unsqueeze(1)).squeeze(1);
+    return p.scatter(1, label.unsqueeze(1), -1).amax(1) - own + tau > 0;
+  }
+
+  // Section 3, 1c: (|g_S| + guard) / (gamma |g_G| + guard) >= 1; undefined: all weights may move.
+  at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t wrong, int64_t iteration) const {
+    if (masks == Masks::none) return {};
+    const double gamma = parameters_.number("gamma");
+    const at::Tensor g_general = gradients.sum(general) / static_cast<double>(general_.size());
+    const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong);
+    const at::Tensor mask = g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
+    if (masks == Masks::influence) return mask;
+    const at::Generator draws =
+        at::detail::createCPUGenerator(context_.seed("masks/" + std::to_string(iteration)));
+    const double density = mask.sum().item<double>() / static_cast<double>(mask.numel());
+    return (at::rand(mask.sizes(), draws, at::TensorOptions(at::kDouble)) < density).to(mask.device());
+  }
+
+  void save(const MaskedOptimiser& optimiser) {
+    CheckpointState state = {{"specific", position_table(specific_.positions)},
+                             {"general", position_table(general_.positions)}};
+    save_series(context_.log(), kSeries, state);
+    optimiser.save(state, "ir");
+    context_.save_checkpoint(state);
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  Network network_;
+  int64_t chunk_;  // inputs at once
+  bool has_dropout_;
+  std::optional<CheckpointState> saved_;
+  std::string source_;  // split of the general inputs
+  LabelledInputs specific_, general_;
+  std::map<std::pair<const LabelledInputs*, int64_t>, Chunk> chunks_;  // where all of them are few
+};
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card i_repair.md section 4", algorithm = "card i_repair.md section 3";
+  ParameterSpec rate{.name = "learning_rate",
+                     .default_value = nullptr,
+                     .meaning = "of RMSProp; null: 1e-4, and 1e-5 for networks with batch norm",
+                     .unit = "",
+                     .source = hyper,
+                     .minimum = 0,
+                     .nullable = true};
+  return {
+      number_spec("gamma", 1, "a weight moves where |specific influence| is at least gamma |general one|",
+                  hyper, 0),
+      rate,
+      integer_spec("max_iters", 5000, "most steps", "steps", hyper, 1),
+      integer_spec("general_per_class", 0,
+                   "correct inputs of each class; 0: 4, and 1 where there are 100 classes or more", "inputs",
+                   hyper, 0),
+      integer_spec("max_specific", 0, "most misclassified inputs, balanced over the classes; 0: all",
+                   "inputs", hyper, 0),
+      number_spec("tau", 0, "by how much a specific input's own class must be the most probable", algorithm,
+                  0, 1),
+      choice_spec("masks", "influence", "none: plain retraining on the same inputs, the paper's baseline",
+                  algorithm, {"influence", "none"}),
+  };
+}
+
+std::optional<Refusal> adapt(const AdaptContext& context) {
+  const ImportReport& report = context.network.report();
+  if (!report.importable) return Refusal{"operator", report.unknown_operator};
+  if (trainable_parameters(context.network).empty())
+    return Refusal{"structure", "no weight that training moves"};
+  if (context.repair_faults && *context.repair_faults == 0) {
+    return Refusal{"no_faults", "the repair split has no misclassified input"};
+  }
+  return std::nullopt;
+}
+
+const bool registered = register_approach({
+    .info = {.key = "IR",
+             .name = "I-REPAIR",
+             .level = Level::neuron,
+             .publication = "ACM SAC 2022",
+             .needs = {"repair"},
+             .uses = {"validation", "train"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = adapt,
+    .fix =
+        [](const Network& original, FixContext& context) {
+          const bool none = context.parameters().text("masks") == "none";
+          return IRepair(original, context, context.parameters()).run(none ? Masks::none : Masks::influence);
+        },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return IRepair(original, context, parameters).run(Masks::random);
+        },
+});
+
+}  // namespace
+}  // namespace harness

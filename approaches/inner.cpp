@@ -1,0 +1,369 @@
+// IN, INNER: probes on the blocks of a network say which blocks treat the faults unlike clean inputs, neuron
+// routing which of their weights the answers rest on, and masked training moves those (card inner.md).
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/localise/sampling.hpp"
+#include "approaches/routing/block_repair.hpp"
+#include "approaches/routing/neuron_routing.hpp"
+#include "approaches/specs.hpp"
+#include "approaches/train/log_state.hpp"
+
+namespace harness {
+namespace {
+
+constexpr int64_t kManyClasses = 100;  // from here on the batch of ImageNet
+const char* const kSets[] = {"faulty", "held_out", "clean", "check", "probe"};
+const std::vector<std::string> kSeries = {"anomaly_score", "selected",       "probe_accuracy",
+                                          "mask_density",  "clean_accuracy", "fault_rate"};
+
+class Inner {
+ public:
+  Inner(const Network& original, FixContext& context, const Parameters& parameters)
+      : original_(original),
+        context_(context),
+        parameters_(parameters),
+        network_(original.fork()),
+        blocks_(probed_blocks(original)) {}
+
+  FixResult run(bool random_weights) {
+    FixResult result;
+    saved_ = context_.load_checkpoint();
+    if (saved_) load_series(context_.log(), kSeries, *saved_);
+    choose_inputs();
+    if (sets_.at("faulty").positions.empty() || sets_.at("clean").positions.empty()) {
+      result.failure = {"no_fix", "no misclassified input of the repair split, or no clean one"};
+      return result;
+    }
+    if (!timed("probes", [&] { return make_probes(); }) || !timed("localise", [&] { return localise(); }) ||
+        !timed("routing", [&] { return route(random_weights); })) {
+      save();
+      result.failure = {"timeout", "stopped before the repair began"};
+      return result;
+    }
+    timed("repair", [&] {
+      result = repair();
+      return true;
+    });
+    return result;
+  }
+
+ private:
+  template <typename Work>
+  bool timed(const char* phase, const Work& work) {
+    const PhaseTimer timer(context_.log(), phase);
+    return work();
+  }
+
+  // Section 3E: faults of the repair split, a part held out; clean inputs to train and to check on, and those
+  // of the probes, that have none in common.
+  void choose_inputs() {
+    const bool apart = context_.has_split("validation");
+    const std::string clean = apart ? "validation" : "train";
+    for (const char* name : kSets) {
+      const std::string set = name;
+      sets_[set].split = &context_.split(set == "probe"                         ? "train"
+                                         : set == "faulty" || set == "held_out" ? "repair"
+                                                                                : clean);
+      if (saved_) sets_[set].positions = positions_of(saved_->at("set." + set));
+    }
+    if (!saved_) {
+      RandomStream faults = context_.stream("faults"), others = context_.stream("clean");
+      const std::vector<int64_t> wrong =
+          at_most(judge_split(original_, context_.split("repair"), context_.batch()).wrong,
+                  parameters_.integer("repair_samples"), faults);
+      const auto total = static_cast<int64_t>(wrong.size());
+      const auto share = static_cast<int64_t>(parameters_.number("held_out") * static_cast<double>(total));
+      const int64_t kept_back = total < 2 ? 0 : std::clamp<int64_t>(share, 1, total - 1);
+      const std::vector<int64_t> order = faults.permutation(total);
+      for (int64_t k = 0; k < total; ++k) {
+        sets_[k < kept_back ? "held_out" : "faulty"].positions.push_back(
+            wrong[static_cast<size_t>(order[k])]);
+      }
+      if (kept_back == 0) sets_["held_out"].positions = sets_["faulty"].positions;
+      const int64_t there = context_.split(clean).size();
+      const std::vector<int64_t> mixed = others.permutation(there);
+      const int64_t most = std::min(parameters_.integer("clean_samples"), there / (apart ? 2 : 3));
+      sets_["clean"].positions.assign(mixed.begin(), mixed.begin() + most);
+      sets_["check"].positions.assign(mixed.begin() + most, mixed.begin() + 2 * most);
+      const std::vector<int64_t> left(mixed.begin() + 2 * most, mixed.end());
+      const int64_t wanted = parameters_.integer("probe_samples");
+      sets_["probe"].positions =
+          apart ? context_.stream("probe").permutation(context_.split("train").size()) : left;
+      auto& chosen = sets_["probe"].positions;
+      chosen.resize(static_cast<size_t>(std::min<int64_t>(wanted, static_cast<int64_t>(chosen.size()))));
+    }
+    for (const char* name : kSets)
+      context_.log().scalars[std::string("inputs_") + name] = static_cast<double>(sets_[name].size());
+  }
+
+  // Section 3A, on outputs of the unchanged network in evaluation mode: computed once for each block.
+  bool make_probes() {
+    const LabelledInputs& inputs = sets_.at("probe");
+    const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
+    for (size_t b = 0; b < blocks_.size(); ++b) {
+      const Node& read = original_.nodes()[static_cast<size_t>(blocks_[b].output)];
+      const std::string name = "probe." + std::to_string(b);
+      probes_.emplace_back(blocks_[b].probe_depth, read.shape, original_.classes(), context_.seed(name),
+                           original_.device());
+      if (saved_ && saved_->count(name + ".0") > 0) {
+        probes_.back().load(*saved_, name);
+        ++trained_probes_;
+        continue;
+      }
+      std::vector<at::Tensor> values;
+      for (int64_t begin = 0; begin < inputs.size(); begin += context_.batch()) {
+        const int64_t end = std::min(inputs.size(), begin + context_.batch());
+        values.push_back(
+            original_.activations(inputs.load(begin, end, original_.device()), {blocks_[b].output})[0]);
+      }
+      const auto accuracy = train_probe(probes_.back(), at::cat(values), y,
+                                        {.learning_rate = parameters_.number("probe_rate"),
+                                         .epochs = parameters_.integer("probe_epochs"),
+                                         .batch = parameters_.integer("probe_batch"),
+                                         .seed = context_.seed(name + ".order"),
+                                         .stop = [this] { return context_.should_stop(); }});
+      if (!accuracy) return false;
+      ++trained_probes_;
+      context_.log().series["probe_accuracy"].push_back(*accuracy);
+      context_.progress(static_cast<double>(b + 1) / static_cast<double>(blocks_.size()), "probes");
+      if (context_.checkpoint_due()) save();
+    }
+    return true;
+  }
+
+  // Section 3B: the blocks whose probe tells faults and clean inputs most apart.
+  bool localise() {
+    std::vector<double>& scores = context_.log().series["anomaly_score"];
+    std::vector<double>& selected = context_.log().series["selected"];
+    if (selected.empty()) {
+      scores.clear();
+      const int64_t most = parameters_.integer("anomaly_samples");
+      const auto x_of = [&](const char* set) {
+        const LabelledInputs& inputs = sets_.at(set);
+        return inputs.load(0, std::min(inputs.size(), most), original_.device());
+      };
+      const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
+      for (size_t b = 0; b < blocks_.size(); ++b) {
+        const auto mean_of = [&](const at::Tensor& x) {
+          return mean_probabilities(probes_[b], original_.activations(x, {blocks_[b].output})[0]);
+        };
+        scores.push_back(anomaly_score(mean_of(clean), mean_of(faulty)));
+      }
+      for (size_t b = 0; b < blocks_.size(); ++b) selected.push_back(static_cast<double>(b));
+      std::ranges::stable_sort(selected, [&](double one, double other) {
+        return scores[static_cast<size_t>(one)] > scores[static_cast<size_t>(other)];
+      });
+      selected.resize(std::min(selected.size(), static_cast<size_t>(parameters_.integer("blocks"))));
+    }
+    for (const double b : selected) chosen_.push_back(static_cast<size_t>(b));
+    return true;
+  }
+
+  // Section 3C, once for each selected block.
+  bool route(bool random_weights) {
+    const LabelledInputs& faulty = sets_.at("faulty");
+    const at::Tensor x =
+        faulty.load(0, std::min(faulty.size(), parameters_.integer("routing_samples")), original_.device());
+    for (size_t k = 0; k < chosen_.size(); ++k) {
+      const std::string name = "mask." + std::to_string(k);
+      if (saved_ && saved_->count(name) > 0) {
+        masks_.push_back(saved_->at(name).to(original_.device()));
+        continue;
+      }
+      const auto counts = routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
+                                         {.steps = parameters_.integer("routing_steps"),
+                                          .rate = parameters_.number("routing_rate"),
+                                          .shrink = parameters_.number("routing_shrink"),
+                                          .go_on = [this](double) { return !context_.should_stop(); }});
+      if (!counts) return false;
+      masks_.push_back(mask_of(counts->flatten(), random_weights, name));
+      const double density = masks_.back().sum().item<double>() / static_cast<double>(counts->numel());
+      context_.log().series["mask_density"].push_back(density);
+      context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
+      if (context_.checkpoint_due()) save();
+    }
+    return true;
+  }
+
+  at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
+    const bool few = parameters_.text("mask_mode") == "top_n";
+    const at::Tensor mask = marked(counts, few ? parameters_.integer("top_weights") : counts.numel());
+    if (!random_weights) return mask;
+    const auto count = mask.sum().item<int64_t>();
+    const std::vector<int64_t> drawn = context_.stream(name).sample(counts.numel(), count);
+    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+  }
+
+  // Section 3D.
+  FixResult repair() {
+    std::vector<RepairedBlock> repaired;
+    for (size_t k = 0; k < chosen_.size(); ++k)
+      repaired.push_back({blocks_[chosen_[k]], probes_[chosen_[k]], masks_[k]});
+    int64_t batch = parameters_.integer("batch");
+    if (batch == 0) batch = original_.classes() < kManyClasses ? 64 : 8;
+    BlockRepair repair(network_, std::move(repaired), sets_.at("faulty"), sets_.at("clean"),
+                       {.learning_rate = parameters_.number("learning_rate"),
+                        .batch = batch,
+                        .alpha = parameters_.number("alpha"),
+                        .temperature = parameters_.number("temperature"),
+                        .train_mode = parameters_.text("bn_mode") == "reference_train",
+                        .seed = context_.seed("dropout")});
+    if (saved_ && saved_->count("epoch") > 0) restore(*saved_, repair);
+    FixLog& log = context_.log();
+    least_ = accuracy(original_, sets_.at("check"), context_.batch()) - parameters_.number("accuracy_slack");
+    const int64_t epochs = parameters_.integer("epochs");
+    FixResult result;
+    Ending ending = Ending::none;
+    while (epoch_ < epochs && ending == Ending::none) {
+      snapshot(repair);
+      if (context_.checkpoint_due()) save();
+      ending = run_epoch(repair);
+      if (ending == Ending::stopped) {
+        restore(snapshot_, repair);
+        save();
+        break;
+      }
+      if (ending == Ending::not_finite) {
+        result.failure = {"no_fix", "the loss is not finite in epoch " + std::to_string(epoch_ + 1)};
+        return result;
+      }
+      ++epoch_;
+      context_.progress(static_cast<double>(epoch_) / static_cast<double>(epochs), "repair");
+    }
+    log.counters["epochs"] = epoch_;
+    log.counters["optimiser_steps"] = repair.steps();
+    log.scalars["reached_its_goal"] = ending == Ending::goal;
+    if (ending == Ending::stopped) {
+      if (epoch_ == 0) {
+        result.failure = {"timeout", "stopped before the first epoch was over"};
+        return result;
+      }
+      result.note = "stopped after " + std::to_string(epoch_) + " epochs";
+    }
+    result.touched = repair.touched();
+    result.network = std::move(network_);
+    return result;
+  }
+
+  enum class Ending { none, goal, stopped, not_finite };
+
+  Ending run_epoch(BlockRepair& repair) {
+    const int64_t repeats = parameters_.integer("output_repeats");
+    for (int64_t phase = 0; phase <= repeats; ++phase) {
+      for (size_t k = 0; k < repair.blocks(); ++k) {
+        if (context_.should_stop()) return Ending::stopped;
+        const int64_t pass = (epoch_ * (repeats + 1) + phase) * static_cast<int64_t>(repair.blocks()) +
+                             static_cast<int64_t>(k);
+        const bool finite = phase == 0 ? repair.train_on_probe(k, pass) : repair.train_on_output(k, pass);
+        if (!finite) return Ending::not_finite;
+      }
+      if ((phase == 0 || phase == repeats) && reached()) return Ending::goal;
+    }
+    return Ending::none;
+  }
+
+  bool reached() {
+    FixLog& log = context_.log();
+    const double clean = accuracy(network_, sets_.at("check"), context_.batch());
+    const double faults = 1 - accuracy(network_, sets_.at("held_out"), context_.batch());
+    log.series["clean_accuracy"].push_back(clean);
+    log.series["fault_rate"].push_back(faults);
+    return clean >= least_ && faults < parameters_.number("goal_fault_rate");
+  }
+
+  void snapshot(const BlockRepair& repair) {
+    snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)}};
+    repair.save(snapshot_);
+    save_series(context_.log(), kSeries, snapshot_);
+  }
+  void restore(const CheckpointState& state, BlockRepair& repair) {
+    epoch_ = state.at("epoch").item<int64_t>();
+    repair.load(state);
+    load_series(context_.log(), kSeries, state);
+  }
+
+  void save() const {
+    CheckpointState state = snapshot_;
+    for (const auto& [name, inputs] : sets_) state["set." + name] = position_table(inputs.positions);
+    for (size_t b = 0; b < trained_probes_; ++b) probes_[b].save(state, "probe." + std::to_string(b));
+    for (size_t k = 0; k < masks_.size(); ++k) state["mask." + std::to_string(k)] = masks_[k].cpu();
+    if (snapshot_.empty()) save_series(context_.log(), kSeries, state);
+    context_.save_checkpoint(state);
+  }
+
+  const Network& original_;
+  FixContext& context_;
+  const Parameters& parameters_;
+  Network network_;
+  std::vector<ProbedBlock> blocks_;
+  std::optional<CheckpointState> saved_;
+  std::map<std::string, LabelledInputs> sets_;
+  std::vector<Probe> probes_;
+  size_t trained_probes_ = 0;
+  std::vector<size_t> chosen_;     // blocks, the highest score first
+  std::vector<at::Tensor> masks_;  // bool, of the chosen blocks' kernels
+  CheckpointState snapshot_;       // of the repair, at the beginning of the epoch
+  int64_t epoch_ = 0;
+  double least_ = 0;  // accuracy on clean inputs
+};
+
+std::vector<ParameterSpec> parameter_specs() {
+  const std::string hyper = "card inner.md section 4", repair = "card inner.md section 3D",
+                    adaptation = "card inner.md section 3E";
+  return {
+      integer_spec("probe_samples", 1000, "training inputs of the probes", "inputs", hyper, 2),
+      integer_spec("probe_epochs", 50, "of a probe's training", "epochs", hyper, 1),
+      integer_spec("probe_batch", 128, "of a probe's training", "inputs", hyper, 1),
+      number_spec("probe_rate", 0.01, "learning rate of Adam, for the probes", hyper, 0),
+      integer_spec("anomaly_samples", 30, "inputs of either side for the anomaly score", "inputs", hyper, 1),
+      integer_spec("blocks", 3, "blocks that are repaired", "blocks", hyper, 1),
+      integer_spec("routing_samples", 100, "most misclassified inputs that are routed", "inputs", hyper, 1),
+      integer_spec("routing_steps", 40, "of a routing", "steps", hyper, 1),
+      number_spec("routing_rate", 0.009, "step against the gradient", hyper, 0),
+      number_spec("routing_shrink", 0.005, "by which a step lowers an entry", hyper, 0),
+      choice_spec("mask_mode", "union", "all weights ever marked, or the top_weights most often marked ones",
+                  "card inner.md section 3C", {"union", "top_n"}),
+      integer_spec("top_weights", 100, "of each block, with mask_mode top_n", "weights", hyper, 1),
+      integer_spec("repair_samples", 1000, "most misclassified inputs; 0: all", "inputs", hyper, 0),
+      number_spec("held_out", 0.2, "part of them for the test of the fault rate", adaptation, 0, 1),
+      integer_spec("clean_samples", 1000, "clean inputs to train on, as many others to check on", "inputs",
+                   adaptation, 1),
+      number_spec("learning_rate", 0.0007, "of the masked gradient descent", hyper, 0),
+      integer_spec("batch", 0, "of the repair; 0: 64, and 8 where there are 100 classes or more", "inputs",
+                   hyper, 0),
+      number_spec("alpha", 0.8, "weight of the cross-entropy against the distillation", hyper, 0, 1),
+      number_spec("temperature", 3, "of the distillation", hyper, 1e-3),
+      integer_spec("epochs", 20, "most epochs", "epochs", hyper, 1),
+      integer_spec("output_repeats", 2, "passes on the network's output in an epoch", "passes", hyper, 0),
+      number_spec("accuracy_slack", 0.1, "of accuracy on clean inputs that may go", hyper, 0, 1),
+      number_spec("goal_fault_rate", 0.15, "part of held-out faults below which it stops", hyper, 0, 1),
+      choice_spec(
+          "bn_mode", "reference_train",
+          "batch norm, dropout and probes in the repair: in train mode, which moves running averages, "
+          "or all in evaluation mode",
+          "card inner.md section 8", {"reference_train", "evaluation"}),
+  };
+}
+
+const bool registered = register_approach({
+    .info = {.key = "IN",
+             .name = "INNER",
+             .level = Level::neuron,
+             .publication = "ISSTA 2024",
+             .needs = {"train", "repair"},
+             .uses = {"validation"},
+             .parameters = parameter_specs(),
+             .in_study = true},
+    .adapt = refuse_without_blocks,
+    .fix = [](const Network& original,
+              FixContext& context) { return Inner(original, context, context.parameters()).run(false); },
+    .fix_on_random_weights =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return Inner(original, context, parameters).run(true);
+        },
+});
+
+}  // namespace
+}  // namespace harness

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "approaches/routing/probes.hpp"
+#include "approaches/train/labelled_inputs.hpp"
+#include "approaches/train/masked.hpp"
+
+namespace harness {
+
+// A block under repair: its probe, and which weights of its kernel may move (bool, size of the kernel).
+struct RepairedBlock {
+  ProbedBlock block;
+  Probe probe;
+  at::Tensor mask;
+};
+
+struct BlockRepairSettings {
+  double learning_rate = 0.0007;
+  int64_t batch = 64;
+  double alpha = 0.8, temperature = 3;  // cross-entropy against distillation, on the probe
+  bool train_mode = true;               // batch norm, dropout and probes; moves running averages
+  uint64_t seed = 0;                    // of dropout
+};
+
+// The masked training of INNER (card inner.md section 3D): plain gradient descent on one block's kernel,
+// where its mask lets it, and bias, with all else as it is. Inputs are visited in their order.
+class BlockRepair {
+ public:
+  // Trains `network` in place; all arguments but the settings must outlive it.
+  BlockRepair(Network& network, std::vector<RepairedBlock> blocks, const LabelledInputs& faulty,
+              const LabelledInputs& clean, const BlockRepairSettings& settings);
+  BlockRepair(const BlockRepair&) = delete;
+
+  size_t blocks() const { return blocks_.size(); }
+  // One pass of the faults for block `k`: on its probe, faults paired with clean inputs by position as far as
+  // there are pairs; or on the network's output. `pass`: a number no other pass has. False: the loss is not
+  // finite.
+  bool train_on_probe(size_t k, int64_t pass);
+  bool train_on_output(size_t k, int64_t pass);
+
+  int64_t steps() const;    // of all blocks
+  Touched touched() const;  // running averages included
+  // Weights, running averages and probes, under names "repair.*"; a run restored from it goes on bit for bit.
+  void save(CheckpointState& state) const;
+  void load(const CheckpointState& state);
+
+ private:
+  template <typename Loss>
+  bool train(size_t k, int64_t pass, int64_t inputs, const Loss& loss);
+  at::Tensor probe_loss(const RepairedBlock& of, int64_t begin, int64_t end, const PassMode& mode) const;
+
+  Network& network_;
+  std::vector<RepairedBlock> blocks_;
+  const LabelledInputs &faulty_, &clean_;
+  BlockRepairSettings settings_;
+  std::vector<MaskedOptimiser> optimisers_;
+  std::vector<at::Tensor> masks_;      // of kernel and bias
+  std::vector<ParameterId> averages_;  // running averages that passes in train mode move
+};
+
+}  // namespace harness

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "approaches/approach.hpp"
+
+namespace harness {
+
+// Series of a log in a checkpoint, under names "series.NAME": an interrupted fix goes on writing them.
+void save_series(FixLog& log, const std::vector<std::string>& names, CheckpointState& state);
+void load_series(FixLog& log, const std::vector<std::string>& names, const CheckpointState& state);
+
+}  // namespace harness

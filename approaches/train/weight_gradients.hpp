@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "approaches/train/masked.hpp"
+
+namespace harness {
+
+// Gradients of several losses with respect to a network's weights, in evaluation mode, each loss a sum over
+// inputs that come in chunks: one forward pass a chunk, then reverse sweeps in which every input has a seed
+// of its own and every group of inputs adds to a sum of its own. Reverse sweeps go no further than the chosen
+// weights; what a sweep costs depends on all inputs, not on the number of groups. Layer nodes whose
+// derivative has no rule here go through autograd one by one. On one device, same results for the same
+// chunks.
+class WeightGradients {
+ public:
+  // `weights` and `network` must outlive it; values are read at each forward().
+  WeightGradients(const Network& network, const FlatWeights& weights, size_t sums);
+  ~WeightGradients();
+
+  // Logits (n, classes) of x (n,C,H,W), without history. With a generator, dropout is active.
+  at::Tensor forward(const at::Tensor& x, const std::optional<at::Generator>& dropout = std::nullopt);
+
+  // A group: int64 numbers of inputs of the last forward(), undefined for all of them, and the sum they go
+  // to.
+  struct Group {
+    at::Tensor inputs;
+    size_t sum = 0;
+  };
+  // `seed`: d loss / d logits (n, classes). May be called several times after one forward().
+  void backward(const at::Tensor& seed, const std::vector<Group>& groups);
+
+  const at::Tensor& sum(size_t number) const;  // (weights.size()), on the device
+  void clear();                                // all sums zero
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> self_;
+};
+
+// Inputs a chunk may have so that its activations stay within 256 MB: a function of the network's shapes.
+int64_t gradient_chunk(const Network& network, int64_t batch);
+
+}  // namespace harness
