@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "approaches/last_layer.hpp"
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/sampling.hpp"
 #include "approaches/localise/suspicious.hpp"
@@ -24,13 +25,6 @@ struct Expert {
   std::vector<WeightRef> weights;
   std::vector<double> values;  // as searched; empty until then
 };
-
-std::optional<TargetLayer> last_dense_layer(const Network& network) {
-  for (const TargetLayer& layer : target_layers(network)) {
-    if (!layer.convolution && layer.node == network.logits_node()) return layer;
-  }
-  return std::nullopt;
-}
 
 class DistrRep {
  public:

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "approaches/dense_head.hpp"
+#include "approaches/last_layer.hpp"
 #include "approaches/localise/sampling.hpp"
 #include "approaches/lp/most_rows.hpp"
 #include "approaches/specs.hpp"
@@ -38,7 +38,7 @@ class NNRepair {
         context_(context),
         parameters_(parameters),
         split_(context.split("repair")),
-        head_(*dense_head(original)),
+        head_(*last_dense_layer(original)),
         kernel_(original.parameters()[head_.weight].value.detach().cpu().to(at::kDouble)),
         bound_(parameters.number("delta_bound") - kWithin),
         deltas_(at::zeros_like(kernel_)) {}
@@ -303,7 +303,7 @@ class NNRepair {
 };
 
 std::optional<Refusal> adapt(const AdaptContext& context) {
-  if (const auto refusal = refuse_without_dense_head(context)) return refusal;
+  if (const auto refusal = refuse_without_last_layer(context)) return refusal;
   const int64_t classes = context.network.classes(), most = context.parameters.integer("max_classes");
   if (classes <= most) return std::nullopt;
   return Refusal{"too_many_classes", "an expert for each of " + std::to_string(classes) +

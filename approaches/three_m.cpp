@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "approaches/dense_head.hpp"
+#include "approaches/last_layer.hpp"
 #include "approaches/localise/sampling.hpp"
 #include "approaches/lp/least_change.hpp"
 #include "approaches/search/move_search.hpp"
@@ -37,7 +37,7 @@ class ThreeM {
         context_(context),
         parameters_(context.parameters()),
         split_(context.split("repair")),
-        head_(*dense_head(original)),
+        head_(*last_dense_layer(original)),
         norm_(parameters_.text("norm") == "linf" ? lp::Norm::linf : lp::Norm::l1) {}
 
   FixResult run() {
@@ -313,9 +313,9 @@ class ThreeM {
 };
 
 std::optional<Refusal> adapt(const AdaptContext& context) {
-  if (const auto refusal = refuse_without_dense_head(context)) return refusal;
+  if (const auto refusal = refuse_without_last_layer(context)) return refusal;
   if (context.parameters.text("search") == "none" ||
-      hidden_before(context.network, *dense_head(context.network)))
+      hidden_before(context.network, *last_dense_layer(context.network)))
     return std::nullopt;
   return Refusal{"structure",
                  "the last layer is not preceded by a dense layer and its ReLU, which the search needs"};

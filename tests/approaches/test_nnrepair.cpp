@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/dense_head.hpp"
+#include "approaches/last_layer.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
@@ -71,7 +71,7 @@ TEST_CASE("the joined network is the vote of the experts", "[nnr]") {
   const Outcome outcome = run(setup_for("NNR", {{"selection", "none"}, {"hard_per_class", 0}}));
   const Network& joined = *outcome.result.network;
   const HeadView view =
-      view_head(tiny_network(), *dense_head(tiny_network()), tiny_data().split("repair"), 50);
+      view_head(tiny_network(), *last_dense_layer(tiny_network()), tiny_data().split("repair"), 50);
   const at::Tensor said = joined.classify(repair_inputs()), changes = experts_of(joined);
   int64_t different = 0;
   for (int64_t n = 0; n < 120; ++n) {
@@ -97,7 +97,7 @@ TEST_CASE("the mean of the experts changes the last layer alone", "[nnr]") {
   joined["combine"] = "conf";
   const at::Tensor changes = experts_of(*run(setup_for("NNR", joined)).result.network);
   const Network& fixed = *outcome.result.network;
-  const ParameterId kernel = dense_head(tiny_network())->weight;
+  const ParameterId kernel = last_dense_layer(tiny_network())->weight;
   const at::Tensor expected = tiny_network().parameters()[kernel].value.to(at::kDouble) +
                               changes / outcome.log.scalars.at("selected");
   REQUIRE(at::allclose(fixed.parameters()[kernel].value.to(at::kDouble), expected, 1e-6, 1e-7));
@@ -129,7 +129,7 @@ TEST_CASE("experts without a better F1 do not take part", "[nnr]") {
   REQUIRE(selected.log.scalars.at("selected") < all.log.scalars.at("selected"));
   const at::Tensor changes = experts_of(*all.result.network);
   const HeadView view =
-      view_head(tiny_network(), *dense_head(tiny_network()), tiny_data().split("train"), 50);
+      view_head(tiny_network(), *last_dense_layer(tiny_network()), tiny_data().split("train"), 50);
   double better = 0;
   for (int64_t k = 0; k < 4; ++k) {
     const auto f1 = [&](const auto& said) {

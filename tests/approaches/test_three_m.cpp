@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/dense_head.hpp"
+#include "approaches/last_layer.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
@@ -46,7 +46,7 @@ void check_touched(const Network& network, const FixResult& result) {
 
 TEST_CASE("what the last dense layer reads and gives", "[3m]") {
   for (const Network* network : {&tiny_network(), &branched_network()}) {
-    const TargetLayer head = *dense_head(*network);
+    const TargetLayer head = *last_dense_layer(*network);
     const HeadView view = view_head(*network, head, tiny_data().split("repair"), 17);
     const Judgement judgement = judge_split(*network, tiny_data().split("repair"), 50);
     REQUIRE(view.judgement.wrong == judgement.wrong);
@@ -71,7 +71,7 @@ TEST_CASE("what the last dense layer reads and gives", "[3m]") {
 
 TEST_CASE("3M repairs what it promises, by the least change of the last layer", "[3m]") {
   const HeadView view =
-      view_head(tiny_network(), *dense_head(tiny_network()), tiny_data().split("repair"), 50);
+      view_head(tiny_network(), *last_dense_layer(tiny_network()), tiny_data().split("repair"), 50);
   const std::vector<int64_t> nearest = faults_by_gap(view);
   for (const std::string norm : {"linf", "l1"}) {
     double before = 0;
@@ -107,7 +107,7 @@ TEST_CASE("3M repairs what it promises, by the least change of the last layer", 
 
 TEST_CASE("3M for one point is the closed form", "[3m]") {
   const HeadView view =
-      view_head(tiny_network(), *dense_head(tiny_network()), tiny_data().split("repair"), 50);
+      view_head(tiny_network(), *last_dense_layer(tiny_network()), tiny_data().split("repair"), 50);
   const int64_t n = faults_by_gap(view)[0], label = view.judgement.labels[n].item<int64_t>();
   const double gap = (view.logits[n].max() - view.logits[n][label]).item<double>();
   const Outcome outcome = run(setup_for("3M", {{"margin", 0.25}}));

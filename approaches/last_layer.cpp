@@ -1,4 +1,4 @@
-#include "approaches/dense_head.hpp"
+#include "approaches/last_layer.hpp"
 
 #include <ATen/ATen.h>
 
@@ -16,7 +16,7 @@ int readers_of(const Network& network, NodeId id) {
 
 }  // namespace
 
-std::optional<TargetLayer> dense_head(const Network& network) {
+std::optional<TargetLayer> last_dense_layer(const Network& network) {
   const std::vector<TargetLayer> layers = dense_layers(network);
   if (layers.empty() || layers.back().node != network.logits_node()) return std::nullopt;
   return layers.back();
@@ -33,9 +33,9 @@ std::optional<TargetLayer> hidden_before(const Network& network, const TargetLay
   return std::nullopt;
 }
 
-std::optional<Refusal> refuse_without_dense_head(const AdaptContext& context) {
+std::optional<Refusal> refuse_without_last_layer(const AdaptContext& context) {
   if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
-  if (dense_head(context.network)) return std::nullopt;
+  if (last_dense_layer(context.network)) return std::nullopt;
   return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
 }
 

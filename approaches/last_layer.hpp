@@ -7,13 +7,13 @@ namespace harness {
 
 // The last layer of approaches that change nothing before it (cards 3m_dnn.md, nnrepair.md section 5): a
 // dense one with weights of its own that gives the logits. Nothing where the network ends otherwise.
-std::optional<TargetLayer> dense_head(const Network& network);
+std::optional<TargetLayer> last_dense_layer(const Network& network);
 
 // The dense layer before it, where between both there is one ReLU (and dropout) that nothing else reads.
 std::optional<TargetLayer> hidden_before(const Network& network, const TargetLayer& head);
 
 // Why approaches on the last layer cannot be applied: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_dense_head(const AdaptContext& context);
+std::optional<Refusal> refuse_without_last_layer(const AdaptContext& context);
 
 // What one pass over a split shows of the head. Positions as in the split; tensors on the CPU.
 struct HeadView {
