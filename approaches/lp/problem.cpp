@@ -136,18 +136,22 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
     }
   }
   const Combination combination = combine(problem, y);
+  // What counts as rounding in a column: against its entries times the largest multiplier.
+  std::vector<double> size(problem.columns(), 0);
+  for (size_t k = 0; k < problem.value.size(); ++k)
+    size[problem.index[k]] = std::max(size[problem.index[k]], largest * std::abs(problem.value[k]));
   double most = 0;  // that it can be within the bounds
   for (int j = 0; j < problem.columns(); ++j) {
     const double slope = combination.sum[j];
-    if (std::abs(slope) <= kRounding * combination.terms[j]) {
+    if (std::abs(slope) <= kRounding * size[j]) {
       // Rounding, but on a wide finite range it would count.
       const double range = std::max(finite_part(problem.low[j]), finite_part(problem.high[j]));
-      scale += combination.terms[j] * std::max(1.0, range);
+      scale += size[j] * std::max(1.0, range);
       continue;
     }
     double at = slope > 0 ? problem.high[j] : problem.low[j];
     if (!std::isfinite(at)) {
-      if (std::abs(slope) > kSlope * combination.terms[j]) return false;
+      if (std::abs(slope) > kSlope * size[j]) return false;
       at = slope > 0 ? kFar : -kFar;
     }
     most += slope * at;
