@@ -113,19 +113,6 @@ class Reassure {
     }
   }
 
-  // Those whose patch no later fault of another label takes away by lying in the same region: there the last
-  // patch wins (section 8).
-  static at::Tensor promised(const std::vector<int64_t>& labels, const std::vector<at::Tensor>& patterns) {
-    const at::Tensor all = at::cat(patterns, 1), label = at::tensor(labels, at::kLong);
-    const auto faults = static_cast<int64_t>(labels.size());
-    std::vector<int64_t> kept;
-    for (int64_t t = 0; t < faults; ++t) {
-      const at::Tensor same = all.slice(0, t + 1).eq(all[t]).all(1);
-      if (!same.logical_and(label.slice(0, t + 1).ne(label[t])).any().item<bool>()) kept.push_back(t);
-    }
-    return at::tensor(kept, at::kLong);
-  }
-
   // bool (L): which of the faults the network gets right.
   at::Tensor right(const Network& network) const {
     const at::Tensor positions = at::tensor(positions_, at::kLong), labels = at::tensor(labels_, at::kLong);
@@ -169,7 +156,8 @@ class Reassure {
     setting.patches = affine_patches(head_, features, labels, answers);
     setting.low = low_;
     setting.high = high_;
-    const at::Tensor kept = promised(labels, setting.patterns);
+    // What is promised: of faults in one region the last patch wins (section 8).
+    const at::Tensor kept = undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
     FixResult result;
     int64_t best = -1;

@@ -15,6 +15,16 @@ std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Ten
   return patterns;
 }
 
+at::Tensor undisputed(const std::vector<at::Tensor>& patterns, const std::vector<int64_t>& labels) {
+  const at::Tensor all = at::cat(patterns, 1), label = at::tensor(labels, at::kLong);
+  std::vector<int64_t> kept;
+  for (int64_t t = 0; t < all.size(0); ++t) {
+    const at::Tensor same = all.slice(0, t + 1).eq(all[t]).all(1);
+    if (!same.logical_and(label.slice(0, t + 1).ne(label[t])).any().item<bool>()) kept.push_back(t);
+  }
+  return at::tensor(kept, at::kLong);
+}
+
 LinearRegions linear_regions(const DenseHead& head, const at::Tensor& features) {
   const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> patterns = activation_patterns(head, features);

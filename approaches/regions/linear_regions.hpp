@@ -11,6 +11,9 @@ namespace harness {
 // For every hidden layer which units have z >= 0: bool (L, units), for features (L, D) in double.
 std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Tensor& features);
 
+// The numbers (int64, ascending) of those of L regions that are no later one with another label.
+at::Tensor undisputed(const std::vector<at::Tensor>& patterns, const std::vector<int64_t>& labels);
+
 // The linear regions that L inputs lie in (card reassure.md section 3, step 1): all x for which every hidden
 // unit has the sign it has at the input. Double, CPU. Row i stands for hidden unit i, layer after layer.
 struct LinearRegions {

@@ -37,10 +37,14 @@ RegionRange::RegionRange(const at::Tensor& rows, const at::Tensor& bounds, const
 Extreme RegionRange::solve(const at::Tensor& direction, lp::Sense sense) {
   program_.set_sense(sense);
   program_.set_costs(numbers(direction));
-  // The slack basis with every column at its better bound is the optimum over the box: the dual method goes
-  // from there to the region in half the iterations it takes from the last objective's optimum (measured).
-  program_.set_basis({});
+  // From the slack basis, every column at its better bound, the dual method starts at the optimum over the
+  // box; from the last basis, near by where the region is small. Either takes a third of the other's
+  // iterations on some head (measured), so the first two programs try one each, and their counts decide.
+  const bool cold = programs_ == 0 || (programs_ > 1 && cold_ < warm_);
+  if (cold) program_.set_basis({});
   const lp::Solution solution = program_.solve({.stop = stop_}, lp::Method::dual);
+  if (programs_ == 0) cold_ = solution.iterations;
+  if (programs_ == 1) warm_ = solution.iterations;
   ++programs_;
   iterations_ += solution.iterations;
   const double slack = solution.gap * std::max(1.0, std::abs(solution.objective));

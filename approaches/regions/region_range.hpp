@@ -17,7 +17,7 @@ struct Extreme {
 
 // The polytope { x : rows x <= bounds, low <= x <= high } (card reassure.md section 3, step 4), one linear
 // program whose objective alone changes. The box are column bounds; rows that no point of the box can break
-// are left out. A solve does not depend on earlier ones. One thread at a time.
+// are left out. Results are a function of the order of calls. One thread at a time.
 class RegionRange {
  public:
   // (R, D), (R), (D), (D): double, CPU, contiguous.
@@ -36,6 +36,7 @@ class RegionRange {
   lp::LinearProgram program_;
   std::function<bool()> stop_;
   int64_t programs_ = 0, iterations_ = 0;
+  int64_t cold_ = 0, warm_ = 0;  // iterations of the first program and of the second
 };
 
 // Greatest value of each row of `directions` (K, D) over the box alone: no smaller than over any region in
