@@ -92,6 +92,13 @@ FixContext::Setup setup_for(const std::string& key, const nlohmann::json& parame
   return setup;
 }
 
+Outcome run(FixContext::Setup setup, const Network& network) {
+  const Approach* approach = find_approach(setup.info->key);
+  FixContext context(std::move(setup));
+  FixResult result = approach->fix(network, context);
+  return {std::move(result), context.log()};
+}
+
 std::vector<std::pair<std::string, int64_t>> changed_values(const Network& a, const Network& b) {
   std::vector<std::pair<std::string, int64_t>> changed;
   REQUIRE(a.parameters().size() == b.parameters().size());

@@ -15,6 +15,14 @@ FixContext::Setup setup_for(const std::string& key,
                             const nlohmann::json& parameters = nlohmann::json::object(),
                             const std::string& shadow = "");
 
+// What a fix gave, and what it logged.
+struct Outcome {
+  FixResult result;
+  FixLog log;
+};
+// One fix of the approach that `setup` is for.
+Outcome run(FixContext::Setup setup, const Network& network = tiny_network());
+
 // (parameter name, flat index) of every value whose bits differ.
 std::vector<std::pair<std::string, int64_t>> changed_values(const Network& a, const Network& b);
 

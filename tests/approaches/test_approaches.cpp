@@ -15,20 +15,11 @@ namespace {
 
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(const std::string& key, FixContext::Setup setup) {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(tiny_network(), context);
-  return {std::move(result), context.log()};
-}
 
 // Whether the function aborts, found out in a child.
 template <typename Function>
@@ -92,7 +83,7 @@ TEST_CASE("an approach gets the splits it declared and no other") {
 }
 
 TEST_CASE("NONE returns the original") {
-  const Outcome outcome = run("NONE", setup_for("NONE"));
+  const Outcome outcome = run(setup_for("NONE"));
   REQUIRE(changed_values(tiny_network(), *outcome.result.network).empty());
   REQUIRE_FALSE(outcome.result.touched.everything);
   REQUIRE(outcome.result.touched.weights.empty());
@@ -102,7 +93,7 @@ TEST_CASE("AR improves its fitness and changes nothing but the front") {
   for (const std::string update : {"asynchronous", "generational"}) {
     for (const std::string front : {"reference", "per_sample"}) {
       const Outcome outcome =
-          run("AR", setup_for("AR", {{"negatives", "all"}, {"update", update}, {"conv_front", front}}));
+          run(setup_for("AR", {{"negatives", "all"}, {"update", update}, {"conv_front", front}}));
       REQUIRE(outcome.result.network.has_value());
       REQUIRE(outcome.log.scalars.at("best_fitness") > outcome.log.scalars.at("original_fitness"));
       REQUIRE(outcome.log.scalars.at("negatives") == 20);
@@ -127,7 +118,7 @@ TEST_CASE("AR is a function of its seed, and of the localisation's choice") {
   const auto digest = [](uint64_t seed, const nlohmann::json& parameters) {
     FixContext::Setup setup = setup_for("AR", parameters);
     setup.seed = seed;
-    return run("AR", std::move(setup)).result.network->digest();
+    return run(std::move(setup)).result.network->digest();
   };
   const nlohmann::json all = {{"negatives", "all"}, {"keep_original", false}};
   REQUIRE(digest(1, all) == digest(1, all));
@@ -141,24 +132,24 @@ TEST_CASE("AR keeps the original when nothing is better") {
   // Without generations, and with faults that count for nothing, no random first candidate beats the
   // original.
   const nlohmann::json hopeless = {{"negatives", "all"}, {"generations", 0}, {"alpha", 0}, {"population", 4}};
-  const Outcome kept = run("AR", setup_for("AR", hopeless));
+  const Outcome kept = run(setup_for("AR", hopeless));
   REQUIRE(kept.result.note == "returned the original: no candidate was better");
   REQUIRE(changed_values(tiny_network(), *kept.result.network).empty());
   REQUIRE(kept.result.touched.weights.empty());
   nlohmann::json stubborn = hopeless;
   stubborn["keep_original"] = false;
-  const Outcome changed = run("AR", setup_for("AR", stubborn));
+  const Outcome changed = run(setup_for("AR", stubborn));
   REQUIRE(changed.result.note.empty());
   REQUIRE_FALSE(changed_values(tiny_network(), *changed.result.network).empty());
 }
 
 TEST_CASE("AR says why it has no fix") {
-  const Outcome none = run("AR", setup_for("AR", {{"negatives", "pair"}, {"pair_rank", 99}}));
+  const Outcome none = run(setup_for("AR", {{"negatives", "pair"}, {"pair_rank", 99}}));
   REQUIRE_FALSE(none.result.network.has_value());
   REQUIRE(none.result.failure.code == "no_fix");
   FixContext::Setup setup = setup_for("AR");
   setup.stop = [] { return true; };
-  REQUIRE(run("AR", std::move(setup)).result.failure.code == "timeout");
+  REQUIRE(run(std::move(setup)).result.failure.code == "timeout");
   REQUIRE_FALSE(adapt("AR", "", 3).has_value());
   REQUIRE(adapt("AR", "", 0)->code == "no_faults");
 }
@@ -170,12 +161,12 @@ Outcome interrupted(const std::string& key, const nlohmann::json& parameters, in
   FixContext::Setup first = setup_for(key, parameters, shadow);
   first.checkpoint = memory.slot();
   first.stop = [polls]() mutable { return polls-- == 0; };
-  const Outcome part = run(key, std::move(first));
+  const Outcome part = run(std::move(first));
   REQUIRE(part.result.note.find("stopped after") == 0);
   REQUIRE(memory.saves >= 1);
   FixContext::Setup second = setup_for(key, parameters, shadow);
   second.checkpoint = memory.slot();
-  return run(key, std::move(second));
+  return run(std::move(second));
 }
 
 TEST_CASE("interrupted fixes go on bit for bit") {
@@ -190,7 +181,7 @@ TEST_CASE("interrupted fixes go on bit for bit") {
   for (const Row& row :
        {Row{"AR", search, 250, ""}, Row{"RAND", search, 555, "AR"}, Row{"CT", steps, 13, ""}}) {
     INFO(row.key);
-    const Outcome whole = run(row.key, setup_for(row.key, row.parameters, row.shadow));
+    const Outcome whole = run(setup_for(row.key, row.parameters, row.shadow));
     const Outcome parts = interrupted(row.key, row.parameters, row.polls, row.shadow);
     REQUIRE(changed_values(*whole.result.network, *parts.result.network).empty());
     REQUIRE(whole.log.counters == parts.log.counters);
@@ -201,9 +192,9 @@ TEST_CASE("interrupted fixes go on bit for bit") {
 
 TEST_CASE("RAND searches as many weights as the approach it imitates, others") {
   const nlohmann::json parameters = {{"negatives", "all"}, {"keep_original", false}};
-  const Outcome localised = run("AR", setup_for("AR", parameters));
-  const Outcome plain = run("RAND", setup_for("RAND", parameters));
-  const Outcome shadow = run("RAND", setup_for("RAND", parameters, "AR"));
+  const Outcome localised = run(setup_for("AR", parameters));
+  const Outcome plain = run(setup_for("RAND", parameters));
+  const Outcome shadow = run(setup_for("RAND", parameters, "AR"));
   REQUIRE(changed_values(*plain.result.network, *shadow.result.network).empty());
   REQUIRE(shadow.log.scalars.at("front_size") == localised.log.scalars.at("front_size"));
   REQUIRE(shadow.result.touched.weights != localised.result.touched.weights);
@@ -229,7 +220,7 @@ TEST_CASE("CT lowers the training loss with every recipe") {
       setup.training->learning_rate = 3e-3;
       setup.training->batch = 32;
       setup.training->augmentation = augmentation;
-      const Outcome outcome = run("CT", std::move(setup));
+      const Outcome outcome = run(std::move(setup));
       REQUIRE(outcome.result.touched.everything);
       REQUIRE(outcome.log.counters.at("optimiser_steps") == 120);
       REQUIRE(outcome.log.series.at("training_loss").size() == 3);

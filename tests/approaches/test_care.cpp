@@ -14,20 +14,11 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "CARE") {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(tiny_network(), context);
-  return {std::move(result), context.log()};
-}
 
 // Cost of the card, with all faults of the repair split and the correct ones of another.
 double cost(const Network& network, double alpha, const std::string& positives) {
@@ -304,7 +295,7 @@ TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
   const nlohmann::json parameters = {{"positives", 40}, {"negatives", 15}};
   for (const std::string key : {"CARE", "RAND"}) {
     const std::string shadow = key == "RAND" ? "CARE" : "";
-    const Outcome whole = run(setup_for(key, parameters, shadow), key);
+    const Outcome whole = run(setup_for(key, parameters, shadow));
     const int64_t iterations = whole.log.counters.at("iterations");
     int64_t polls_of_localisation = -1, polls = 0;
     {
@@ -312,7 +303,7 @@ TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
       FixContext::Setup setup = setup_for(key, parameters, shadow);
       setup.checkpoint = memory.slot();
       setup.stop = [&polls] { return ++polls < 0; };
-      run(std::move(setup), key);
+      run(std::move(setup));
       polls_of_localisation = polls - iterations;
     }
     REQUIRE(polls_of_localisation > 0);
@@ -322,13 +313,13 @@ TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
       FixContext::Setup first = setup_for(key, parameters, shadow);
       first.checkpoint = memory.slot();
       first.stop = [left = polls_of_localisation + at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first), key);
+      const Outcome part = run(std::move(first));
       REQUIRE(memory.saves == 1);
       REQUIRE(part.result.network.has_value() == (at > 0));
       if (at > 0) REQUIRE(part.result.note.find("stopped after " + std::to_string(at) + " iterations") == 0);
       FixContext::Setup second = setup_for(key, parameters, shadow);
       second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), key);
+      const Outcome rest = run(std::move(second));
       REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
       REQUIRE(rest.log.counters == whole.log.counters);
       REQUIRE(rest.log.scalars == whole.log.scalars);
@@ -340,7 +331,7 @@ TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
 
 TEST_CASE("RAND:CARE multiplies as many other units", "[care]") {
   const Outcome localised = run(setup_for("CARE"));
-  const Outcome random = run(setup_for("RAND", nlohmann::json::object(), "CARE"), "RAND");
+  const Outcome random = run(setup_for("RAND", nlohmann::json::object(), "CARE"));
   REQUIRE(random.log.scalars.at("units") == localised.log.scalars.at("units"));
   REQUIRE(random.log.scalars.at("original_fitness") == localised.log.scalars.at("original_fitness"));
   REQUIRE(random.log.series.at("unit") != localised.log.series.at("unit"));

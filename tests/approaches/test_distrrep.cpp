@@ -14,20 +14,11 @@ namespace {
 
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "DTR") {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(tiny_network(), context);
-  return {std::move(result), context.log()};
-}
 
 const nlohmann::json kSmall = {{"types", 3}, {"least_negatives", 2}, {"particles", 12}, {"iterations", 15}};
 
@@ -201,7 +192,7 @@ TEST_CASE("DTR goes on bit for bit wherever it is stopped") {
 
 TEST_CASE("RAND:DTR searches as many weights, others") {
   const Outcome localised = run(setup_for("DTR", kSmall));
-  const Outcome random = run(setup_for("RAND", kSmall, "DTR"), "RAND");
+  const Outcome random = run(setup_for("RAND", kSmall, "DTR"));
   REQUIRE(random.result.network.has_value());
   CHECK(random.log.scalars.at("experts") == localised.log.scalars.at("experts"));
   CHECK(random.result.touched.weights != localised.result.touched.weights);

@@ -14,6 +14,8 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -258,17 +260,6 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
   REQUIRE(seen.size() == 160);
 }
 
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "GM") {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(tiny_network(), context);
-  return {std::move(result), context.log()};
-}
-
 // Enough noise that a network this small gains something within a few generations.
 const nlohmann::json kBrisk = {{"sigma", 0.5}, {"rho", 0.05}, {"generations", 25}};
 
@@ -374,14 +365,14 @@ TEST_CASE("GM goes on bit for bit from every checkpoint", "[genmunn]") {
     every.checkpoint = {.load = {},
                         .save = [&](const CheckpointState& state, const FixLog&) { saved.push_back(state); },
                         .due = [] { return true; }};
-    const Outcome whole = run(std::move(every), row.key);
+    const Outcome whole = run(std::move(every));
     bool half_ranked = false;
     for (const CheckpointState& state : saved) half_ranked |= state.count("influence.position") > 0;
     REQUIRE(half_ranked == (row.key == "GM"));
     for (size_t k = 0; k < saved.size(); k += 3) {
       FixContext::Setup again = setup_for(row.key, row.parameters, shadow);
       again.checkpoint.load = [&] { return saved[k]; };
-      require_equal(whole, run(std::move(again), row.key));
+      require_equal(whole, run(std::move(again)));
     }
   }
 }
@@ -406,7 +397,7 @@ TEST_CASE("GM stops when asked and goes on bit for bit", "[genmunn]") {
 
 TEST_CASE("RAND:GM mutates other weights than the ranks say", "[genmunn]") {
   const Outcome ranked = run(setup_for("GM", kBrisk));
-  const Outcome random = run(setup_for("RAND", kBrisk, "GM"), "RAND");
+  const Outcome random = run(setup_for("RAND", kBrisk, "GM"));
   REQUIRE(random.log.counters.at("evaluations") == 20 + 18 * random.log.counters.at("generations"));
   REQUIRE_FALSE(changed_values(*ranked.result.network, *random.result.network).empty());
 }

@@ -11,20 +11,11 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "IR", const Network& network = tiny_network()) {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(network, context);
-  return {std::move(result), context.log()};
-}
 
 // The card's loop, step by step, with whole-network autograd and one tensor per parameter.
 struct Plain {
@@ -111,8 +102,7 @@ TEST_CASE("IR follows the card's loop", "[ir]") {
 TEST_CASE("IR changes nothing but what it declares", "[ir]") {
   for (const std::string key : {"IR", "RAND"}) {
     const nlohmann::json parameters = {{"max_iters", 25}, {"learning_rate", 1e-3}};
-    const Outcome outcome =
-        run(setup_for(key, parameters, key == "RAND" ? "IR" : ""), key, branched_network());
+    const Outcome outcome = run(setup_for(key, parameters, key == "RAND" ? "IR" : ""), branched_network());
     REQUIRE(outcome.result.network.has_value());
     const auto changed = changed_values(branched_network(), *outcome.result.network);
     REQUIRE_FALSE(changed.empty());
@@ -189,7 +179,7 @@ TEST_CASE("an interrupted IR goes on bit for bit", "[ir]") {
   const nlohmann::json parameters = {{"max_iters", 45}, {"learning_rate", 1e-3}};
   for (const std::string key : {"IR", "RAND"}) {
     const std::string shadow = key == "RAND" ? "IR" : "";
-    const Outcome whole = run(setup_for(key, parameters, shadow), key);
+    const Outcome whole = run(setup_for(key, parameters, shadow));
     RandomStream points(7);
     for (int trial = 0; trial < 4; ++trial) {
       const int64_t at = points.below(45);
@@ -198,12 +188,12 @@ TEST_CASE("an interrupted IR goes on bit for bit", "[ir]") {
       FixContext::Setup first = setup_for(key, parameters, shadow);
       first.checkpoint = memory.slot();
       first.stop = [left = at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first), key);
+      const Outcome part = run(std::move(first));
       REQUIRE(memory.saves == 1);
       REQUIRE((at == 0 || part.log.counters.at("optimiser_steps") == at));
       FixContext::Setup second = setup_for(key, parameters, shadow);
       second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), key);
+      const Outcome rest = run(std::move(second));
       REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
       REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
       REQUIRE(rest.log.counters == whole.log.counters);
@@ -220,7 +210,7 @@ TEST_CASE("a killed IR goes on from any checkpoint bit for bit", "[ir]") {
   setup.checkpoint = {[] { return std::nullopt; },
                       [&](const CheckpointState& state, const FixLog&) { states.push_back(state); },
                       [] { return true; }};
-  const Outcome whole = run(std::move(setup), "IR", tiny_network());
+  const Outcome whole = run(std::move(setup), tiny_network());
   REQUIRE(states.size() > 4);
   RandomStream points(3);
   for (int trial = 0; trial < 4; ++trial) {
@@ -230,7 +220,7 @@ TEST_CASE("a killed IR goes on from any checkpoint bit for bit", "[ir]") {
     memory.state = states[static_cast<size_t>(at)];
     FixContext::Setup again = setup_for("IR", parameters);
     again.checkpoint = memory.slot();
-    const Outcome rest = run(std::move(again), "IR", tiny_network());
+    const Outcome rest = run(std::move(again), tiny_network());
     REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
     REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
     REQUIRE(rest.log.counters == whole.log.counters);

@@ -13,20 +13,11 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "IN", const Network& network = tiny_network()) {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(network, context);
-  return {std::move(result), context.log()};
-}
 
 // Little work, and a goal that is not reached by chance.
 nlohmann::json quick(nlohmann::json more = nlohmann::json::object()) {
@@ -335,8 +326,7 @@ TEST_CASE("IN changes nothing but what it declares", "[inner]") {
     for (const std::string key : {"IN", "RAND"}) {
       const nlohmann::json parameters =
           quick({{"bn_mode", mode}, {"mask_mode", "top_n"}, {"top_weights", 9}});
-      const Outcome outcome =
-          run(setup_for(key, parameters, key == "RAND" ? "IN" : ""), key, branched_network());
+      const Outcome outcome = run(setup_for(key, parameters, key == "RAND" ? "IN" : ""), branched_network());
       REQUIRE(outcome.result.network.has_value());
       REQUIRE(outcome.log.counters.at("epochs") == 3);
       REQUIRE(outcome.log.series.at("selected").size() == 2);
@@ -383,7 +373,7 @@ TEST_CASE("IN's failures", "[inner]") {
   REQUIRE(run(std::move(stopped)).result.failure.code == "timeout");
   Network broken = tiny_network().fork();
   broken.set_parameter(broken.find_parameter("fc2.bias"), at::full({4}, std::nan("")));
-  const Outcome wild = run(setup_for("IN", quick()), "IN", broken);  // the probes do not see it
+  const Outcome wild = run(setup_for("IN", quick()), broken);  // the probes do not see it
   REQUIRE(wild.result.failure.code == "no_fix");
   REQUIRE_FALSE(wild.result.network.has_value());
 }
@@ -394,7 +384,7 @@ TEST_CASE("an interrupted IN goes on bit for bit", "[inner]") {
     int64_t polls = 0;
     FixContext::Setup counted = setup_for("IN", parameters);
     counted.stop = [&polls] { return ++polls < 0; };
-    const Outcome whole = run(std::move(counted), "IN", *network);
+    const Outcome whole = run(std::move(counted), *network);
     REQUIRE(whole.result.network.has_value());
     RandomStream points(9);
     std::vector<int64_t> stops = {0, polls - 1};
@@ -405,11 +395,11 @@ TEST_CASE("an interrupted IN goes on bit for bit", "[inner]") {
       FixContext::Setup first = setup_for("IN", parameters);
       first.checkpoint = memory.slot();
       first.stop = [left = at]() mutable { return left-- == 0; };
-      run(std::move(first), "IN", *network);
+      run(std::move(first), *network);
       REQUIRE(memory.saves == 1);
       FixContext::Setup second = setup_for("IN", parameters);
       second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), "IN", *network);
+      const Outcome rest = run(std::move(second), *network);
       REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
       REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
       REQUIRE(rest.log.counters == whole.log.counters);
@@ -426,7 +416,7 @@ TEST_CASE("a killed IN goes on from any checkpoint bit for bit", "[inner]") {
   setup.checkpoint = {[] { return std::nullopt; },
                       [&](const CheckpointState& state, const FixLog&) { states.push_back(state); },
                       [] { return true; }};
-  const Outcome whole = run(std::move(setup), "IN", branched_network());
+  const Outcome whole = run(std::move(setup), branched_network());
   REQUIRE(states.size() > 4);
   RandomStream points(3);
   for (int trial = 0; trial < 4; ++trial) {
@@ -436,7 +426,7 @@ TEST_CASE("a killed IN goes on from any checkpoint bit for bit", "[inner]") {
     memory.state = states[static_cast<size_t>(at)];
     FixContext::Setup again = setup_for("IN", parameters);
     again.checkpoint = memory.slot();
-    const Outcome rest = run(std::move(again), "IN", branched_network());
+    const Outcome rest = run(std::move(again), branched_network());
     REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
     REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
     REQUIRE(rest.log.counters == whole.log.counters);

@@ -15,6 +15,8 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -67,17 +69,6 @@ FixContext::Setup with_history(const nlohmann::json& parameters = nlohmann::json
   FixContext::Setup setup = setup_for(key, parameters, key == "RAND" ? "NR" : "");
   setup.history = {earlier(), set_of(tiny_network())};
   return setup;
-}
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const std::string& key = "NR") {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(tiny_network(), context);
-  return {std::move(result), context.log()};
 }
 
 TEST_CASE("the largest, the first of equals first", "[neurecover]") {
@@ -382,7 +373,7 @@ TEST_CASE("an interrupted NR goes on bit for bit", "[neurecover]") {
   nlohmann::json parameters = kWide;
   parameters.update({{"positives", 50}, {"particles", 20}});
   for (const std::string key : {"NR", "RAND"}) {
-    const Outcome whole = run(with_history(parameters, key), key);
+    const Outcome whole = run(with_history(parameters, key));
     const int64_t iterations = whole.log.counters.at("iterations");
     for (const int64_t polls : {int64_t{0}, int64_t{1}, int64_t{2}, iterations / 2, iterations}) {
       INFO(key << " stopped at poll " << polls);
@@ -390,14 +381,14 @@ TEST_CASE("an interrupted NR goes on bit for bit", "[neurecover]") {
       FixContext::Setup first = with_history(parameters, key);
       first.checkpoint = memory.slot();
       first.stop = [left = polls]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first), key);
+      const Outcome part = run(std::move(first));
       REQUIRE(memory.saves == 1);
       REQUIRE(part.result.network.has_value() == (polls > 0));
       if (polls > 1)
         REQUIRE(part.result.note.find("stopped after " + std::to_string(polls - 1) + " iterations") == 0);
       FixContext::Setup second = with_history(parameters, key);
       second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), key);
+      const Outcome rest = run(std::move(second));
       REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
       REQUIRE(rest.log.counters == whole.log.counters);
       REQUIRE(rest.log.scalars == whole.log.scalars);
@@ -411,7 +402,7 @@ TEST_CASE("RAND:NR searches as many other weights of the dense layers", "[neurec
   nlohmann::json parameters = kWide;
   parameters.update({{"keep_original", false}, {"iterations", 3}});
   const Outcome localised = run(with_history(parameters));
-  const Outcome random = run(with_history(parameters, "RAND"), "RAND");
+  const Outcome random = run(with_history(parameters, "RAND"));
   size_t count[2] = {0, 0};
   for (const auto& [name, indices] : localised.result.touched.weights) count[0] += indices.size();
   for (const auto& [name, indices] : random.result.touched.weights) {

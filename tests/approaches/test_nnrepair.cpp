@@ -11,21 +11,11 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const Network& network = tiny_network(),
-            const std::string& key = "NNR") {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach(key)->fix(network, context);
-  return {std::move(result), context.log()};
-}
 
 at::Tensor repair_inputs() {
   return tiny_data().split("repair").inputs(0, 120);
@@ -159,19 +149,19 @@ TEST_CASE("an interrupted NNR goes on bit for bit", "[nnr]") {
   for (const std::string key : {"NNR", "RAND"}) {
     const std::string shadow = key == "RAND" ? "NNR" : "";
     const nlohmann::json parameters = {{"selection", "none"}, {"hard_per_class", 1}};
-    const Outcome whole = run(setup_for(key, parameters, shadow), tiny_network(), key);
+    const Outcome whole = run(setup_for(key, parameters, shadow));
     for (const int64_t at : {0, 1, 3}) {
       INFO(key << " stopped before class " << at);
       MemorySlot memory;
       FixContext::Setup first = setup_for(key, parameters, shadow);
       first.checkpoint = memory.slot();
       first.stop = [left = at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first), tiny_network(), key);
+      const Outcome part = run(std::move(first));
       REQUIRE(memory.saves == 1);
       if (at == 0) REQUIRE(part.result.failure.code == "timeout");
       FixContext::Setup second = setup_for(key, parameters, shadow);
       second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), tiny_network(), key);
+      const Outcome rest = run(std::move(second));
       REQUIRE(rest.result.network->digest() == whole.result.network->digest());
       REQUIRE(rest.log.counters == whole.log.counters);
       REQUIRE(rest.log.scalars == whole.log.scalars);
@@ -182,8 +172,7 @@ TEST_CASE("an interrupted NNR goes on bit for bit", "[nnr]") {
 
 TEST_CASE("RAND:NNR changes as many other weights; NNR is a function of its seed", "[nnr]") {
   const nlohmann::json parameters = {{"selection", "none"}, {"hard_per_class", 0}};
-  const Outcome own = run(setup_for("NNR", parameters)),
-                random = run(setup_for("RAND", parameters, "NNR"), tiny_network(), "RAND");
+  const Outcome own = run(setup_for("NNR", parameters)), random = run(setup_for("RAND", parameters, "NNR"));
   REQUIRE_FALSE(experts_of(*own.result.network).ne(0).equal(experts_of(*random.result.network).ne(0)));
   FixContext::Setup other = setup_for("NNR", parameters);
   other.seed = 12;

@@ -14,24 +14,14 @@ using testing::branched_network;
 using testing::headed_network;
 using testing::headless_network;
 using testing::MemorySlot;
+using testing::Outcome;
 using testing::setup_for;
 using testing::TemporaryFolder;
 using testing::tiny_data;
 using testing::tiny_network;
 
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(const Network& network, FixContext::Setup setup) {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach("RA")->fix(network, context);
-  return {std::move(result), context.log()};
-}
-
 Outcome run(const Network& network, const nlohmann::json& parameters = nlohmann::json::object()) {
-  return run(network, setup_for("RA", parameters));
+  return testing::run(setup_for("RA", parameters), network);
 }
 
 void check_old_parameters(const Network& before, const FixResult& result) {
@@ -200,7 +190,7 @@ with h5py.File('@') as old, h5py.File('#', 'w') as f:
   const Dataset data = Dataset::open(folder / "same.h5");
   FixContext::Setup setup = setup_for("RA", {{"n_least", 0.25}});
   setup.data = &data;
-  const Outcome outcome = run(tiny_network(), std::move(setup));
+  const Outcome outcome = testing::run(std::move(setup));
   REQUIRE(outcome.log.scalars.at("faults") == 3);
   REQUIRE(outcome.log.scalars.at("promised") == 1);
   REQUIRE(outcome.log.scalars.at("repaired_of_promised") == 1);
@@ -210,7 +200,7 @@ with h5py.File('@') as old, h5py.File('#', 'w') as f:
 TEST_CASE("REASSURE's statuses", "[reassure]") {
   FixContext::Setup stopped = setup_for("RA");
   stopped.stop = [] { return true; };
-  REQUIRE(run(tiny_network(), std::move(stopped)).result.failure.code == "timeout");
+  REQUIRE(testing::run(std::move(stopped), tiny_network()).result.failure.code == "timeout");
   const FixContext::Setup setup = setup_for("RA");
   const auto adapt = [&](const Network& network, std::optional<int64_t> faults) {
     return find_approach("RA")->adapt({.network = network,
@@ -238,7 +228,7 @@ TEST_CASE("an interrupted REASSURE goes on bit for bit", "[reassure]") {
     FixContext::Setup first = setup_for("RA");
     first.checkpoint = memory.slot();
     first.stop = [left = at]() mutable { return left-- <= 0; };
-    const Outcome part = run(headed_network(), std::move(first));
+    const Outcome part = testing::run(std::move(first), headed_network());
     // Every fault and every program asks.
     const double done = part.log.scalars.at("patched");
     REQUIRE(done <= static_cast<double>(at));
@@ -250,7 +240,7 @@ TEST_CASE("an interrupted REASSURE goes on bit for bit", "[reassure]") {
     }
     FixContext::Setup second = setup_for("RA");
     second.checkpoint = memory.slot();
-    const Outcome rest = run(headed_network(), std::move(second));
+    const Outcome rest = testing::run(std::move(second), headed_network());
     REQUIRE(rest.result.network->digest() == whole.result.network->digest());
     REQUIRE(rest.log.counters == whole.log.counters);
     REQUIRE(rest.log.scalars == whole.log.scalars);

@@ -11,20 +11,11 @@ namespace {
 using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
-
-struct Outcome {
-  FixResult result;
-  FixLog log;
-};
-
-Outcome run(FixContext::Setup setup, const Network& network = tiny_network()) {
-  FixContext context(std::move(setup));
-  FixResult result = find_approach("3M")->fix(network, context);
-  return {std::move(result), context.log()};
-}
 
 const at::Tensor& kernel(const Network& network, const std::string& name) {
   return network.parameters()[network.find_parameter(name)].value;
