@@ -319,8 +319,7 @@ TEST_CASE("which units can be edited, and why others cannot", "[bounds]") {
   const auto of = [](const std::string& name) { return refusal(head_network(name)); };
   REQUIRE(of("two_dense").empty());
   REQUIRE(of("vgg").empty());
-  REQUIRE(of("one_dense") ==
-          "structure: the head has 1 dense layers in a row (dense); check_layer 1 needs 2");
+  REQUIRE(of("one_dense") == "structure: the head has 1 dense layer (dense); check_layer 1 needs 2");
   REQUIRE(of("norm_behind") == "structure: a is followed by batch_norm (n), not by a dense layer");
   REQUIRE(of("skip_behind").find("structure: the output of relu") == 0);
   REQUIRE(of("gelu_tail") == "operator: gelu (gelu_1) has no linear bounds");
