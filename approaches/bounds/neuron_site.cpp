@@ -86,7 +86,8 @@ std::variant<NeuronSite, Refusal> neuron_site(const Network& network, int64_t ch
     std::string names;
     for (const NodeId id : head)
       names += (names.empty() ? " (" : ", ") + network.nodes()[static_cast<size_t>(id)].name;
-    return structure("the head has " + std::to_string(count) + " dense layers in a row" + names +
+    return structure("the head has " + std::to_string(count) +
+                     (count == 1 ? " dense layer" : " dense layers in a row") + names +
                      (names.empty() ? "" : ")") + "; check_layer " + std::to_string(check_layer) + " needs " +
                      std::to_string(check_layer + 1));
   }

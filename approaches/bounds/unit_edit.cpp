@@ -20,13 +20,20 @@ at::Tensor parameter(const Network& network, ParameterId id) {
   return network.parameters()[static_cast<size_t>(id)].value.detach();
 }
 
-// Value of the unit before scale and shift, with autograd.
-at::Tensor inner(const Network& network, const NeuronSite& site, int64_t unit, const at::Tensor& x,
-                 const at::Tensor& row, const at::Tensor& bias) {
-  if (!site.layer) return x.select(1, unit);
-  const at::Tensor sum = x.matmul(row) + bias;
-  if (site.layer->behind == site.layer->node) return sum;
-  return execute(network.nodes()[static_cast<size_t>(site.layer->behind)], {sum.unsqueeze(1)}, {}).squeeze(1);
+// What the activation is given: row . x + bias; at check layer 0 the unit's value itself.
+at::Tensor weighted(const NeuronSite& site, int64_t unit, const at::Tensor& x, const at::Tensor& row,
+                    const at::Tensor& bias) {
+  return site.layer ? x.matmul(row) + bias : x.select(1, unit);
+}
+
+bool has_activation(const NeuronSite& site) {
+  return site.layer && site.layer->behind != site.layer->node;
+}
+
+at::Tensor activated(const Network& network, const NeuronSite& site, const at::Tensor& sums) {
+  if (!has_activation(site)) return sums;
+  return execute(network.nodes()[static_cast<size_t>(site.layer->behind)], {sums.unsqueeze(1)}, {})
+      .squeeze(1);
 }
 
 // Copies `values` (float64) into the part of a parameter that `part` selects.
@@ -58,39 +65,49 @@ UnitFit fit_unit(const Network& network, const NeuronSite& site, int64_t unit, c
   if (bias_of(network, site.next) < 0) free[width + 2] = 0;
   at::Tensor moment = at::zeros_like(theta), square = at::zeros_like(theta);
 
-  const auto loss_on = [&](const at::Tensor& x, const at::Tensor& low, const at::Tensor& high) {
-    const at::Tensor value =
-        inner(network, site, unit, x.to(at::kDouble), theta.slice(0, 0, width), theta[width]);
+  const auto value_of = [&](const at::Tensor& sums) { return activated(network, site, sums); };
+  const auto sums_of = [&](const at::Tensor& x) {
+    return weighted(site, unit, x, theta.slice(0, 0, width), theta[width]);
+  };
+  const auto distance = [&](const at::Tensor& value, const at::Tensor& low, const at::Tensor& high) {
     const at::Tensor out = theta[width + 1] * value + theta[width + 2];
-    return (out - at::minimum(at::maximum(out.detach(), low), high)).square().mean();
+    return out - at::minimum(at::maximum(out, low), high);
   };
   const auto loss_on_all = [&] {
-    const at::NoGradGuard no_grad;
-    return loss_on(all, targets.low, targets.high).item<double>();
+    return distance(value_of(sums_of(all.to(at::kDouble))), targets.low, targets.high)
+        .square()
+        .mean()
+        .item<double>();
   };
+  const at::NoGradGuard no_grad;
   fit.first_loss = loss_on_all();
   for (int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
     const at::Tensor order = at::tensor(stream.permutation(inputs), at::kLong);
     for (const at::Tensor& rows : order.split(settings.batch)) {
-      at::Tensor gradient;
-      {
+      const at::Tensor x = all.index_select(0, rows).to(at::kDouble);
+      at::Tensor sums = sums_of(x), value = sums, slope = at::ones_like(sums);
+      if (has_activation(site)) {  // its derivative is the only thing left to autograd
         const at::AutoGradMode with_gradients(true);
-        theta.requires_grad_(true);
-        const at::Tensor loss = loss_on(all.index_select(0, rows), targets.low.index_select(0, rows),
-                                        targets.high.index_select(0, rows));
-        gradient = torch::autograd::grad({loss}, {theta})[0] * free;
+        sums = sums.requires_grad_(true);
+        value = value_of(sums);
+        slope = torch::autograd::grad({value}, {sums}, {slope})[0];
+        value = value.detach();
       }
-      const at::NoGradGuard no_grad;
+      const at::Tensor away =
+          distance(value, targets.low.index_select(0, rows), targets.high.index_select(0, rows)) *
+          (2.0 / static_cast<double>(rows.numel()));
+      const at::Tensor back = away * slope * theta[width + 1];
+      const at::Tensor of_row = site.layer ? back.matmul(x) : theta.slice(0, 0, 0);
+      const at::Tensor gradient =
+          at::cat({of_row, at::stack({back.sum(), away.dot(value), away.sum()})}) * free;
       ++fit.steps;
       const auto step = static_cast<double>(fit.steps);
       moment.mul_(kMomentDecay).add_(gradient, 1 - kMomentDecay);
       square.mul_(kSquareDecay).addcmul_(gradient, gradient, 1 - kSquareDecay);
       const at::Tensor size = (square / (1 - std::pow(kSquareDecay, step))).sqrt_().add_(kAdamEpsilon);
-      theta =
-          theta.detach().addcdiv(moment, size, -settings.learning_rate / (1 - std::pow(kMomentDecay, step)));
+      theta.addcdiv_(moment, size, -settings.learning_rate / (1 - std::pow(kMomentDecay, step)));
     }
   }
-  theta = theta.detach();
   fit.last_loss = loss_on_all();
   const double* last = theta.const_data_ptr<double>() + width;
   fit.unit = {.row = theta.slice(0, 0, width).clone(), .bias = last[0], .scale = last[1], .shift = last[2]};
@@ -121,8 +138,9 @@ at::Tensor unit_values(const Network& network, const NeuronSite& site, int64_t u
                        const at::Tensor& features) {
   const at::NoGradGuard no_grad;
   const Unit now = unit_of(network, site, unit);
-  return inner(network, site, unit, features.to(at::kCPU, at::kDouble), now.row,
-               at::scalar_tensor(now.bias, at::kDouble))
+  return activated(network, site,
+                   weighted(site, unit, features.to(at::kCPU, at::kDouble), now.row,
+                            at::scalar_tensor(now.bias, at::kDouble)))
       .contiguous();
 }
 

@@ -6,8 +6,8 @@
 
 namespace harness::testing {
 
-// A scripted network for the tiny data: the lines of __init__ behind super().__init__() and forward(), with
-// nn, F and torch at hand. Untrained, seeded, its weights enlarged so that activations change their signs.
-Network head_network(const std::string& definition);
+// Networks for the tiny data, most of them differing in their dense heads (heads.cpp has their definitions).
+// Untrained, their weights enlarged so that activations change their signs.
+const Network& head_network(const std::string& name);
 
 }  // namespace harness::testing
