@@ -37,12 +37,13 @@ RegionRange::RegionRange(const at::Tensor& rows, const at::Tensor& bounds, const
 Extreme RegionRange::solve(const at::Tensor& direction, lp::Sense sense) {
   program_.set_sense(sense);
   program_.set_costs(numbers(direction));
-  // From the slack basis, every column at its better bound, the dual method starts at the optimum over the
-  // box; from the last basis, near by where the region is small. Either takes a third of the other's
+  // Two ways to an optimum. Cold: the slack basis with every column at its better bound is the optimum over
+  // the box, from where the dual method goes on. Warm: the last optimum is a point of the region, from where
+  // the primal method goes on; near by where the region is small. Either takes a third of the other's
   // iterations on some head (measured), so the first two programs try one each, and their counts decide.
   const bool cold = programs_ == 0 || (programs_ > 1 && cold_ < warm_);
   if (cold) program_.set_basis({});
-  const lp::Solution solution = program_.solve({.stop = stop_}, lp::Method::dual);
+  const lp::Solution solution = program_.solve({.stop = stop_}, cold ? lp::Method::dual : lp::Method::primal);
   if (programs_ == 0) cold_ = solution.iterations;
   if (programs_ == 1) warm_ = solution.iterations;
   ++programs_;
