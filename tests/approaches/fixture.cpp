@@ -126,4 +126,29 @@ CheckpointSlot MemorySlot::slot() {
           [] { return false; }};
 }
 
+void require_same_from_checkpoints(const std::string& key, const nlohmann::json& parameters,
+                                   const Network& network) {
+  std::vector<CheckpointState> states;
+  FixContext::Setup setup = setup_for(key, parameters);
+  setup.checkpoint = {[] { return std::nullopt; },
+                      [&](const CheckpointState& state, const FixLog&) { states.push_back(state); },
+                      [] { return true; }};
+  const Outcome whole = run(std::move(setup), network);
+  REQUIRE(states.size() > 4);
+  RandomStream points(3);
+  for (int trial = 0; trial < 4; ++trial) {
+    const int64_t at = points.below(static_cast<int64_t>(states.size()));
+    INFO("checkpoint " << at << " of " << states.size());
+    MemorySlot memory;
+    memory.state = states[static_cast<size_t>(at)];
+    FixContext::Setup again = setup_for(key, parameters);
+    again.checkpoint = memory.slot();
+    const Outcome rest = run(std::move(again), network);
+    REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
+    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
+    REQUIRE(rest.log.counters == whole.log.counters);
+    REQUIRE(rest.log.series == whole.log.series);
+  }
+}
+
 }  // namespace harness::testing

@@ -33,4 +33,9 @@ struct MemorySlot {
   CheckpointSlot slot();
 };
 
+// A fix that starts again from some of its checkpoints, as after a kill, must end as the whole one did. At
+// least five checkpoints are asked for.
+void require_same_from_checkpoints(const std::string& key, const nlohmann::json& parameters,
+                                   const Network& network);
+
 }  // namespace harness::testing

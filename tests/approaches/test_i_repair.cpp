@@ -12,6 +12,7 @@ using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
 using testing::Outcome;
+using testing::require_same_from_checkpoints;
 using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
@@ -204,28 +205,7 @@ TEST_CASE("an interrupted IR goes on bit for bit", "[ir]") {
 }
 
 TEST_CASE("a killed IR goes on from any checkpoint bit for bit", "[ir]") {
-  const nlohmann::json parameters = {{"max_iters", 30}, {"learning_rate", 1e-3}};
-  std::vector<CheckpointState> states;
-  FixContext::Setup setup = setup_for("IR", parameters);
-  setup.checkpoint = {[] { return std::nullopt; },
-                      [&](const CheckpointState& state, const FixLog&) { states.push_back(state); },
-                      [] { return true; }};
-  const Outcome whole = run(std::move(setup), tiny_network());
-  REQUIRE(states.size() > 4);
-  RandomStream points(3);
-  for (int trial = 0; trial < 4; ++trial) {
-    const int64_t at = points.below(static_cast<int64_t>(states.size()));
-    INFO("checkpoint " << at << " of " << states.size());
-    MemorySlot memory;
-    memory.state = states[static_cast<size_t>(at)];
-    FixContext::Setup again = setup_for("IR", parameters);
-    again.checkpoint = memory.slot();
-    const Outcome rest = run(std::move(again), tiny_network());
-    REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-    REQUIRE(rest.log.counters == whole.log.counters);
-    REQUIRE(rest.log.series == whole.log.series);
-  }
+  require_same_from_checkpoints("IR", {{"max_iters", 30}, {"learning_rate", 1e-3}}, tiny_network());
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ using testing::branched_network;
 using testing::changed_values;
 using testing::MemorySlot;
 using testing::Outcome;
+using testing::require_same_from_checkpoints;
 using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
@@ -410,28 +411,7 @@ TEST_CASE("an interrupted IN goes on bit for bit", "[inner]") {
 }
 
 TEST_CASE("a killed IN goes on from any checkpoint bit for bit", "[inner]") {
-  const nlohmann::json parameters = quick();
-  std::vector<CheckpointState> states;
-  FixContext::Setup setup = setup_for("IN", parameters);
-  setup.checkpoint = {[] { return std::nullopt; },
-                      [&](const CheckpointState& state, const FixLog&) { states.push_back(state); },
-                      [] { return true; }};
-  const Outcome whole = run(std::move(setup), branched_network());
-  REQUIRE(states.size() > 4);
-  RandomStream points(3);
-  for (int trial = 0; trial < 4; ++trial) {
-    const int64_t at = points.below(static_cast<int64_t>(states.size()));
-    INFO("checkpoint " << at << " of " << states.size());
-    MemorySlot memory;
-    memory.state = states[static_cast<size_t>(at)];
-    FixContext::Setup again = setup_for("IN", parameters);
-    again.checkpoint = memory.slot();
-    const Outcome rest = run(std::move(again), branched_network());
-    REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-    REQUIRE(rest.log.counters == whole.log.counters);
-    REQUIRE(rest.log.series == whole.log.series);
-  }
+  require_same_from_checkpoints("IN", quick(), branched_network());
 }
 
 }  // namespace
