@@ -150,6 +150,7 @@ std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, 
     if (right <= most) continue;
     most = right;
     best = probe.state();
+    if (most == count) break;  // no later epoch can be better
   }
   adam.zero_grad(/*set_to_none=*/true);
   probe.require_grad(false);
