@@ -6,10 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "approaches/stop.hpp"
 #include "harness/core/catalog.hpp"
 #include "harness/core/config.hpp"
 #include "harness/core/random.hpp"
@@ -83,10 +85,15 @@ class FixContext {
   const std::string& shadow() const { return setup_.shadow; }
   uint64_t seed(std::string_view purpose) const;  // for at::Generator and the like
   RandomStream stream(std::string_view purpose) const;
-  bool should_stop() const { return setup_.stop && setup_.stop(); }
+  bool should_stop() const;  // from any thread
+  Poll poll() const;         // throws FixStopped when should_stop()
+  // The same for what comes before a first result; empty in a fix that goes on from a checkpoint, which has
+  // one.
+  Poll preparing() const { return resumed_ ? Poll() : poll(); }
+  Passes passes() const { return {batch(), preparing()}; }
   void progress(double done, const std::string& what) const;
   // The checkpoint of an earlier, interrupted run of this fix; nothing where there is none.
-  std::optional<CheckpointState> load_checkpoint() const;
+  std::optional<CheckpointState> load_checkpoint();
   // Ask at every point where a fix could go on from, and save where true. When should_stop() ends a fix, it
   // saves without asking.
   bool checkpoint_due() const { return setup_.checkpoint.due && setup_.checkpoint.due(); }
@@ -99,6 +106,8 @@ class FixContext {
  private:
   Setup setup_;
   FixLog log_;
+  bool resumed_ = false;
+  mutable std::mutex stopping_;
 };
 
 // Which weights a fix says it may have changed; the harness checks that all others are bit-identical.

@@ -81,13 +81,13 @@ class Care {
       negatives_ = positions_of(saved_->at("negatives"));
       positives_ = positions_of(saved_->at("positives"));
     } else {
-      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.batch());
+      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.passes());
       RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
       const int64_t positives = parameters_.integer("positives");
       negatives_ = at_most(judgement.wrong, parameters_.integer("negatives"), some_wrong);
       positives_ = source_ == "repair" ? at_most(judgement.correct, positives, some_right)
                                        : correct_inputs(original_, context_.split(source_), positives,
-                                                        context_.batch(), some_right);
+                                                        context_.passes(), some_right);
     }
     context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
     context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
@@ -176,7 +176,9 @@ class Care {
                                         .inputs = inputs(),
                                         .weights = weights,
                                         .objective = care_objective(parameters_.number("alpha")),
-                                        .batch = context_.batch()});
+                                        .batch = context_.batch(),
+                                        .poll = context_.poll(),
+                                        .preparing = context_.preparing()});
     const SwarmSettings settings = swarm_settings(units.size());
     const SwarmHooks hooks{
         .stop = [this] { return context_.should_stop(); },

@@ -58,12 +58,25 @@ RandomStream FixContext::stream(std::string_view purpose) const {
   return RandomStream(seed(purpose));
 }
 
-std::optional<CheckpointState> FixContext::load_checkpoint() const {
-  return setup_.checkpoint.load ? setup_.checkpoint.load() : std::nullopt;
+std::optional<CheckpointState> FixContext::load_checkpoint() {
+  std::optional<CheckpointState> state = setup_.checkpoint.load ? setup_.checkpoint.load() : std::nullopt;
+  resumed_ = state.has_value();
+  return state;
 }
 
 void FixContext::save_checkpoint(const CheckpointState& state) const {
   if (setup_.checkpoint.save) setup_.checkpoint.save(state, log_);
+}
+
+bool FixContext::should_stop() const {
+  const std::scoped_lock lock(stopping_);
+  return setup_.stop && setup_.stop();
+}
+
+Poll FixContext::poll() const {
+  return [this] {
+    if (should_stop()) throw FixStopped{};
+  };
 }
 
 void FixContext::progress(double done, const std::string& what) const {

@@ -63,7 +63,7 @@ class DistrRep {
  private:
   // Section 3B, for every type on the original model.
   void localise(bool random_weights) {
-    judgement_ = judge_split(original_, split_, context_.batch());
+    judgement_ = judge_split(original_, split_, context_.passes());
     RandomStream stream = context_.stream("random_weights");
     for (ErrorType& type : error_types(judgement_)) {
       if (static_cast<int64_t>(experts_.size()) == parameters_.integer("types")) break;
@@ -73,7 +73,7 @@ class DistrRep {
           original_, layer_, split_, expert.type.negatives,
           {.candidates = parameters_.integer("candidates") * std::ssize(expert.type.negatives),
            .first_only = parameters_.boolean("first_only"),
-           .batch = context_.batch()});
+           .passes = context_.passes()});
       if (random_weights) {
         expert.weights =
             harness::random_weights(original_, {layer_}, static_cast<int64_t>(expert.weights.size()), stream);
@@ -97,7 +97,9 @@ class DistrRep {
            .inputs = {{&split_, positives, false}, {&split_, expert.type.negatives, true}},
            .weights = expert.weights,
            .objective = expert_objective(),
-           .batch = context_.batch()});
+           .batch = context_.batch(),
+           .poll = context_.poll(),
+           .preparing = context_.preparing()});
       const SwarmResult found = search(settings, "expert " + std::to_string(k + 1), k,
                                        [&](std::span<const double> candidates, std::span<double> fitness) {
                                          evaluator.evaluate(candidates, fitness);
@@ -172,7 +174,9 @@ class DistrRep {
          .inputs = {{&split_, judgement_.correct, false}, {&split_, negatives, true}},
          .weights = weights,
          .objective = {},
-         .batch = context_.batch()});
+         .batch = context_.batch(),
+         .poll = context_.poll(),
+         .preparing = context_.preparing()});
     SwarmSettings settings = swarm_settings();
     settings.dimensions.assign(merge.coefficients(),
                                {.mean = 0.5, .deviation = 0.125, .slowest = 0.2, .fastest = 5});

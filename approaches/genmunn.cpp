@@ -26,7 +26,7 @@ class GenMuNN {
     {
       const PhaseTimer timer(context_.log(), "localise");
       for (const std::string& name : fit_splits()) {
-        judgements_.push_back(judge_split(original_, context_.split(name), context_.batch()));
+        judgements_.push_back(judge_split(original_, context_.split(name), context_.passes()));
       }
       if (judgements_[0].wrong.empty()) {
         FixResult result;

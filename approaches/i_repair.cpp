@@ -34,7 +34,8 @@ class IRepair {
         network_(original.fork()),
         chunk_(gradient_chunk(original, context.batch())),
         has_dropout_(std::ranges::any_of(original.nodes(),
-                                         [](const Node& node) { return node.kind == NodeKind::dropout; })) {}
+                                         [](const Node& node) { return node.kind == NodeKind::dropout; })),
+        poll_(context.poll()) {}
 
   FixResult run(Masks masks) {
     FixResult result;
@@ -66,11 +67,12 @@ class IRepair {
       general_.positions = positions_of(saved_->at("general"));
     } else {
       RandomStream faults = context_.stream("specific"), others = context_.stream("general");
-      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.batch()),
+      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.passes()),
                                             parameters_.integer("max_specific"), faults);
       int64_t quota = parameters_.integer("general_per_class");
       if (quota == 0) quota = original_.classes() < kManyClasses ? 4 : 1;
-      general_.positions = correct_of_each_class(original_, *general_.split, quota, context_.batch(), others);
+      general_.positions =
+          correct_of_each_class(original_, *general_.split, quota, context_.passes(), others);
     }
     context_.log().scalars["specific"] = static_cast<double>(specific_.size());
     context_.log().scalars["general_from_" + source_] = static_cast<double>(general_.size());
@@ -95,24 +97,27 @@ class IRepair {
     if (saved_) {
       optimiser.load(*saved_, "ir");
       load_series(log, kSeries, *saved_);
+      wrong_ = saved_->at("wrong").item<int64_t>();
     }
     const int64_t most = parameters_.integer("max_iters");
     bool stopped = false, finite = true;
-    int64_t wrong = 0;
     while (true) {
       const int64_t iteration = optimiser.steps();
-      stopped = context_.should_stop() && iteration < most;
-      wrong = add_gradients(gradients, &finite, stopped || iteration == most);
-      const bool ends = stopped || !finite || wrong == 0 || iteration == most;
-      if (ends) break;
-      const at::Tensor mask = mask_of(gradients, masks, wrong, iteration);
+      try {
+        wrong_ = add_gradients(gradients, &finite, iteration == most);
+        if (!finite || wrong_ == 0 || iteration == most) break;
+        if (has_dropout_) add_update_gradient(gradients, iteration);
+      } catch (const FixStopped&) {
+        stopped = true;
+        break;
+      }
+      const at::Tensor mask = mask_of(gradients, masks, iteration);
       if (iteration % kSeriesEvery == 0) {
-        log.series["still_wrong"].push_back(static_cast<double>(wrong));
+        log.series["still_wrong"].push_back(static_cast<double>(wrong_));
         log.series["mask_density"].push_back(
             mask.defined() ? mask.sum().item<double>() / static_cast<double>(mask.numel()) : 1);
       }
       const auto all = static_cast<double>(general_.size() + specific_.size());
-      if (has_dropout_) add_update_gradient(gradients, iteration);
       const at::Tensor sum =
           has_dropout_ ? gradients.sum(rest) : gradients.sum(specific) + gradients.sum(rest);
       optimiser.step(sum / all, mask);
@@ -120,24 +125,20 @@ class IRepair {
       if (context_.checkpoint_due()) save(optimiser);
     }
     if (stopped) save(optimiser);
-    return conclude(optimiser, wrong, stopped, finite);
+    return conclude(optimiser, stopped, finite);
   }
 
-  FixResult conclude(const MaskedOptimiser& optimiser, int64_t wrong, bool stopped, bool finite) {
+  FixResult conclude(const MaskedOptimiser& optimiser, bool stopped, bool finite) {
     FixLog& log = context_.log();
-    const int64_t repaired = specific_.size() - wrong;
+    const int64_t repaired = specific_.size() - wrong_;
     log.counters["optimiser_steps"] = optimiser.steps();
     log.scalars["specific_repaired"] = static_cast<double>(repaired);
     log.scalars["moved"] =
         optimiser.moved().sum().item<double>() / static_cast<double>(optimiser.weights().size());
     FixResult result;
-    if (stopped && optimiser.steps() == 0) {
-      result.failure = {"timeout", "stopped before the first step"};
-      return result;
-    }
-    if (repaired == 0 && finite) {
-      result.failure = {
-          "no_fix", "no specific input is repaired after " + std::to_string(optimiser.steps()) + " steps"};
+    if ((stopped && optimiser.steps() == 0) || (repaired == 0 && finite)) {
+      result.failure = {stopped ? "timeout" : "no_fix", "no specific input is repaired after " +
+                                                            std::to_string(optimiser.steps()) + " steps"};
       return result;
     }
     result.touched = optimiser.weights().touched(optimiser.moved());
@@ -148,12 +149,14 @@ class IRepair {
     return result;
   }
 
-  // One pass over G and S: sums of the three gradients unless `only_count`; how many of S are still wrong.
+  // One pass over G and S, unless it is stopped: sums of the three gradients, or `only_count`; how many of S
+  // are still wrong.
   int64_t add_gradients(WeightGradients& gradients, bool* finite, bool only_count) {
     gradients.clear();
     int64_t wrong = 0;
     const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
+        ask(poll_);
         const Chunk part = chunk(inputs, begin);
         const at::Tensor z = gradients.forward(part.x);
         *finite &= z.isfinite().all().item<bool>();
@@ -180,6 +183,7 @@ class IRepair {
   void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
     const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
+        ask(poll_);
         const Chunk part = chunk(inputs, begin);
         at::Generator draws = at::globalContext().defaultGenerator(original_.device()).clone();
         draws.set_current_seed(
@@ -221,11 +225,11 @@ class IRepair {
   }
 
   // Section 3, 1c: (|g_S| + guard) / (gamma |g_G| + guard) >= 1; undefined: all weights may move.
-  at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t wrong, int64_t iteration) const {
+  at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t iteration) const {
     if (masks == Masks::none) return {};
     const double gamma = parameters_.number("gamma");
     const at::Tensor g_general = gradients.sum(general) / static_cast<double>(general_.size());
-    const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong);
+    const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong_);
     const at::Tensor mask = g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
     if (masks == Masks::influence) return mask;
     const at::Generator draws =
@@ -236,7 +240,8 @@ class IRepair {
 
   void save(const MaskedOptimiser& optimiser) {
     CheckpointState state = {{"specific", position_table(specific_.positions)},
-                             {"general", position_table(general_.positions)}};
+                             {"general", position_table(general_.positions)},
+                             {"wrong", at::scalar_tensor(wrong_, at::kLong)}};
     save_series(context_.log(), kSeries, state);
     optimiser.save(state, "ir");
     context_.save_checkpoint(state);
@@ -251,6 +256,8 @@ class IRepair {
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the general inputs
   LabelledInputs specific_, general_;
+  int64_t wrong_ = 0;  // of the specific inputs, as the last whole pass counted them
+  const Poll poll_;
   std::map<std::pair<const LabelledInputs*, int64_t>, Chunk> chunks_;  // where all of them are few
 };
 

@@ -36,24 +36,23 @@ class Inner {
       result.failure = {"no_fix", "no misclassified input of the repair split, or no clean one"};
       return result;
     }
-    if (!timed("probes", [&] { return make_probes(); }) || !timed("localise", [&] { return localise(); }) ||
-        !timed("routing", [&] { return route(random_weights); })) {
+    try {
+      timed("probes", [&] { make_probes(); });
+      timed("localise", [&] { localise(); });
+      timed("routing", [&] { route(random_weights); });
+      timed("repair", [&] { result = repair(); });
+    } catch (const FixStopped&) {
       save();
-      result.failure = {"timeout", "stopped before the repair began"};
-      return result;
+      throw;
     }
-    timed("repair", [&] {
-      result = repair();
-      return true;
-    });
     return result;
   }
 
  private:
   template <typename Work>
-  bool timed(const char* phase, const Work& work) {
+  void timed(const char* phase, const Work& work) {
     const PhaseTimer timer(context_.log(), phase);
-    return work();
+    work();
   }
 
   // Section 3E: faults of the repair split, a part held out; clean inputs to train and to check on, and those
@@ -71,7 +70,7 @@ class Inner {
     if (!saved_) {
       RandomStream faults = context_.stream("faults"), others = context_.stream("clean");
       const std::vector<int64_t> wrong =
-          at_most(judge_split(original_, context_.split("repair"), context_.batch()).wrong,
+          at_most(judge_split(original_, context_.split("repair"), context_.passes()).wrong,
                   parameters_.integer("repair_samples"), faults);
       const auto total = static_cast<int64_t>(wrong.size());
       const auto share = static_cast<int64_t>(parameters_.number("held_out") * static_cast<double>(total));
@@ -99,7 +98,7 @@ class Inner {
   }
 
   // Section 3A, on outputs of the unchanged network in evaluation mode: computed once for each block.
-  bool make_probes() {
+  void make_probes() {
     const LabelledInputs& inputs = sets_.at("probe");
     const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
     for (size_t b = 0; b < blocks_.size(); ++b) {
@@ -114,27 +113,26 @@ class Inner {
       }
       std::vector<at::Tensor> values;
       for (int64_t begin = 0; begin < inputs.size(); begin += context_.batch()) {
+        ask(context_.poll());
         const int64_t end = std::min(inputs.size(), begin + context_.batch());
         values.push_back(
             original_.activations(inputs.load(begin, end, original_.device()), {blocks_[b].output})[0]);
       }
-      const auto accuracy = train_probe(probes_.back(), at::cat(values), y,
-                                        {.learning_rate = parameters_.number("probe_rate"),
-                                         .epochs = parameters_.integer("probe_epochs"),
-                                         .batch = parameters_.integer("probe_batch"),
-                                         .seed = context_.seed(name + ".order"),
-                                         .stop = [this] { return context_.should_stop(); }});
-      if (!accuracy) return false;
+      const double accuracy = train_probe(probes_.back(), at::cat(values), y,
+                                          {.learning_rate = parameters_.number("probe_rate"),
+                                           .epochs = parameters_.integer("probe_epochs"),
+                                           .batch = parameters_.integer("probe_batch"),
+                                           .seed = context_.seed(name + ".order"),
+                                           .poll = context_.poll()});
       ++trained_probes_;
-      context_.log().series["probe_accuracy"].push_back(*accuracy);
+      context_.log().series["probe_accuracy"].push_back(accuracy);
       context_.progress(static_cast<double>(b + 1) / static_cast<double>(blocks_.size()), "probes");
       if (context_.checkpoint_due()) save();
     }
-    return true;
   }
 
   // Section 3B: the blocks whose probe tells faults and clean inputs most apart.
-  bool localise() {
+  void localise() {
     std::vector<double>& scores = context_.log().series["anomaly_score"];
     std::vector<double>& selected = context_.log().series["selected"];
     if (selected.empty()) {
@@ -158,11 +156,10 @@ class Inner {
       selected.resize(std::min(selected.size(), static_cast<size_t>(parameters_.integer("blocks"))));
     }
     for (const double b : selected) chosen_.push_back(static_cast<size_t>(b));
-    return true;
   }
 
   // Section 3C, once for each selected block.
-  bool route(bool random_weights) {
+  void route(bool random_weights) {
     const LabelledInputs& faulty = sets_.at("faulty");
     const at::Tensor x =
         faulty.load(0, std::min(faulty.size(), parameters_.integer("routing_samples")), original_.device());
@@ -172,19 +169,17 @@ class Inner {
         masks_.push_back(saved_->at(name).to(original_.device()));
         continue;
       }
-      const auto counts = routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
-                                         {.steps = parameters_.integer("routing_steps"),
-                                          .rate = parameters_.number("routing_rate"),
-                                          .shrink = parameters_.number("routing_shrink"),
-                                          .go_on = [this](double) { return !context_.should_stop(); }});
-      if (!counts) return false;
-      masks_.push_back(mask_of(counts->flatten(), random_weights, name));
-      const double density = masks_.back().sum().item<double>() / static_cast<double>(counts->numel());
+      const at::Tensor counts = routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
+                                               {.steps = parameters_.integer("routing_steps"),
+                                                .rate = parameters_.number("routing_rate"),
+                                                .shrink = parameters_.number("routing_shrink"),
+                                                .poll = context_.poll()});
+      masks_.push_back(mask_of(counts.flatten(), random_weights, name));
+      const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
       context_.log().series["mask_density"].push_back(density);
       context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
       if (context_.checkpoint_due()) save();
     }
-    return true;
   }
 
   at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
@@ -196,7 +191,7 @@ class Inner {
     return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
   }
 
-  // Section 3D.
+  // Section 3D. A stopped epoch is taken back.
   FixResult repair() {
     std::vector<RepairedBlock> repaired;
     for (size_t k = 0; k < chosen_.size(); ++k)
@@ -209,18 +204,26 @@ class Inner {
                         .alpha = parameters_.number("alpha"),
                         .temperature = parameters_.number("temperature"),
                         .train_mode = parameters_.text("bn_mode") == "reference_train",
-                        .seed = context_.seed("dropout")});
-    if (saved_ && saved_->count("epoch") > 0) restore(*saved_, repair);
+                        .seed = context_.seed("dropout"),
+                        .poll = context_.poll()});
     FixLog& log = context_.log();
-    least_ = accuracy(original_, sets_.at("check"), context_.batch()) - parameters_.number("accuracy_slack");
+    if (saved_ && saved_->count("epoch") > 0) {
+      restore(*saved_, repair);
+      least_ = saved_->at("least").item<double>();  // no time for it may be left
+    } else {
+      least_ =
+          accuracy(original_, sets_.at("check"), context_.passes()) - parameters_.number("accuracy_slack");
+    }
     const int64_t epochs = parameters_.integer("epochs");
     FixResult result;
     Ending ending = Ending::none;
     while (epoch_ < epochs && ending == Ending::none) {
       snapshot(repair);
       if (context_.checkpoint_due()) save();
-      ending = run_epoch(repair);
-      if (ending == Ending::stopped) {
+      try {
+        ending = run_epoch(repair);
+      } catch (const FixStopped&) {
+        ending = Ending::stopped;
         restore(snapshot_, repair);
         save();
         break;
@@ -253,7 +256,6 @@ class Inner {
     const int64_t repeats = parameters_.integer("output_repeats");
     for (int64_t phase = 0; phase <= repeats; ++phase) {
       for (size_t k = 0; k < repair.blocks(); ++k) {
-        if (context_.should_stop()) return Ending::stopped;
         const int64_t pass = (epoch_ * (repeats + 1) + phase) * static_cast<int64_t>(repair.blocks()) +
                              static_cast<int64_t>(k);
         const bool finite = phase == 0 ? repair.train_on_probe(k, pass) : repair.train_on_output(k, pass);
@@ -266,15 +268,17 @@ class Inner {
 
   bool reached() {
     FixLog& log = context_.log();
-    const double clean = accuracy(network_, sets_.at("check"), context_.batch());
-    const double faults = 1 - accuracy(network_, sets_.at("held_out"), context_.batch());
+    const Passes all(context_.batch(), context_.poll());
+    const double clean = accuracy(network_, sets_.at("check"), all);
+    const double faults = 1 - accuracy(network_, sets_.at("held_out"), all);
     log.series["clean_accuracy"].push_back(clean);
     log.series["fault_rate"].push_back(faults);
     return clean >= least_ && faults < parameters_.number("goal_fault_rate");
   }
 
   void snapshot(const BlockRepair& repair) {
-    snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)}};
+    snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)},
+                 {"least", at::scalar_tensor(least_, at::kDouble)}};
     repair.save(snapshot_);
     save_series(context_.log(), kSeries, snapshot_);
   }

@@ -39,13 +39,16 @@ std::optional<Refusal> refuse_without_last_layer(const AdaptContext& context) {
   return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
 }
 
-HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, int64_t batch) {
+HeadView view_head(const Network& network, const TargetLayer& head, const Split& split,
+                   const Passes& passes) {
   const at::NoGradGuard no_grad;
   HeadView view;
   view.judgement.labels = split.labels();
   std::vector<at::Tensor> phi, predictions;
-  for (int64_t begin = 0; begin < split.size(); begin += batch) {
-    const at::Tensor x = split.inputs(begin, std::min(split.size(), begin + batch)).to(network.device());
+  for (int64_t begin = 0; begin < split.size(); begin += passes.batch) {
+    ask(passes.poll);
+    const at::Tensor x =
+        split.inputs(begin, std::min(split.size(), begin + passes.batch)).to(network.device());
     const std::vector<at::Tensor> values = network.activations(x, {head.input, network.output_node()});
     phi.push_back(values[0].cpu());
     predictions.push_back(values[1].argmax(1).cpu());
@@ -89,6 +92,25 @@ HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const a
     check.least_margin = std::min(check.least_margin, (own - logits.amax(1)).min().item<double>());
   }
   return check;
+}
+
+void log_effect(const Network& fixed, const HeadView& before, const Split& split, FixContext& context) {
+  Judgement after;
+  try {
+    after = judge_split(fixed, split, {context.batch(), context.poll()});
+  } catch (const FixStopped&) {
+    return;
+  }
+  const auto count = [&](const std::string& name, const std::vector<int64_t>& inputs) {
+    context.log().scalars[name] = static_cast<double>(inputs.size());
+  };
+  std::vector<int64_t> kept, gained;
+  std::ranges::set_intersection(before.judgement.correct, after.correct, std::back_inserter(kept));
+  std::ranges::set_intersection(before.judgement.wrong, after.correct, std::back_inserter(gained));
+  count("correct_before", before.judgement.correct);
+  count("correct_kept", kept);
+  count("faults", before.judgement.wrong);
+  count("faults_fixed", gained);
 }
 
 at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,

@@ -21,7 +21,7 @@ struct HeadView {
   at::Tensor phi;     // float32 (N, features): what the head reads
   at::Tensor logits;  // float64 (N, classes), recomputed in double
 };
-HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, int64_t batch);
+HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, const Passes& passes);
 
 // The misclassified inputs, nearest to their label first: by how far the strongest other class is above it.
 std::vector<int64_t> faults_by_gap(const HeadView& view);
@@ -33,6 +33,10 @@ struct HeadCheck {
 };
 HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
                        int64_t batch);
+
+// What a fix does to the split that `before` shows the original on, by the fixed network itself. Logged as
+// correct_before, correct_kept, faults and faults_fixed; not where the fix is told to stop meanwhile.
+void log_effect(const Network& fixed, const HeadView& before, const Split& split, FixContext& context);
 
 // The logits (float64) of a head with another kernel (classes, features).
 at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,

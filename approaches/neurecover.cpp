@@ -87,7 +87,7 @@ class NeuRecover {
     if (!different.empty()) {
       return {"no_fix", "the checkpoint before the last has no " + different + " of the model's shape"};
     }
-    const Judgement now = judge_split(original_, split_, context_.batch());
+    const Judgement now = judge_split(original_, split_, context_.passes());
     if (now.wrong.empty() || now.correct.empty()) {
       return {"no_fix", "the repair split has no input that is classified " +
                             std::string(now.wrong.empty() ? "wrongly" : "correctly")};
@@ -99,7 +99,8 @@ class NeuRecover {
     RegressionWeights found = regression_weights(original_, before, layers_, split_, effect,
                                                  {.backward = parameters_.text("backward"),
                                                   .reduction_rate = parameters_.number("reduction_rate"),
-                                                  .batch = context_.batch()});
+                                                  .batch = context_.batch(),
+                                                  .poll = context_.preparing()});
     log("tensors", static_cast<size_t>(found.tensors));
     log("considered", static_cast<size_t>(found.considered));
     log("localised", found.weights.size());
@@ -118,7 +119,7 @@ class NeuRecover {
     for (size_t id = 0; id < earlier.parameters().size(); ++id) {
       earlier.set_parameter(static_cast<ParameterId>(id), before.at(earlier.parameters()[id].name));
     }
-    const Judgement then = judge_split(earlier, split_, context_.batch());
+    const Judgement then = judge_split(earlier, split_, context_.passes());
     EpochEffect effect;
     std::ranges::set_intersection(then.correct, now.wrong, std::back_inserter(effect.regressed));
     std::ranges::set_intersection(then.wrong, now.correct, std::back_inserter(effect.improved));
@@ -139,7 +140,9 @@ class NeuRecover {
          .inputs = {{&split_, negatives_, true}, {&split_, positives_, false}},
          .weights = weights_,
          .objective = neurecover_objective(parameters_.number("alpha"), parameters_.boolean("compat_sizes")),
-         .batch = context_.batch()});
+         .batch = context_.batch(),
+         .poll = context_.poll(),
+         .preparing = context_.preparing()});
     const SwarmSettings settings{
         .dimensions = sibling_dimensions(original_, weights_),
         .particles = parameters_.integer("particles"),

@@ -9,6 +9,7 @@
 #include "approaches/localise/sampling.hpp"
 #include "approaches/lp/most_rows.hpp"
 #include "approaches/specs.hpp"
+#include "approaches/train/log_state.hpp"
 
 namespace harness {
 namespace {
@@ -45,12 +46,12 @@ class NNRepair {
 
   FixResult run(bool random_edges) {
     FixResult result;
+    int64_t next = resume();
     {
       const PhaseTimer timer(context_.log(), "features");
-      view_ = view_head(original_, head_, split_, context_.batch());
+      view_ = view_head(original_, head_, split_, context_.passes());
     }
     const int64_t classes = kernel_.size(0);
-    int64_t next = resume();
     bool stopped = false;
     {
       const PhaseTimer timer(context_.log(), "solve");
@@ -184,12 +185,17 @@ class NNRepair {
   std::vector<int64_t> selected() {
     if (parameters_.text("selection") == "none") return experts_;
     const PhaseTimer timer(context_.log(), "select");
-    const std::string source = context_.has_split("train")        ? "train"
-                               : context_.has_split("validation") ? "validation"
-                                                                  : "repair";
+    std::string source = context_.has_split("train")        ? "train"
+                         : context_.has_split("validation") ? "validation"
+                                                            : "repair";
+    HeadView view = view_;
+    try {
+      if (source != "repair")
+        view = view_head(original_, head_, context_.split(source), {context_.batch(), context_.poll()});
+    } catch (const FixStopped&) {  // what there is of experts is not lost
+      source = "repair";
+    }
     log("selected_on_" + source, static_cast<double>(context_.split(source).size()));
-    const HeadView view =
-        source == "repair" ? view_ : view_head(original_, head_, context_.split(source), context_.batch());
     std::vector<int64_t> chosen;
     for (const int64_t k : experts_) {
       const at::Tensor own = view.judgement.labels.eq(k);
@@ -235,11 +241,7 @@ class NNRepair {
       vote.attributes = ArithmeticAttributes{};
       network.insert_after(relu, vote);
     }
-    const Judgement after = judge_split(network, split_, context_.batch());
-    std::vector<int64_t> gained;
-    std::ranges::set_intersection(view_.judgement.wrong, after.correct, std::back_inserter(gained));
-    log("faults_fixed", static_cast<double>(gained.size()));
-    log("faults", static_cast<double>(view_.judgement.wrong.size()));
+    log_effect(network, view_, split_, context_);
     return result;
   }
 
@@ -261,13 +263,7 @@ class NNRepair {
     CheckpointState tensors = {{"next", at::scalar_tensor(next, at::kLong)},
                                {"deltas", deltas_.clone()},
                                {"experts", position_table(experts_)}};
-    const FixLog& log = context_.log();
-    for (const auto& [name, value] : log.counters)
-      tensors["counter." + name] = at::scalar_tensor(value, at::kLong);
-    for (const auto& [name, value] : log.scalars)
-      tensors["scalar." + name] = at::scalar_tensor(value, at::kDouble);
-    if (log.series.count("violated_rows") > 0)
-      tensors["violated_rows"] = at::tensor(log.series.at("violated_rows"), at::kDouble);
+    save_log(context_.log(), tensors);
     context_.save_checkpoint(tensors);
   }
 
@@ -277,15 +273,7 @@ class NNRepair {
     if (!saved) return 0;
     deltas_.copy_(saved->at("deltas"));
     experts_ = positions_of(saved->at("experts"));
-    FixLog& log = context_.log();
-    for (const auto& [name, value] : *saved) {
-      if (name.starts_with("counter.")) log.counters[name.substr(8)] = value.item<int64_t>();
-      if (name.starts_with("scalar.")) log.scalars[name.substr(7)] = value.item<double>();
-    }
-    if (const auto rows = saved->find("violated_rows"); rows != saved->end()) {
-      const auto* values = rows->second.data_ptr<double>();
-      log.series["violated_rows"].assign(values, values + rows->second.numel());
-    }
+    load_log(context_.log(), *saved);
     return saved->at("next").item<int64_t>();
   }
 

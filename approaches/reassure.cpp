@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "approaches/localise/faults.hpp"
 #include "approaches/regions/region_answer.hpp"
@@ -24,12 +23,12 @@ class Reassure {
         head_(std::get<DenseHead>(dense_head(original))) {}
 
   FixResult run() {
+    restore();
     {
       const PhaseTimer timer(context_.log(), "features");
       read_features();
     }
     if (labels_.empty()) return failed("no_fix", "the repair split has no misclassified input");
-    restore();
     {
       const PhaseTimer timer(context_.log(), "linear_programs");
       solve();
@@ -52,6 +51,7 @@ class Reassure {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> all, wrong;
     for (int64_t begin = 0; begin < repair.size(); begin += context_.batch()) {
+      ask(context_.preparing());
       const int64_t end = std::min(repair.size(), begin + context_.batch());
       const auto values = original_.activations(repair.inputs(begin, end).to(original_.device()),
                                                 {head_.cut, original_.logits_node()});
@@ -87,11 +87,7 @@ class Reassure {
       const int64_t end = std::min(faults, begin + part);
       const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
       std::vector<RegionAnswer> found(static_cast<size_t>(end - begin));
-      std::mutex polling;
-      const auto stop = [&] {
-        const std::scoped_lock lock(polling);
-        return context_.should_stop();
-      };
+      const auto stop = [this] { return context_.should_stop(); };
       at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
         for (int64_t i = from; i < to; ++i) {
           if (stop()) {
@@ -113,7 +109,7 @@ class Reassure {
     }
   }
 
-  // bool (L): which of the faults the network gets right.
+  // bool (L): which of the faults the network gets right, from their images on.
   at::Tensor right(const Network& network) const {
     const at::Tensor positions = at::tensor(positions_, at::kLong), labels = at::tensor(labels_, at::kLong);
     std::vector<at::Tensor> parts;
@@ -122,14 +118,43 @@ class Reassure {
     return at::cat(parts).eq(labels);
   }
 
-  // Section 4: downwards from n until all promised faults are right. A blunt support also reaches other
-  // faults, so that where no such n is found, sharper ones follow.
-  std::vector<double> sharpness_values() const {
-    const double n = parameters_.number("n");
-    std::vector<double> values;
-    for (double v = n; v >= parameters_.number("n_least") || v == n; v /= 2) values.push_back(v);
-    for (double v = 2 * n; v <= parameters_.number("n_most"); v *= 2) values.push_back(v);
-    return values;
+  // Logits of these features, from the cut on.
+  at::Tensor logits_behind(const Network& network, const at::Tensor& features) const {
+    const at::NoGradGuard no_grad;
+    const Cut cut = network.cut_before(head_.cut + 1);
+    std::vector<at::Tensor> live(cut.live.size());  // what else is live, the logits do not depend on
+    live[std::ranges::find(cut.live, head_.cut) - cut.live.begin()] = features.to(network.device());
+    return network.suffix(cut, live);
+  }
+
+  // Section 4: the network with the blunter n, from the first one on, with which most of the faults `wanted`
+  // are right. A blunt support also reaches other faults: where fewer are right than with the n before,
+  // sharper ones follow.
+  Network search_sharpness(PatchSetting& setting, const at::Tensor& wanted) {
+    const at::Tensor labels = at::tensor(labels_, at::kLong).index_select(0, wanted),
+                     faults = at::tensor(positions_, at::kLong).index_select(0, wanted),
+                     features = repair_features_.index_select(0, faults);
+    const double first = setting.sharpness;
+    std::optional<Network> best;
+    int64_t most = -1, before = -1;
+    for (double n = first; !best || (most < wanted.numel() && !context_.should_stop());) {
+      PatchSetting candidate = setting;
+      candidate.sharpness = n;
+      Network network = with_patches(original_, head_, candidate);
+      const auto found = logits_behind(network, features).argmax(1).cpu().eq(labels).sum().item<int64_t>();
+      context_.log().series["sharpness"].push_back(n);
+      context_.log().series["repaired"].push_back(static_cast<double>(found));
+      if (found > most) {
+        most = found;
+        setting.sharpness = n;
+        best = std::move(network);
+      }
+      const bool sharper = n > first || found < before || n / 2 < parameters_.number("n_least");
+      n = !sharper ? n / 2 : 2 * std::max(n, first);
+      if (n > first && n > parameters_.number("n_most")) break;
+      before = found;
+    }
+    return std::move(*best);
   }
 
   FixResult patch() {
@@ -159,27 +184,15 @@ class Reassure {
     // What is promised: of faults in one region the last patch wins (section 8).
     const at::Tensor kept = undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
+    setting.sharpness = parameters_.number("n");
     FixResult result;
-    int64_t best = -1;
-    for (const double n : sharpness_values()) {
-      PatchSetting candidate = setting;
-      candidate.sharpness = n;
-      Network network = with_patches(original_, head_, candidate);
-      const at::Tensor found = right(network);
-      const auto repaired = found.index_select(0, wanted).sum().item<int64_t>();
-      context_.log().series["sharpness"].push_back(n);
-      context_.log().series["repaired"].push_back(static_cast<double>(repaired));
-      if (repaired > best) {
-        best = repaired;
-        setting.sharpness = n;
-        result.network = std::move(network);
-        context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
-      }
-      if (best == wanted.numel() || context_.should_stop()) break;
-    }
+    result.network = search_sharpness(setting, wanted);
+    const at::Tensor found = right(*result.network);
+    const auto repaired = found.index_select(0, wanted).sum().item<double>();
     context_.log().scalars["promised"] = static_cast<double>(wanted.numel());
-    context_.log().scalars["repaired_of_promised"] = static_cast<double>(best);
-    if (best == 0) return failed("no_fix", "no fault is right with its patch");
+    context_.log().scalars["repaired_of_promised"] = repaired;
+    context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
+    if (repaired == 0) return failed("no_fix", "no fault is right with its patch");
     describe(*result.network, setting);
     if (stopped_) result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
     if (!trouble.empty()) {
@@ -196,24 +209,18 @@ class Reassure {
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
     scalars["inference_cost_ratio"] = operations(fixed) / operations(original_);
-    scalars["reached_share"] = reached_share(fixed);
-  }
-
-  // Share of the repair split whose logits the patches change (section 8).
-  double reached_share(const Network& fixed) const {
-    const at::NoGradGuard no_grad;
-    const auto logits = [&](const Network& network, const at::Tensor& features) {
-      const Cut cut = network.cut_before(head_.cut + 1);
-      std::vector<at::Tensor> live(cut.live.size());  // what else is live, the logits do not depend on
-      live[std::ranges::find(cut.live, head_.cut) - cut.live.begin()] = features;
-      return network.suffix(cut, live);
-    };
-    int64_t reached = 0;
+    // Shares of the repair split: whose logits the patches change (section 8), and which is in a patched
+    // region.
+    const at::Tensor signs = at::cat(setting.patterns, 1).to(at::kFloat).mul_(2).sub_(1);
+    int64_t reached = 0, inside = 0;
     for (const at::Tensor& part : repair_features_.split(context_.batch())) {
-      const at::Tensor x = part.to(original_.device());
-      reached += logits(original_, x).ne(logits(fixed, x)).any(1).sum().item<int64_t>();
+      reached += logits_behind(original_, part).ne(logits_behind(fixed, part)).any(1).sum().item<int64_t>();
+      const at::Tensor own = at::cat(activation_patterns(head_, part.to(at::kDouble)), 1);
+      const at::Tensor agree = own.to(at::kFloat).mul_(2).sub_(1).matmul(signs.t());
+      inside += agree.eq(signs.size(1)).any(1).sum().item<int64_t>();
     }
-    return static_cast<double>(reached) / static_cast<double>(repair_features_.size(0));
+    scalars["reached_share"] = static_cast<double>(reached) / static_cast<double>(repair_features_.size(0));
+    scalars["inside_share"] = static_cast<double>(inside) / static_cast<double>(repair_features_.size(0));
   }
 
   void count_programs(const std::vector<int64_t>& patched) {

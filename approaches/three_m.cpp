@@ -44,7 +44,7 @@ class ThreeM {
     FixResult result;
     {
       const PhaseTimer timer(context_.log(), "features");
-      view_ = view_head(original_, head_, split_, context_.batch());
+      view_ = view_head(original_, head_, split_, context_.passes());
       if (view_.judgement.wrong.empty()) {
         result.failure = {"no_fix", "the repair split has no misclassified input"};
         return result;
@@ -273,14 +273,7 @@ class ThreeM {
     log("margin", margin_);
     log("rows", changes.last.rows);
     log("rounds", changes.last.rounds);
-    // Section 8: what the change costs on the correctly classified rest, by the network itself.
-    const Judgement after = judge_split(*fixed.network, split_, context_.batch());
-    std::vector<int64_t> kept, gained;
-    std::ranges::set_intersection(view_.judgement.correct, after.correct, std::back_inserter(kept));
-    std::ranges::set_intersection(view_.judgement.wrong, after.correct, std::back_inserter(gained));
-    log("correct_before", static_cast<double>(view_.judgement.correct.size()));
-    log("correct_kept", static_cast<double>(kept.size()));
-    log("faults_fixed", static_cast<double>(gained.size()));
+    log_effect(*fixed.network, view_, split_, context_);  // section 8: what it costs the rest
     return fixed;
   }
 

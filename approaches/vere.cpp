@@ -8,6 +8,7 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/sampling.hpp"
 #include "approaches/specs.hpp"
+#include "approaches/train/log_state.hpp"
 
 namespace harness {
 namespace {
@@ -65,7 +66,7 @@ class VeRe {
       positions_ = positions_of(saved->at("positions"));
       faults_ = saved->at("faults").item<int64_t>();
     } else {
-      const Judgement judgement = judge_split(original_, split_, context_.batch());
+      const Judgement judgement = judge_split(original_, split_, context_.passes());
       const auto block = [this](const std::vector<int64_t>& from, const std::string& name) {
         const auto there = static_cast<int64_t>(from.size()), most = parameters_.integer(name);
         const int64_t count = most == 0 ? there : std::min(there, most);
@@ -89,8 +90,10 @@ class VeRe {
     cut_ = original_.cut_before(site_.layer ? site_.layer->node : site_.next.node);
     const at::Tensor positions = position_table(positions_);
     std::vector<at::Tensor> parts;
-    for (const at::Tensor& part : positions.split(context_.batch()))
+    for (const at::Tensor& part : positions.split(context_.batch())) {
+      ask(context_.preparing());
       parts.push_back(original_.prefix(cut_, split_.inputs(part).to(original_.device())).at(0));
+    }
     features_ = at::cat(parts);
     labels_ = split_.labels().index_select(0, positions);
     const at::Tensor features = features_.to(at::kCPU, at::kDouble);
@@ -218,7 +221,6 @@ class VeRe {
       log.scalars["n_broken"] = static_cast<double>(clean_) - series_.at("intact")[best];
     }
     log.scalars["vgg_type"] = site_.vgg_type;
-    for (const std::string& name : kSeries) log.series[name] = series_.at(name);
     FixResult result;
     if (rounds_done() == 0) {
       result.failure = end == "stopped" ? Refusal{"timeout", "stopped before the first round ended"}
@@ -260,7 +262,7 @@ class VeRe {
                                {"best_round", at::scalar_tensor(best_round_, at::kLong)}};
     for (const auto& [id, value] : best_) tensors["best." + std::to_string(id)] = value;
     for (const auto& [id, value] : current()) tensors["now." + std::to_string(id)] = value;
-    for (const auto& [name, values] : series_) tensors["series." + name] = at::tensor(values, at::kDouble);
+    save_series(context_.log(), kSeries, tensors);
     context_.save_checkpoint(tensors);
   }
 
@@ -271,10 +273,7 @@ class VeRe {
       value = saved.at("best." + std::to_string(id));
       work_.set_parameter(id, saved.at("now." + std::to_string(id)));
     }
-    for (auto& [name, values] : series_) {
-      const at::Tensor table = saved.at("series." + name);
-      values.assign(table.const_data_ptr<double>(), table.const_data_ptr<double>() + table.numel());
-    }
+    load_series(context_.log(), kSeries, saved);
   }
 
   const Network& original_;
@@ -291,7 +290,7 @@ class VeRe {
   at::Tensor values_;    // float64 (N, V), CPU: of the units, with the current network
   at::Tensor labels_, predictions_, right_;
   int64_t patched_ = 0, intact_ = 0;
-  std::map<std::string, std::vector<double>> series_;  // one entry a round
+  std::map<std::string, std::vector<double>>& series_ = context_.log().series;  // one entry a round
   std::map<ParameterId, at::Tensor> best_;
   double best_score_ = 0;
   int64_t best_round_ = 0;  // 0: the original

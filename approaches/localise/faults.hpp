@@ -14,7 +14,7 @@ struct Judgement {
   at::Tensor labels, predictions;       // int64 (N), CPU
   std::vector<int64_t> correct, wrong;  // positions, ascending
 };
-Judgement judge_split(const Network& network, const Split& split, int64_t batch);
+Judgement judge_split(const Network& network, const Split& split, const Passes& passes);
 
 // Inputs of class `label` that are taken for class `predicted`; positions, ascending.
 struct ErrorType {

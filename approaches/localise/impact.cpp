@@ -64,6 +64,7 @@ class Localisation {
 
   // Sums of the gradients, of the shares behind the layers, and of what the shares in front of them need.
   void first_pass(const at::Tensor& part) {
+    ask(settings_.poll);
     const at::AutoGradMode with_grad(true);
     const at::Tensor x = split_.inputs(part).to(network_.device());
     const at::Tensor labels = split_.labels().index_select(0, part).to(network_.device());
@@ -117,6 +118,7 @@ class Localisation {
   // Sum over inputs and positions of |x| times behind / (total of the input at the position): the gradient of
   // a convolution's kernel with that quotient as the gradient of its output.
   void second_pass(const at::Tensor& part) {
+    ask(settings_.poll);
     const at::NoGradGuard no_grad;
     const std::vector<at::Tensor> values =
         network_.activations(split_.inputs(part).to(network_.device()), ids_);

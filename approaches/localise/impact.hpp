@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -23,6 +24,7 @@ struct ImpactSettings {
   // has it: of the position's total over the whole of A, which is smaller by a factor of about |A|.
   bool conv_per_sample = false;
   int64_t batch = 250;
+  Poll poll = {};
 };
 
 // One entry a layer. `samples` are positions in the split; with none of them all scores are 0.

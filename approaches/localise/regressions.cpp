@@ -41,8 +41,10 @@ class Ranking {
       sizes.push_back(at::zeros({kernel.size(1)}, kernel.options().dtype(at::kDouble)));
     }
     if (!inputs.empty()) {
-      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batch))
+      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batch)) {
+        ask(settings_.poll);
         add(part, gradients, sizes);
+      }
     }
     std::vector<Scores> found;
     const double count = std::max<double>(1, static_cast<double>(inputs.size()));

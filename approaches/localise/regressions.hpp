@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -19,6 +20,7 @@ struct RegressionSettings {
   std::string backward = "loss";  // whose gradient: loss | logit_sum | compat (sum of the model's outputs)
   double reduction_rate = 1;
   int64_t batch = 250;
+  Poll poll = {};
 };
 
 struct RegressionWeights {

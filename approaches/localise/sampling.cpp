@@ -23,11 +23,12 @@ std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t 
   return drawn;
 }
 
-std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most, int64_t batch,
-                                    RandomStream& stream) {
+std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most,
+                                    const Passes& passes, RandomStream& stream) {
   std::vector<int64_t> picked;
   const auto enough = [&] { return most > 0 && static_cast<int64_t>(picked.size()) == most; };
-  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batch)) {
+  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(passes.batch)) {
+    ask(passes.poll);
     const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
     const at::Tensor right = part.masked_select(found == split.labels().index_select(0, part));
     for (const int64_t position : positions_of(right)) {

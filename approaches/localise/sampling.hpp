@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "approaches/stop.hpp"
 #include "harness/core/random.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/model/network.hpp"
@@ -18,8 +19,8 @@ std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t 
 
 // Positions (ascending) of at most `most` inputs that the network classifies correctly, uniform over all such
 // inputs of the split; all of them for 0. Judges no more of the split than that takes.
-std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most, int64_t batch,
-                                    RandomStream& stream);
+std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most,
+                                    const Passes& passes, RandomStream& stream);
 
 // Lists of positions in checkpoints: int64, one dimension.
 at::Tensor position_table(const std::vector<int64_t>& positions);

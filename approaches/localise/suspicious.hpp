@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
 
 namespace harness {
@@ -9,7 +10,7 @@ namespace harness {
 struct SuspicionSettings {
   int64_t candidates = 1000;  // weights with the greatest gradients that are looked at
   bool first_only = false;    // forward impact of the first negative alone, as the reference has it
-  int64_t batch = 250;
+  Passes passes = 250;
 };
 
 // Weights of the last dense layer on the Pareto front of two scores (card dtr.md section 3B): the size of the

@@ -1,6 +1,7 @@
 #include "approaches/routing/block_repair.hpp"
 
 #include <ATen/ATen.h>
+#include <c10/util/ScopeExit.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -47,21 +48,22 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
   std::vector<at::Tensor> moved;
   for (const ParameterId id : optimisers_[k].weights().parameters())
     moved.push_back(network_.parameters()[id].value.requires_grad_(true));
-  bool finite = true;
-  for (int64_t begin = 0; begin < inputs && finite; begin += settings_.batch) {
+  const auto constants = c10::make_scope_exit([&] {
+    for (const at::Tensor& value : moved) value.requires_grad_(false);
+  });
+  for (int64_t begin = 0; begin < inputs; begin += settings_.batch) {
+    ask(settings_.poll);
     const int64_t end = std::min(inputs, begin + settings_.batch);
     if (settings_.train_mode && end - begin < 2) continue;  // one input has no batch statistics
     PassMode mode{settings_.train_mode, at::globalContext().defaultGenerator(network_.device()).clone()};
     mode.generator.set_current_seed(
         derive_seed(settings_.seed, std::to_string(pass) + "/" + std::to_string(begin)));
     const at::Tensor value = loss(begin, end, mode);
-    finite = std::isfinite(value.item<double>());
-    if (!finite) break;
+    if (!std::isfinite(value.item<double>())) return false;
     const auto gradients = torch::autograd::grad({value}, moved);
     optimisers_[k].step(optimisers_[k].weights().join(gradients), masks_[k]);
   }
-  for (const at::Tensor& value : moved) value.requires_grad_(false);
-  return finite;
+  return true;
 }
 
 at::Tensor BlockRepair::probe_loss(const RepairedBlock& of, int64_t begin, int64_t end,

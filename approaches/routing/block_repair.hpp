@@ -23,6 +23,7 @@ struct BlockRepairSettings {
   double alpha = 0.8, temperature = 3;  // cross-entropy against distillation, on the probe
   bool train_mode = true;               // batch norm, dropout and probes; moves running averages
   uint64_t seed = 0;                    // of dropout
+  Poll poll = {};                       // asked before each batch
 };
 
 // The masked training of INNER (card inner.md section 3D): plain gradient descent on one block's kernel,
@@ -37,7 +38,7 @@ class BlockRepair {
   size_t blocks() const { return blocks_.size(); }
   // One pass of the faults for block `k`: on its probe, faults paired with clean inputs by position as far as
   // there are pairs; or on the network's output. `pass`: a number no other pass has. False: the loss is not
-  // finite.
+  // finite. Stopped, a pass has been made in part: load() an earlier state.
   bool train_on_probe(size_t k, int64_t pass);
   bool train_on_output(size_t k, int64_t pass);
 

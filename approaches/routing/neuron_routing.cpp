@@ -52,6 +52,7 @@ class Routing {
     at::Tensor routing = at::ones({x.size(0), kernel_.size(0), kernel_.size(1)}, kernel_.options());
     at::Tensor routed = at::empty_like(routing);
     for (int64_t step = 0; step < settings_.steps; ++step) {
+      ask(settings_.poll);
       at::mul_out(routed, routing, kernel_);
       const at::Tensor gradient = at::bmm(output_gradient(product(routed), wanted), columns_t);
       const at::Tensor signs = routing.sign();
@@ -113,19 +114,14 @@ class Routing {
 
 }  // namespace
 
-std::optional<at::Tensor> routing_counts(const Network& network, const ProbedBlock& block, const Probe& probe,
-                                         const at::Tensor& inputs, const RoutingSettings& settings) {
+at::Tensor routing_counts(const Network& network, const ProbedBlock& block, const Probe& probe,
+                          const at::Tensor& inputs, const RoutingSettings& settings) {
   const at::NoGradGuard constant;
   Routing routing(network, block, probe, settings);
   const at::Tensor& kernel = network.parameters()[block.weight].value;
   at::Tensor counts = at::zeros(kernel.sizes(), kernel.options().dtype(at::kInt));
-  int64_t done = 0;
-  for (const at::Tensor& chunk : inputs.split(routing.together())) {
-    if (settings.go_on && !settings.go_on(static_cast<double>(done) / static_cast<double>(inputs.size(0))))
-      return std::nullopt;
+  for (const at::Tensor& chunk : inputs.split(routing.together()))
     counts.add_(routing.marks(chunk).view(kernel.sizes()));
-    done += chunk.size(0);
-  }
   return counts;
 }
 

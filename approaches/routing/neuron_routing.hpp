@@ -2,30 +2,28 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
-#include <optional>
-
 #include "approaches/routing/probes.hpp"
+#include "approaches/stop.hpp"
 
 namespace harness {
 
 struct RoutingSettings {
   int64_t steps = 40;
   double rate = 0.009, shrink = 0.005;
-  int64_t together = 0;                              // inputs at once; 0: by the layer's size and the device
-  std::function<bool(double done)> go_on = nullptr;  // asked before each chunk; false: leave at once
+  int64_t together = 0;  // inputs at once; 0: by the layer's size and the device
+  Poll poll = {};        // asked before each step
 };
 
 // Which weights of a block's layer keep the probe at what it says of single inputs (card inner.md section 3C,
 // evaluation mode): each input has a routing tensor of its own that multiplies the kernel, pushed down step
 // by step where the probe's cross-entropy to its own first answer does not hold it. `inputs` (n,C,H,W) on the
 // network's device. Result: int32, shape of the kernel: by how many inputs an entry is marked, that is, above
-// its tensor's mean; nothing when told to leave.
+// its tensor's mean.
 //
 // What lies before the layer is computed once for each input; a chunk of inputs runs as one batch with a
 // kernel each, as matrix products of the layer's unfolded input.
-std::optional<at::Tensor> routing_counts(const Network& network, const ProbedBlock& block, const Probe& probe,
-                                         const at::Tensor& inputs, const RoutingSettings& settings);
+at::Tensor routing_counts(const Network& network, const ProbedBlock& block, const Probe& probe,
+                          const at::Tensor& inputs, const RoutingSettings& settings);
 
 // bool (entries): the entries that any input marked, which the published code keeps, or of these the `most`
 // marked most often (of equals the one of smaller index). `counts`: one dimension.

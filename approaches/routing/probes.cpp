@@ -121,23 +121,19 @@ void Probe::load(const CheckpointState& state, const std::string& prefix) const 
   restore(tensors);
 }
 
-std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, const at::Tensor& labels,
-                                  const ProbeTraining& settings) {
+double train_probe(const Probe& probe, const at::Tensor& values, const at::Tensor& labels,
+                   const ProbeTraining& settings) {
   const at::AutoGradMode record(true);
   const int64_t count = values.size(0);
   probe.require_grad(true);
   torch::optim::Adam adam(probe.trained(), torch::optim::AdamOptions(settings.learning_rate));
   int64_t most = -1;
   std::vector<at::Tensor> best;
-  bool stopped = false;
   for (int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
-    if (settings.stop && settings.stop()) {
-      stopped = true;
-      break;
-    }
     RandomStream stream(derive_seed(settings.seed, "epoch/" + std::to_string(epoch)));
     int64_t right = 0;
     for (const at::Tensor& part : at::tensor(stream.permutation(count), at::kLong).split(settings.batch)) {
+      ask(settings.poll);
       if (part.numel() == 1 && count > 1) continue;  // batch norm has no statistics of one vector
       const at::Tensor numbers = part.to(values.device());
       const at::Tensor y = labels.index_select(0, numbers);
@@ -154,7 +150,6 @@ std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, 
   }
   adam.zero_grad(/*set_to_none=*/true);
   probe.require_grad(false);
-  if (stopped) return std::nullopt;
   if (!best.empty()) probe.restore(best);
   return static_cast<double>(std::max<int64_t>(most, 0)) / static_cast<double>(count);
 }

@@ -41,14 +41,14 @@ class Probe {
 struct ProbeTraining {
   double learning_rate = 0.01;  // Adam
   int64_t epochs = 50, batch = 128;
-  uint64_t seed = 0;                     // of the order of the inputs
-  std::function<bool()> stop = nullptr;  // asked before each epoch
+  uint64_t seed = 0;  // of the order of the inputs
+  Poll poll = {};     // asked before each batch
 };
 
 // Trains on a block's outputs `values` (n, ...) and true labels (n), and keeps the state of the epoch with
-// the highest training accuracy, which is returned; nothing when told to stop.
-std::optional<double> train_probe(const Probe& probe, const at::Tensor& values, const at::Tensor& labels,
-                                  const ProbeTraining& settings);
+// the highest training accuracy, which is returned. A stopped probe is of no use.
+double train_probe(const Probe& probe, const at::Tensor& values, const at::Tensor& labels,
+                   const ProbeTraining& settings);
 
 // Mean over the inputs of what the probe gives each class (classes), evaluation mode.
 at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values);

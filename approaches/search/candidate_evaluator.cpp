@@ -50,6 +50,7 @@ at::Tensor narrow_first(const EvaluatorSetup& setup, const SearchInputs& inputs)
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> margins;
   for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batch)) {
+    ask(setup.preparing);
     at::Tensor logits = setup.network.logits(inputs.load(part)).cpu();
     const at::Tensor label = inputs.labels().index_select(0, part).unsqueeze(1);
     const at::Tensor own = logits.gather(1, label).squeeze(1);
@@ -86,7 +87,7 @@ CandidateEvaluator::~CandidateEvaluator() = default;
 Verdict CandidateEvaluator::judge(std::span<const double> candidate) const {
   const at::NoGradGuard no_grad;
   Verdict verdict;
-  way_->judge(candidate, std::span(&kNoFloor, 1), std::span(&verdict, 1));
+  way_->judge(candidate, std::span(&kNoFloor, 1), std::span(&verdict, 1), {});
   return verdict;
 }
 
@@ -110,10 +111,10 @@ void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<
     at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
       const auto first = static_cast<size_t>(begin), some = static_cast<size_t>(end - begin);
       way_->judge(candidates.subspan(first * size, some * size), floors.subspan(first, some),
-                  std::span(verdicts).subspan(first, some));
+                  std::span(verdicts).subspan(first, some), setup_.poll);
     });
   } else {
-    way_->judge(candidates, floors, verdicts);
+    way_->judge(candidates, floors, verdicts, setup_.poll);
   }
   for (size_t k = 0; k < count; ++k) fitness[k] = setup_.objective.value(verdicts[k]);
 }

@@ -20,9 +20,9 @@ class CandidateWay {
   virtual const char* name() const = 0;
   virtual bool parallel() const { return false; }  // one candidate a thread; else many in one call
   // Candidates (K x weights, row-major), each rounded to float32. Where a candidate is known to lie below its
-  // floor, its verdict may end early.
+  // floor, its verdict may end early. `poll` may end all of it.
   virtual void judge(std::span<const double> candidates, std::span<const double> floors,
-                     std::span<Verdict> verdicts) const = 0;
+                     std::span<Verdict> verdicts, const Poll& poll) const = 0;
   // Class of every input for one candidate.
   virtual void classify(std::span<const double> candidate, std::span<int32_t> classes) const = 0;
 };
@@ -44,6 +44,8 @@ class CandidateEvaluator {
     std::vector<WeightRef> weights;  // at least one
     Objective objective;
     int64_t batch = 250;
+    Poll poll = {};       // asked by evaluate(), from any thread
+    Poll preparing = {};  // asked while an evaluator is made
   };
   explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();

@@ -53,6 +53,7 @@ class DenseWay final : public CandidateWay {
       return static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), id) - wanted.begin());
     };
     for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
+      ask(setup.preparing);
       const auto values = network_.activations(inputs.load(part), wanted);
       Slab slab{.numbers = part.contiguous(), .units = {}, .live = {}};
       slab.units = values[place(layer.input)].index_select(1, column_index);
@@ -66,14 +67,14 @@ class DenseWay final : public CandidateWay {
 
   const char* name() const override { return "dense"; }
 
-  void judge(std::span<const double> candidates, std::span<const double> floors,
-             std::span<Verdict> verdicts) const override {
+  void judge(std::span<const double> candidates, std::span<const double> floors, std::span<Verdict> verdicts,
+             const Poll& poll) const override {
     const auto all = static_cast<int64_t>(verdicts.size());
     for (int64_t begin = 0; begin < all; begin += together_) {
       const auto from = static_cast<size_t>(begin);
       const auto count = static_cast<size_t>(std::min(together_, all - begin));
       judge_some(candidates.subspan(from * static_cast<size_t>(size_), count * static_cast<size_t>(size_)),
-                 floors.subspan(from, count), verdicts.subspan(from, count));
+                 floors.subspan(from, count), verdicts.subspan(from, count), poll);
     }
   }
 
@@ -133,10 +134,11 @@ class DenseWay final : public CandidateWay {
   }
 
   void judge_some(std::span<const double> candidates, std::span<const double> floors,
-                  std::span<Verdict> verdicts) const {
+                  std::span<Verdict> verdicts, const Poll& poll) const {
     const at::Tensor delta = deltas(candidates, static_cast<int64_t>(verdicts.size()));
     for (Verdict& verdict : verdicts) verdict = inputs_.blank();
     for (const Slab& slab : slabs_) {
+      ask(poll);
       const at::Tensor all = logits(slab, delta).to(at::kCPU);
       bool hopeless = objective_.falls;
       for (size_t k = 0; k < verdicts.size(); ++k) {

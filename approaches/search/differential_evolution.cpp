@@ -55,7 +55,11 @@ class Evolution {
         propose(state_.next + k, std::span(candidates).subspan(k * size_, size_));
         floors[k] = floor_of(state_.next + k);
       }
-      evaluate_(candidates, floors, fitness);
+      try {
+        evaluate_(candidates, floors, fitness);
+      } catch (const FixStopped&) {
+        return false;
+      }
       for (int64_t k = 0; k < step; ++k) {
         if (!(fitness[k] >= floors[k])) continue;
         const std::span<double> place = individual(state_.next + k);

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "approaches/stop.hpp"
+
 namespace harness {
 
 // One searched dimension: its bounds, and the normal distribution of its first values (not clipped).
@@ -49,7 +51,8 @@ struct EvolutionDraws {
 EvolutionDraws seeded_draws(uint64_t seed, int64_t population);
 
 // Fitness of K candidates (K x dimensions, row-major). Where a candidate's fitness lies below its floor any
-// number below the floor will do, so that hopeless candidates can be left early.
+// number below the floor will do, so that hopeless candidates can be left early. May throw FixStopped: then
+// the search ends where it stood before the call.
 using EvaluateCandidates = std::function<void(std::span<const double> candidates,
                                               std::span<const double> floors, std::span<double> fitness)>;
 
@@ -78,7 +81,7 @@ struct EvolutionResult {
   std::vector<double> best;  // empty when stopped before anything was evaluated
   double best_fitness = 0;
   int64_t generations = 0;  // finished ones
-  bool stopped = false;     // by the hook
+  bool stopped = false;     // by the hook or by FixStopped
 };
 
 EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& draws,

@@ -34,6 +34,7 @@ class Swarm {
     while (state_.evaluated < settings_.iterations + start && !settled()) {
       stopped = hooks_.stop && hooks_.stop();
       if (stopped) break;
+      const std::vector<double> position = state_.position, speed = state_.speed;
       for (int64_t i = 0; i < settings_.particles; ++i) {
         if (state_.evaluated == 0)
           place(i);
@@ -42,7 +43,14 @@ class Swarm {
         else
           move_with_inertia(i);
       }
-      evaluate();
+      try {
+        evaluate();
+      } catch (const FixStopped&) {
+        state_.position = position;
+        state_.speed = speed;
+        stopped = true;
+        break;
+      }
       if (hooks_.after_iteration) hooks_.after_iteration(state_);
     }
     SwarmResult result;

@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#include "approaches/stop.hpp"
+
 namespace harness {
 
 // One searched dimension: the normal distribution of its start, and the bounds of its speed (constriction).
@@ -66,7 +68,8 @@ struct SwarmDraws {
 };
 SwarmDraws seeded_swarm_draws(uint64_t seed);
 
-// Fitness of K candidates (K x dimensions, row-major); NaN is worse than everything.
+// Fitness of K candidates (K x dimensions, row-major); NaN is worse than everything. May throw FixStopped:
+// then the search ends where it stood before the call.
 using EvaluateSwarm = std::function<void(std::span<const double> candidates, std::span<double> fitness)>;
 
 // Where a search stands, between two evaluations of all particles.
@@ -92,7 +95,7 @@ struct SwarmResult {
   std::vector<double> best;  // empty when stopped before anything was evaluated
   double best_fitness = 0;
   int64_t iterations = 0;  // finished ones, as the settings count them
-  bool stopped = false;    // by the hook
+  bool stopped = false;    // by the hook or by FixStopped
 };
 
 SwarmResult swarm(const SwarmSettings& settings, const SwarmDraws& draws, const EvaluateSwarm& evaluate,

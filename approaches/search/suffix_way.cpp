@@ -33,6 +33,7 @@ class SuffixWay final : public CandidateWay {
       together_ = candidates_together(network_, cut_.first, setup.batch, 1 << 20);
     }
     for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
+      ask(setup.preparing);
       Slab slab{.numbers = part.contiguous(), .prepared = {}, .live = {}};
       if (kept) slab.prepared = prepared(slab);
       if (kept && together_ > 1) slab.live = live_values(slab);
@@ -43,17 +44,17 @@ class SuffixWay final : public CandidateWay {
   const char* name() const override { return "suffix"; }
   bool parallel() const override { return network_.device().is_cpu(); }
 
-  void judge(std::span<const double> candidates, std::span<const double> floors,
-             std::span<Verdict> verdicts) const override {
+  void judge(std::span<const double> candidates, std::span<const double> floors, std::span<Verdict> verdicts,
+             const Poll& poll) const override {
     const size_t size = weights_.size(), all = verdicts.size();
     const auto together = static_cast<size_t>(together_);
     for (size_t begin = 0; begin < all; begin += together) {
       const size_t count = std::min(together, all - begin);
       const auto some = candidates.subspan(begin * size, count * size);
       if (count == 1) {
-        judge_one(some, floors[begin], verdicts[begin]);
+        judge_one(some, floors[begin], verdicts[begin], poll);
       } else {
-        judge_together(some, verdicts.subspan(begin, count));
+        judge_together(some, verdicts.subspan(begin, count), poll);
       }
     }
   }
@@ -86,17 +87,19 @@ class SuffixWay final : public CandidateWay {
     return slab.live.empty() ? network_.prefix(cut_, inputs_.load(slab.numbers)) : slab.live;
   }
 
-  void judge_one(std::span<const double> candidate, double floor, Verdict& verdict) const {
+  void judge_one(std::span<const double> candidate, double floor, Verdict& verdict, const Poll& poll) const {
     const auto overrides = changed_kernels(network_, weights_, candidate);
     verdict = inputs_.blank();
     for (const Slab& slab : slabs_) {
+      ask(poll);
       count(pass_.logits(prepared(slab), overrides), slab.numbers, inputs_, objective_, verdict);
       if (objective_.falls && objective_.value(verdict) < floor) return;
     }
   }
 
   // Candidates of a single kernel in one batch.
-  void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts) const {
+  void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts,
+                      const Poll& poll) const {
     const size_t size = weights_.size();
     const ParameterId parameter = weights_[0].parameter;
     std::vector<at::Tensor> values;
@@ -106,6 +109,7 @@ class SuffixWay final : public CandidateWay {
     }
     const at::Tensor stacked = at::stack(values);
     for (const Slab& slab : slabs_) {
+      ask(poll);
       const at::Tensor logits =
           network_.candidate_logits(cut_, live_values(slab), parameter, stacked).to(at::kCPU);
       for (size_t k = 0; k < verdicts.size(); ++k) {

@@ -6,6 +6,8 @@
 namespace harness {
 namespace {
 
+constexpr size_t kPolled = 64;  // candidates between two questions
+
 class TouchedWay final : public CandidateWay {
  public:
   TouchedWay(const EvaluatorSetup& setup, const SearchInputs& inputs, const TargetLayer& layer)
@@ -15,6 +17,7 @@ class TouchedWay final : public CandidateWay {
       return tensor.to(at::kCPU, at::kFloat).contiguous();
     };
     for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batch)) {
+      ask(setup.preparing);
       const auto values = setup.network.activations(inputs.load(part), {layer.input, layer.node});
       units.push_back(to_host(values[0]));
       logits.push_back(to_host(values[1]));
@@ -33,9 +36,10 @@ class TouchedWay final : public CandidateWay {
 
   const char* name() const override { return "touched_logits"; }
   bool parallel() const override { return true; }
-  void judge(std::span<const double> candidates, std::span<const double> floors,
-             std::span<Verdict> verdicts) const override {
+  void judge(std::span<const double> candidates, std::span<const double> floors, std::span<Verdict> verdicts,
+             const Poll& poll) const override {
     for (size_t k = 0; k < verdicts.size(); ++k) {
+      if (k % kPolled == 0) ask(poll);
       verdicts[k] = kernel_->judge(candidates.subspan(k * size_, size_), floors[k]);
     }
   }

@@ -19,10 +19,11 @@ at::Tensor LabelledInputs::labels(int64_t begin, int64_t end, at::Device device)
   return split->labels().index_select(0, position_table(wanted)).to(device);
 }
 
-double accuracy(const Network& network, const LabelledInputs& inputs, int64_t batch) {
+double accuracy(const Network& network, const LabelledInputs& inputs, const Passes& passes) {
   int64_t right = 0;
-  for (int64_t begin = 0; begin < inputs.size(); begin += batch) {
-    const int64_t end = std::min(inputs.size(), begin + batch);
+  for (int64_t begin = 0; begin < inputs.size(); begin += passes.batch) {
+    ask(passes.poll);
+    const int64_t end = std::min(inputs.size(), begin + passes.batch);
     const at::Tensor found = network.classify(inputs.load(begin, end, network.device()));
     right += (found == inputs.labels(begin, end, network.device())).sum().item<int64_t>();
   }
@@ -50,10 +51,11 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, R
 }
 
 std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
-                                           int64_t batch, RandomStream& stream) {
+                                           const Passes& passes, RandomStream& stream) {
   std::vector<int64_t> left(static_cast<size_t>(network.classes()), quota), picked;
-  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batch)) {
+  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(passes.batch)) {
     if (static_cast<int64_t>(picked.size()) == quota * network.classes()) break;
+    ask(passes.poll);
     const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
     const at::Tensor labels = split.labels().index_select(0, part);
     for (int64_t k = 0; k < part.numel(); ++k) {

@@ -21,7 +21,7 @@ struct LabelledInputs {
 };
 
 // Part of the inputs that the network classifies correctly; of no inputs at all: 0.
-double accuracy(const Network& network, const LabelledInputs& inputs, int64_t batch);
+double accuracy(const Network& network, const LabelledInputs& inputs, const Passes& passes);
 
 // Positions (ascending) of at most `most` of the misclassified inputs, drawn one class after the other in
 // turn, so that no class has more than one more than another that is not used up; all of them for 0.
@@ -30,6 +30,6 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, R
 // Positions (ascending) of `quota` correctly classified inputs of each class, fewer where there are not so
 // many; judges no more of the split than that takes.
 std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
-                                           int64_t batch, RandomStream& stream);
+                                           const Passes& passes, RandomStream& stream);
 
 }  // namespace harness

@@ -11,4 +11,8 @@ namespace harness {
 void save_series(FixLog& log, const std::vector<std::string>& names, CheckpointState& state);
 void load_series(FixLog& log, const std::vector<std::string>& names, const CheckpointState& state);
 
+// All counters, scalars and series, under names "counter.NAME" and so on.
+void save_log(const FixLog& log, CheckpointState& state);
+void load_log(FixLog& log, const CheckpointState& state);
+
 }  // namespace harness

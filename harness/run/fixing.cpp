@@ -197,6 +197,10 @@ FixOutcome run_fix(const FixJob& job) {
     take(std::move(result), job, clock, &outcome);
   } catch (const UserError&) {
     throw;
+  } catch (const FixStopped&) {
+    throw_if_stopped();
+    outcome.seconds = clock.seconds();
+    take({}, job, clock, &outcome);
   } catch (const std::exception& error) {
     throw_if_stopped();
     if (is_machine_trouble(error)) throw;

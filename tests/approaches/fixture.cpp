@@ -95,7 +95,12 @@ FixContext::Setup setup_for(const std::string& key, const nlohmann::json& parame
 Outcome run(FixContext::Setup setup, const Network& network) {
   const Approach* approach = find_approach(setup.info->key);
   FixContext context(std::move(setup));
-  FixResult result = approach->fix(network, context);
+  FixResult result;
+  try {
+    result = approach->fix(network, context);
+  } catch (const FixStopped&) {  // as run_fix() has it
+    result.failure = {"timeout", "stopped before there was a fix"};
+  }
   return {std::move(result), context.log()};
 }
 
@@ -149,6 +154,41 @@ void require_same_from_checkpoints(const std::string& key, const nlohmann::json&
     REQUIRE(rest.log.counters == whole.log.counters);
     REQUIRE(rest.log.series == whole.log.series);
   }
+}
+
+void require_same_after_stops(const std::function<FixContext::Setup()>& make, const Network& network) {
+  int64_t polls = 0;
+  FixContext::Setup counted = make();
+  counted.stop = [&polls] { return ++polls < 0; };
+  const Outcome whole = run(std::move(counted), network);
+  REQUIRE(whole.result.network.has_value());
+  REQUIRE(polls >= 8);
+  RandomStream points(static_cast<uint64_t>(polls));
+  std::vector<int64_t> stops = {0, polls - 1};
+  for (int trial = 0; trial < 8; ++trial) stops.push_back(points.below(polls));
+  int with_network = 0, with_checkpoint = 0;
+  for (const int64_t at : stops) {
+    INFO("stopped at poll " << at << " of " << polls);
+    MemorySlot memory;
+    FixContext::Setup first = make();
+    first.checkpoint = memory.slot();
+    first.stop = [left = at]() mutable { return left-- <= 0; };
+    const Outcome part = run(std::move(first), network);
+    REQUIRE((part.result.network.has_value() || part.result.failure.code == "timeout"));
+    with_network += part.result.network.has_value();
+    with_checkpoint += memory.saves > 0;
+    FixContext::Setup second = make();
+    second.checkpoint = memory.slot();
+    const Outcome rest = run(std::move(second), network);
+    REQUIRE(rest.result.network->digest() == whole.result.network->digest());
+    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
+    REQUIRE(rest.result.note == whole.result.note);
+    REQUIRE(rest.log.counters == whole.log.counters);
+    REQUIRE(rest.log.scalars == whole.log.scalars);
+    REQUIRE(rest.log.series == whole.log.series);
+  }
+  REQUIRE(with_network > 0);
+  REQUIRE(with_checkpoint > 0);
 }
 
 }  // namespace harness::testing

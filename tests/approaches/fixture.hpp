@@ -38,4 +38,10 @@ struct MemorySlot {
 void require_same_from_checkpoints(const std::string& key, const nlohmann::json& parameters,
                                    const Network& network);
 
+// A fix stopped at some of its polls, from the first to the last, has a network or failed by timeout; going
+// on from the checkpoint that it left, or anew without one, it ends as the whole one did. Some of the stops
+// must leave a network, and some a checkpoint.
+void require_same_after_stops(const std::function<FixContext::Setup()>& make,
+                              const Network& network = tiny_network());
+
 }  // namespace harness::testing

@@ -16,6 +16,7 @@ using testing::changed_values;
 using testing::MemorySlot;
 using testing::Outcome;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -293,40 +294,8 @@ TEST_CASE("CARE is a function of its seed", "[care]") {
 
 TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
   const nlohmann::json parameters = {{"positives", 40}, {"negatives", 15}};
-  for (const std::string key : {"CARE", "RAND"}) {
-    const std::string shadow = key == "RAND" ? "CARE" : "";
-    const Outcome whole = run(setup_for(key, parameters, shadow));
-    const int64_t iterations = whole.log.counters.at("iterations");
-    int64_t polls_of_localisation = -1, polls = 0;
-    {
-      MemorySlot memory;
-      FixContext::Setup setup = setup_for(key, parameters, shadow);
-      setup.checkpoint = memory.slot();
-      setup.stop = [&polls] { return ++polls < 0; };
-      run(std::move(setup));
-      polls_of_localisation = polls - iterations;
-    }
-    REQUIRE(polls_of_localisation > 0);
-    for (const int64_t at : {int64_t{0}, int64_t{1}, iterations / 2, iterations - 1}) {
-      INFO(key << " stopped before iteration " << at);
-      MemorySlot memory;
-      FixContext::Setup first = setup_for(key, parameters, shadow);
-      first.checkpoint = memory.slot();
-      first.stop = [left = polls_of_localisation + at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first));
-      REQUIRE(memory.saves == 1);
-      REQUIRE(part.result.network.has_value() == (at > 0));
-      if (at > 0) REQUIRE(part.result.note.find("stopped after " + std::to_string(at) + " iterations") == 0);
-      FixContext::Setup second = setup_for(key, parameters, shadow);
-      second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second));
-      REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-      REQUIRE(rest.log.counters == whole.log.counters);
-      REQUIRE(rest.log.scalars == whole.log.scalars);
-      REQUIRE(rest.log.series == whole.log.series);
-      REQUIRE(rest.result.note == whole.result.note);
-    }
-  }
+  require_same_after_stops([&] { return setup_for("CARE", parameters); });
+  require_same_after_stops([&] { return setup_for("RAND", parameters, "CARE"); });
 }
 
 TEST_CASE("RAND:CARE multiplies as many other units", "[care]") {

@@ -96,7 +96,7 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
     }
     std::vector<int64_t> found;
     for (const WeightRef& weight : suspicious_weights(tiny_network(), layer, split, negatives,
-                                                      {.first_only = first_only, .batch = 7})) {
+                                                      {.first_only = first_only, .passes = 7})) {
       CHECK(weight.parameter == layer.weight);
       found.push_back(weight.index);
     }

@@ -176,7 +176,7 @@ TEST_CASE("the dense way judges candidates of the last layer") {
   std::vector<double> candidates(3 * 8);
   for (double& value : candidates) value = 2 * stream.normal();
   std::vector<Verdict> verdicts(8);
-  dense->judge(candidates, std::span(kNoFloor).first(8), verdicts);
+  dense->judge(candidates, std::span(kNoFloor).first(8), verdicts, {});
   std::set<int64_t> kinds;
   for (size_t k = 0; k < 8; ++k) {
     const auto candidate = std::span(candidates).subspan(3 * k, 3);

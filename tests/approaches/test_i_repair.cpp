@@ -14,6 +14,7 @@ using testing::MemorySlot;
 using testing::Outcome;
 using testing::require_same_from_checkpoints;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -178,30 +179,8 @@ TEST_CASE("IR's statuses", "[ir]") {
 
 TEST_CASE("an interrupted IR goes on bit for bit", "[ir]") {
   const nlohmann::json parameters = {{"max_iters", 45}, {"learning_rate", 1e-3}};
-  for (const std::string key : {"IR", "RAND"}) {
-    const std::string shadow = key == "RAND" ? "IR" : "";
-    const Outcome whole = run(setup_for(key, parameters, shadow));
-    RandomStream points(7);
-    for (int trial = 0; trial < 4; ++trial) {
-      const int64_t at = points.below(45);
-      INFO(key << " stopped at poll " << at);
-      MemorySlot memory;
-      FixContext::Setup first = setup_for(key, parameters, shadow);
-      first.checkpoint = memory.slot();
-      first.stop = [left = at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first));
-      REQUIRE(memory.saves == 1);
-      REQUIRE((at == 0 || part.log.counters.at("optimiser_steps") == at));
-      FixContext::Setup second = setup_for(key, parameters, shadow);
-      second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second));
-      REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-      REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-      REQUIRE(rest.log.counters == whole.log.counters);
-      REQUIRE(rest.log.scalars == whole.log.scalars);
-      REQUIRE(rest.log.series == whole.log.series);
-    }
-  }
+  require_same_after_stops([&] { return setup_for("IR", parameters); });
+  require_same_after_stops([&] { return setup_for("RAND", parameters, "IR"); });
 }
 
 TEST_CASE("a killed IR goes on from any checkpoint bit for bit", "[ir]") {

@@ -16,6 +16,7 @@ using testing::MemorySlot;
 using testing::Outcome;
 using testing::require_same_from_checkpoints;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -167,8 +168,8 @@ TEST_CASE("probes of every depth learn, and keep their best epoch", "[inner]") {
     REQUIRE(probe.logits(x, false).equal(same.logits(x, false)));
     REQUIRE_FALSE(probe.logits(x, false).equal(Probe(depth, {2, 8, 8}, 4, 6, at::kCPU).logits(x, false)));
     const ProbeTraining settings{.learning_rate = 0.01, .epochs = 25, .batch = 30, .seed = 3};
-    const auto reached = train_probe(probe, x, y, settings);
-    REQUIRE(reached.value() > 0.6);
+    const double reached = train_probe(probe, x, y, settings);
+    REQUIRE(reached > 0.6);
     REQUIRE(train_probe(same, x, y, settings) == reached);
     REQUIRE(probe.logits(x, false).equal(same.logits(x, false)));
     for (const at::Tensor& tensor : probe.trained()) REQUIRE_FALSE(tensor.requires_grad());
@@ -178,8 +179,8 @@ TEST_CASE("probes of every depth learn, and keep their best epoch", "[inner]") {
     other.load(state, "p");
     REQUIRE(probe.logits(x, false).equal(other.logits(x, false)));
     ProbeTraining stopped = settings;
-    stopped.stop = [] { return true; };
-    REQUIRE_FALSE(train_probe(same, x, y, stopped).has_value());
+    stopped.poll = [] { throw FixStopped{}; };
+    REQUIRE_THROWS_AS(train_probe(same, x, y, stopped), FixStopped);
   }
 }
 
@@ -192,7 +193,7 @@ TEST_CASE("a probe keeps the epoch with the highest training accuracy", "[inner]
   for (int64_t epochs = 1; epochs <= 12; ++epochs) {
     const Probe probe(0, {2, 8, 8}, 4, 5, at::kCPU);
     reached.push_back(
-        train_probe(probe, x, y, {.learning_rate = 0.5, .epochs = epochs, .batch = 30, .seed = 3}).value());
+        train_probe(probe, x, y, {.learning_rate = 0.5, .epochs = epochs, .batch = 30, .seed = 3}));
     answers.push_back(probe.logits(x, false));
   }
   int kept = 0;
@@ -245,18 +246,21 @@ TEST_CASE("routing of many inputs at once equals one after the other", "[inner]"
       INFO(name_of(*network, block.layer));
       REQUIRE((expected.min().item<int>() < 7 && expected.max().item<int>() > 0));
       for (const int64_t together : {1, 3, 7, 0}) {
-        const auto found = routing_counts(*network, block, probe, x,
-                                          {.steps = 9, .rate = 0.3, .shrink = 0.01, .together = together});
+        const at::Tensor found = routing_counts(
+            *network, block, probe, x, {.steps = 9, .rate = 0.3, .shrink = 0.01, .together = together});
         // An entry that equals its tensor's mean to the last bit may fall on either side.
-        REQUIRE((found->to(at::kInt) - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
+        REQUIRE((found.to(at::kInt) - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
       }
     }
   }
   const std::vector<ProbedBlock> blocks = probed_blocks(tiny_network());
   int64_t asked = 0;
-  REQUIRE_FALSE(routing_counts(tiny_network(), blocks[0], probe_of(tiny_network(), blocks[0], 1, 3), x,
-                               {.together = 2, .go_on = [&](double) { return ++asked < 3; }})
-                    .has_value());
+  const Poll third = [&] {
+    if (++asked == 3) throw FixStopped{};
+  };
+  REQUIRE_THROWS_AS(routing_counts(tiny_network(), blocks[0], probe_of(tiny_network(), blocks[0], 1, 3), x,
+                                   {.together = 2, .poll = third}),
+                    FixStopped);
   REQUIRE(asked == 3);
 }
 
@@ -380,34 +384,8 @@ TEST_CASE("IN's failures", "[inner]") {
 }
 
 TEST_CASE("an interrupted IN goes on bit for bit", "[inner]") {
-  const nlohmann::json parameters = quick();
-  for (const Network* network : {&tiny_network(), &branched_network()}) {
-    int64_t polls = 0;
-    FixContext::Setup counted = setup_for("IN", parameters);
-    counted.stop = [&polls] { return ++polls < 0; };
-    const Outcome whole = run(std::move(counted), *network);
-    REQUIRE(whole.result.network.has_value());
-    RandomStream points(9);
-    std::vector<int64_t> stops = {0, polls - 1};
-    for (int trial = 0; trial < 8; ++trial) stops.push_back(points.below(polls));
-    for (const int64_t at : stops) {
-      INFO("stopped at poll " << at << " of " << polls);
-      MemorySlot memory;
-      FixContext::Setup first = setup_for("IN", parameters);
-      first.checkpoint = memory.slot();
-      first.stop = [left = at]() mutable { return left-- == 0; };
-      run(std::move(first), *network);
-      REQUIRE(memory.saves == 1);
-      FixContext::Setup second = setup_for("IN", parameters);
-      second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second), *network);
-      REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-      REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-      REQUIRE(rest.log.counters == whole.log.counters);
-      REQUIRE(rest.log.scalars == whole.log.scalars);
-      REQUIRE(rest.log.series == whole.log.series);
-    }
-  }
+  for (const Network* network : {&tiny_network(), &branched_network()})
+    require_same_after_stops([] { return setup_for("IN", quick()); }, *network);
 }
 
 TEST_CASE("a killed IN goes on from any checkpoint bit for bit", "[inner]") {

@@ -17,6 +17,7 @@ using testing::changed_values;
 using testing::MemorySlot;
 using testing::Outcome;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -372,30 +373,8 @@ TEST_CASE("NR draws its positives with replacement, from its seed", "[neurecover
 TEST_CASE("an interrupted NR goes on bit for bit", "[neurecover]") {
   nlohmann::json parameters = kWide;
   parameters.update({{"positives", 50}, {"particles", 20}});
-  for (const std::string key : {"NR", "RAND"}) {
-    const Outcome whole = run(with_history(parameters, key));
-    const int64_t iterations = whole.log.counters.at("iterations");
-    for (const int64_t polls : {int64_t{0}, int64_t{1}, int64_t{2}, iterations / 2, iterations}) {
-      INFO(key << " stopped at poll " << polls);
-      MemorySlot memory;
-      FixContext::Setup first = with_history(parameters, key);
-      first.checkpoint = memory.slot();
-      first.stop = [left = polls]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first));
-      REQUIRE(memory.saves == 1);
-      REQUIRE(part.result.network.has_value() == (polls > 0));
-      if (polls > 1)
-        REQUIRE(part.result.note.find("stopped after " + std::to_string(polls - 1) + " iterations") == 0);
-      FixContext::Setup second = with_history(parameters, key);
-      second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second));
-      REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-      REQUIRE(rest.log.counters == whole.log.counters);
-      REQUIRE(rest.log.scalars == whole.log.scalars);
-      REQUIRE(rest.log.series == whole.log.series);
-      REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-    }
-  }
+  require_same_after_stops([&] { return with_history(parameters, "NR"); });
+  require_same_after_stops([&] { return with_history(parameters, "RAND"); });
 }
 
 TEST_CASE("RAND:NR searches as many other weights of the dense layers", "[neurecover]") {

@@ -13,6 +13,7 @@ using testing::changed_values;
 using testing::MemorySlot;
 using testing::Outcome;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -146,28 +147,9 @@ TEST_CASE("experts without a better F1 do not take part", "[nnr]") {
 }
 
 TEST_CASE("an interrupted NNR goes on bit for bit", "[nnr]") {
-  for (const std::string key : {"NNR", "RAND"}) {
-    const std::string shadow = key == "RAND" ? "NNR" : "";
-    const nlohmann::json parameters = {{"selection", "none"}, {"hard_per_class", 1}};
-    const Outcome whole = run(setup_for(key, parameters, shadow));
-    for (const int64_t at : {0, 1, 3}) {
-      INFO(key << " stopped before class " << at);
-      MemorySlot memory;
-      FixContext::Setup first = setup_for(key, parameters, shadow);
-      first.checkpoint = memory.slot();
-      first.stop = [left = at]() mutable { return left-- == 0; };
-      const Outcome part = run(std::move(first));
-      REQUIRE(memory.saves == 1);
-      if (at == 0) REQUIRE(part.result.failure.code == "timeout");
-      FixContext::Setup second = setup_for(key, parameters, shadow);
-      second.checkpoint = memory.slot();
-      const Outcome rest = run(std::move(second));
-      REQUIRE(rest.result.network->digest() == whole.result.network->digest());
-      REQUIRE(rest.log.counters == whole.log.counters);
-      REQUIRE(rest.log.scalars == whole.log.scalars);
-      REQUIRE(rest.log.series == whole.log.series);
-    }
-  }
+  const nlohmann::json parameters = {{"hard_per_class", 1}};
+  require_same_after_stops([&] { return setup_for("NNR", parameters); });
+  require_same_after_stops([&] { return setup_for("RAND", parameters, "NNR"); });
 }
 
 TEST_CASE("RAND:NNR changes as many other weights; NNR is a function of its seed", "[nnr]") {

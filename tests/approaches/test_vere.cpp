@@ -16,6 +16,7 @@ using testing::head_network;
 using testing::MemorySlot;
 using testing::Outcome;
 using testing::run;
+using testing::require_same_after_stops;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -260,38 +261,9 @@ TEST_CASE("VeRe takes consecutive blocks and is a function of its seed", "[vere]
 
 TEST_CASE("an interrupted VeRe goes on bit for bit", "[vere]") {
   const Network& deep = head_network("sigmoid_tail");
-  for (const std::string key : {"VERE", "RAND"}) {
-    for (const Network* network : {&tiny_network(), &deep}) {
-      const std::string shadow = key == "RAND" ? "VERE" : "";
-      int64_t polls = 0;
-      FixContext::Setup counting = setup_for(key, kLively, shadow);
-      counting.stop = [&polls] { return ++polls < 0; };
-      const Outcome whole = run(std::move(counting), *network);
-      REQUIRE(whole.result.network.has_value());
-      REQUIRE(polls >= 12);
-      RandomStream stream(static_cast<uint64_t>(polls));
-      for (int64_t at : {int64_t{1}, 1 + stream.below(polls - 1), 1 + stream.below(polls - 1), polls - 1}) {
-        INFO(key << " stopped at poll " << at << " of " << polls);
-        MemorySlot memory;
-        FixContext::Setup first = setup_for(key, kLively, shadow);
-        first.checkpoint = memory.slot();
-        first.stop = [at]() mutable { return at-- == 0; };
-        const Outcome part = run(std::move(first), *network);
-        REQUIRE(memory.saves == 1);
-        const bool started = part.log.counters.at("rounds") > 0;
-        REQUIRE(part.result.network.has_value() == started);
-        if (!started) REQUIRE(part.result.failure.code == "timeout");
-        FixContext::Setup second = setup_for(key, kLively, shadow);
-        second.checkpoint = memory.slot();
-        const Outcome rest = run(std::move(second), *network);
-        REQUIRE(changed_values(*whole.result.network, *rest.result.network).empty());
-        REQUIRE(rest.log.counters == whole.log.counters);
-        REQUIRE(rest.log.scalars == whole.log.scalars);
-        REQUIRE(rest.log.series == whole.log.series);
-        REQUIRE(rest.result.note == whole.result.note);
-        REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-      }
-    }
+  for (const Network* network : {&tiny_network(), &deep}) {
+    require_same_after_stops([] { return setup_for("VERE", kLively); }, *network);
+    require_same_after_stops([] { return setup_for("RAND", kLively, "VERE"); }, *network);
   }
 }
 
