@@ -87,8 +87,7 @@ class FixContext {
   RandomStream stream(std::string_view purpose) const;
   bool should_stop() const;  // from any thread
   Poll poll() const;         // throws FixStopped when should_stop()
-  // The same for what comes before a first result; empty in a fix that goes on from a checkpoint, which has
-  // one.
+  // The same for what comes before a first result: empty in a fix that goes on from a checkpoint.
   Poll preparing() const { return resumed_ ? Poll() : poll(); }
   Passes passes() const { return {batch(), preparing()}; }
   void progress(double done, const std::string& what) const;

@@ -66,8 +66,7 @@ class Arachne {
     context_.progress(0, "localise");
     const ImpactSettings settings{.compat_softmax = parameters_.boolean("compat_softmax"),
                                   .conv_per_sample = parameters_.text("conv_front") == "per_sample",
-                                  .batch = context_.batch(),
-                                  .poll = context_.preparing()};
+                                  .passes = context_.passes()};
     const std::vector<int64_t> positives =
         matching_positives(judgement, static_cast<int64_t>(sets_.negatives.size()), stream);
     const auto of_negatives = weight_scores(original_, layers_, split_, sets_.negatives, settings);
@@ -126,9 +125,8 @@ class Arachne {
          .inputs = {{&split_, sets_.positives, false}, {&split_, sets_.negatives, true}},
          .weights = weights,
          .objective = arachne_objective(parameters_.number("alpha"), parameters_.boolean("compat_softmax")),
-         .batch = context_.batch(),
-         .poll = context_.poll(),
-         .preparing = context_.preparing()});
+         .passes = context_.passes(),
+         .poll = context_.poll()});
     const EvolutionSettings settings = evolution_settings(weights);
     std::optional<EvolutionState> resumed;
     if (saved_) resumed = EvolutionState::load(*saved_);

@@ -176,9 +176,8 @@ class Care {
                                         .inputs = inputs(),
                                         .weights = weights,
                                         .objective = care_objective(parameters_.number("alpha")),
-                                        .batch = context_.batch(),
-                                        .poll = context_.poll(),
-                                        .preparing = context_.preparing()});
+                                        .passes = context_.passes(),
+                                        .poll = context_.poll()});
     const SwarmSettings settings = swarm_settings(units.size());
     const SwarmHooks hooks{
         .stop = [this] { return context_.should_stop(); },

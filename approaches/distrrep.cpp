@@ -97,9 +97,8 @@ class DistrRep {
            .inputs = {{&split_, positives, false}, {&split_, expert.type.negatives, true}},
            .weights = expert.weights,
            .objective = expert_objective(),
-           .batch = context_.batch(),
-           .poll = context_.poll(),
-           .preparing = context_.preparing()});
+           .passes = context_.passes(),
+           .poll = context_.poll()});
       const SwarmResult found = search(settings, "expert " + std::to_string(k + 1), k,
                                        [&](std::span<const double> candidates, std::span<double> fitness) {
                                          evaluator.evaluate(candidates, fitness);
@@ -174,9 +173,8 @@ class DistrRep {
          .inputs = {{&split_, judgement_.correct, false}, {&split_, negatives, true}},
          .weights = weights,
          .objective = {},
-         .batch = context_.batch(),
-         .poll = context_.poll(),
-         .preparing = context_.preparing()});
+         .passes = context_.passes(),
+         .poll = context_.poll()});
     SwarmSettings settings = swarm_settings();
     settings.dimensions.assign(merge.coefficients(),
                                {.mean = 0.5, .deviation = 0.125, .slowest = 0.2, .fastest = 5});

@@ -99,8 +99,7 @@ class NeuRecover {
     RegressionWeights found = regression_weights(original_, before, layers_, split_, effect,
                                                  {.backward = parameters_.text("backward"),
                                                   .reduction_rate = parameters_.number("reduction_rate"),
-                                                  .batch = context_.batch(),
-                                                  .poll = context_.preparing()});
+                                                  .passes = context_.passes()});
     log("tensors", static_cast<size_t>(found.tensors));
     log("considered", static_cast<size_t>(found.considered));
     log("localised", found.weights.size());
@@ -140,9 +139,8 @@ class NeuRecover {
          .inputs = {{&split_, negatives_, true}, {&split_, positives_, false}},
          .weights = weights_,
          .objective = neurecover_objective(parameters_.number("alpha"), parameters_.boolean("compat_sizes")),
-         .batch = context_.batch(),
-         .poll = context_.poll(),
-         .preparing = context_.preparing()});
+         .passes = context_.passes(),
+         .poll = context_.poll()});
     const SwarmSettings settings{
         .dimensions = sibling_dimensions(original_, weights_),
         .particles = parameters_.integer("particles"),

@@ -23,8 +23,7 @@ struct ImpactSettings {
   // Share of a weight in a convolution: of each input and output position on its own. Else as the reference
   // has it: of the position's total over the whole of A, which is smaller by a factor of about |A|.
   bool conv_per_sample = false;
-  int64_t batch = 250;
-  Poll poll = {};
+  Passes passes = 250;
 };
 
 // One entry a layer. `samples` are positions in the split; with none of them all scores are 0.

@@ -41,8 +41,8 @@ class Ranking {
       sizes.push_back(at::zeros({kernel.size(1)}, kernel.options().dtype(at::kDouble)));
     }
     if (!inputs.empty()) {
-      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batch)) {
-        ask(settings_.poll);
+      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.passes.batch)) {
+        ask(settings_.passes.poll);
         add(part, gradients, sizes);
       }
     }

@@ -19,8 +19,7 @@ struct EpochEffect {
 struct RegressionSettings {
   std::string backward = "loss";  // whose gradient: loss | logit_sum | compat (sum of the model's outputs)
   double reduction_rate = 1;
-  int64_t batch = 250;
-  Poll poll = {};
+  Passes passes = 250;
 };
 
 struct RegressionWeights {

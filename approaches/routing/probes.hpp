@@ -2,12 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "approaches/routing/blocks.hpp"
+#include "approaches/stop.hpp"
 
 namespace harness {
 

@@ -49,8 +49,8 @@ std::optional<TargetLayer> only_dense_layer(const Network& network, const std::v
 at::Tensor narrow_first(const EvaluatorSetup& setup, const SearchInputs& inputs) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> margins;
-  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batch)) {
-    ask(setup.preparing);
+  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.passes.batch)) {
+    ask(setup.passes.poll);
     at::Tensor logits = setup.network.logits(inputs.load(part)).cpu();
     const at::Tensor label = inputs.labels().index_select(0, part).unsqueeze(1);
     const at::Tensor own = logits.gather(1, label).squeeze(1);

@@ -43,9 +43,8 @@ class CandidateEvaluator {
     std::vector<InputSet> inputs;
     std::vector<WeightRef> weights;  // at least one
     Objective objective;
-    int64_t batch = 250;
+    Passes passes = 250;  // while an evaluator is made; evaluate() goes through as many at once
     Poll poll = {};       // asked by evaluate(), from any thread
-    Poll preparing = {};  // asked while an evaluator is made
   };
   explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();

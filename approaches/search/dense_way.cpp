@@ -52,8 +52,8 @@ class DenseWay final : public CandidateWay {
     const auto place = [&](NodeId id) {
       return static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), id) - wanted.begin());
     };
-    for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
-      ask(setup.preparing);
+    for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.passes.batch)) {
+      ask(setup.passes.poll);
       const auto values = network_.activations(inputs.load(part), wanted);
       Slab slab{.numbers = part.contiguous(), .units = {}, .live = {}};
       slab.units = values[place(layer.input)].index_select(1, column_index);
@@ -62,7 +62,7 @@ class DenseWay final : public CandidateWay {
     }
     own_ = static_cast<size_t>(std::find(behind_.live.begin(), behind_.live.end(), layer.node) -
                                behind_.live.begin());
-    together_ = candidates_together(network_, layer.node, setup.batch, 1 << 20);
+    together_ = candidates_together(network_, layer.node, setup.passes.batch, 1 << 20);
   }
 
   const char* name() const override { return "dense"; }

@@ -30,10 +30,10 @@ class SuffixWay final : public CandidateWay {
     // faster.
     if (single && !network_.device().is_cpu()) {
       cut_ = network_.cut_before(network_.node_of(weights_[0].parameter));
-      together_ = candidates_together(network_, cut_.first, setup.batch, 1 << 20);
+      together_ = candidates_together(network_, cut_.first, setup.passes.batch, 1 << 20);
     }
-    for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.batch)) {
-      ask(setup.preparing);
+    for (const at::Tensor& part : narrow_first(setup, inputs).split(setup.passes.batch)) {
+      ask(setup.passes.poll);
       Slab slab{.numbers = part.contiguous(), .prepared = {}, .live = {}};
       if (kept) slab.prepared = prepared(slab);
       if (kept && together_ > 1) slab.live = live_values(slab);

@@ -16,8 +16,8 @@ class TouchedWay final : public CandidateWay {
     const auto to_host = [](const at::Tensor& tensor) {
       return tensor.to(at::kCPU, at::kFloat).contiguous();
     };
-    for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batch)) {
-      ask(setup.preparing);
+    for (const at::Tensor& part : at::arange(inputs.size()).split(setup.passes.batch)) {
+      ask(setup.passes.poll);
       const auto values = setup.network.activations(inputs.load(part), {layer.input, layer.node});
       units.push_back(to_host(values[0]));
       logits.push_back(to_host(values[1]));

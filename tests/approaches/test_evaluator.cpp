@@ -70,7 +70,7 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
                                           .inputs = inputs_of(judgement),
                                           .weights = one.weights,
                                           .objective = arachne_objective(7, compat),
-                                          .batch = 50});
+                                          .passes = 50});
       REQUIRE(evaluator.way() == one.way);
       const size_t size = one.weights.size(), count = 16;
       std::vector<double> candidates(count * size), fitness(count), single(1);
@@ -133,7 +133,7 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
                                         .inputs = inputs_of(judgement),
                                         .weights = one.weights,
                                         .objective = objective,
-                                        .batch = 50});
+                                        .passes = 50});
     std::vector<int64_t> positions = judgement.correct;
     positions.insert(positions.end(), judgement.wrong.begin(), judgement.wrong.end());
     const Split& split = tiny_data().split("repair");
@@ -167,7 +167,7 @@ TEST_CASE("the dense way judges candidates of the last layer") {
                              .inputs = inputs_of(judgement),
                              .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
                              .objective = arachne_objective(7, false),
-                             .batch = 50};
+                             .passes = 50};
   const CandidateEvaluator evaluator(setup);
   REQUIRE(evaluator.way() == "touched_logits");
   const SearchInputs inputs(setup.network, setup.inputs);

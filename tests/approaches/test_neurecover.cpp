@@ -196,7 +196,7 @@ size_t check_localisation(Plain& plain, int64_t tensors) {
       for (const int64_t batch : {2, 50}) {
         const RegressionWeights found =
             regression_weights(plain.network, plain.before, dense_layers(plain.network), plain.split,
-                               plain.effect, {.backward = backward, .reduction_rate = rate, .batch = batch});
+                               plain.effect, {.backward = backward, .reduction_rate = rate, .passes = batch});
         REQUIRE(found.considered == considered);
         REQUIRE(found.tensors == tensors);
         REQUIRE((found.weights == expected));
