@@ -66,7 +66,8 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
     throw UserError(Problem{file.string(), "", "no such file", "a TorchScript model", "scripts/export"});
   }
   try {
-    torch::jit::Module module = torch::jit::load(file.string(), at::kCPU);
+    // Without debug files: damaged ones would only be noticed when the model is saved.
+    torch::jit::Module module = torch::jit::load(file.string(), at::kCPU, /*load_debug_files=*/false);
     module.eval();
     module.get_method("forward");
     return module;
