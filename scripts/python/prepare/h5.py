@@ -1,0 +1,89 @@
+"""One's own HDF5 file of any layout: names, order of axes, types and compression become those the harness reads."""
+
+import argparse
+
+import h5py
+import numpy as np
+
+from common import kinds
+from common.errors import UserError, note, one_line
+from common.files import existing_file
+from prepare import stacks
+from prepare.arrays import WORDS
+from prepare.splits import is_split_name
+
+NO_HDF5 = (*kinds.USELESS, "text", "npz", "npy", "torch", "torchscript", "zip")
+GIVEN = ("classes", "divisor", "mean", "std")  # attributes of the harness's own layout, which are kept
+
+DESCRIPTION = """Data sets of images and labels in an HDF5 file: images and labels (or x and y, data and targets) with
+--split, or train_images, x_train, train/images and the like for each split; --images NAME and --labels NAME say which
+they are where they are called otherwise. Images may be N,H,W,C or N,C,H,W or N,H,W, of uint8 (divided by 255), other
+whole numbers between 0 and 255, or floating point (not divided, see --divisor), packed with any filter that h5py knows;
+labels are whole numbers from 0, names, or one-hot rows."""
+
+
+def _data_sets(handle):
+    """{name: data set} of the file; a group around all of them is no part of the names."""
+    found = {}
+
+    def visit(name, thing):
+        if isinstance(thing, h5py.Dataset) and thing.shape is not None:
+            found[name] = thing
+
+    handle.visititems(visit)
+    return found
+
+
+def _without_common_group(names):
+    """The names without the groups that all are in, unless it is a split."""
+    tops = {name.partition("/")[0] for name in names}
+    inner = {name.partition("/")[2]: thing for name, thing in names.items()}
+    if len(tops) != 1 or not all(inner) or is_split_name(next(iter(tops))):
+        return names
+    return _without_common_group(inner)
+
+
+def _said(handle, path):
+    """The attributes of the harness's own layout that the file has: {name: numbers}."""
+    said = {}
+    for name in GIVEN:
+        try:
+            numbers = np.asarray(handle.attrs.get(name, []), dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError):
+            numbers = np.array([np.nan])
+        if not np.isfinite(numbers).all() or name != "mean" and (numbers <= 0).any():
+            raise UserError(path, f"attribute {name}", str(handle.attrs[name]),
+                            "numbers" if name == "mean" else "numbers above 0")
+        if len(numbers):
+            said[name] = numbers.tolist()
+    if said:
+        kept = ", ".join(f"{name} {' '.join(f'{number:g}' for number in numbers)}" for name, numbers in said.items())
+        note(f"{path}: its attributes are kept: {kept}")
+    return said
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="scripts/prepare h5", description=DESCRIPTION)
+    stacks.add_options(parser)
+    given = parser.parse_args(arguments)
+    stacks.check_options(given)
+    path = existing_file(given.source, "an HDF5 file")
+    kinds.refuse(path, kinds.kind_of(path), "an HDF5 file", NO_HDF5)
+    try:
+        handle = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(path, found=f"a file that is not HDF5, or a damaged one ({one_line(error)})",
+                        expected="an HDF5 file") from error
+    with handle:
+        said = _said(handle, path)
+        content = _data_sets(handle)
+        if all(getattr(given, word) is None for word in WORDS):
+            content = _without_common_group(content)
+        try:
+            stacks.prepare(given, content, strict=False, **said)
+        except OSError as error:
+            if "filter" in str(error) or "read data" in str(error):  # of HDF5, not of the file that is written
+                raise UserError(path, found=f"data that cannot be read ({one_line(error)})",
+                                expected="a whole file, packed with a filter that h5py has",
+                                remedy="h5repack -f NONE takes filters off where they are known") from error
+            raise
