@@ -84,10 +84,11 @@ class NotCompiledTest(Case):
         (self.folder / "mine.py").write_text(FACTORY + """
 def parametrised():
     norm = nn.utils.parametrizations.weight_norm
-    return nn.Sequential(norm(nn.Conv2d(1, 4, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm(nn.Linear(4, 3)))
+    return nn.Sequential(norm(nn.Conv2d(1, 4, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(144, 3)))
 """)
-        done = subprocess.run([ROOT / "scripts" / "export", "--factory", f"{self.folder / 'mine.py'}:parametrised", "--random", "1",
-                               "--shape", "2,1,8,8", "--out", self.out], capture_output=True, text=True, check=False)
+        command = [ROOT / "scripts" / "export", "--factory", f"{self.folder / 'mine.py'}:parametrised", "--random", "1",
+                   "--shape", "2,1,8,8", "--out", self.out]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1)
         self.assertIn("2 weights that are computed from others", done.stderr)

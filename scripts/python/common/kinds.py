@@ -15,7 +15,7 @@ class Kind:
 
 UNKNOWN = Kind("", "a file of unknown content")
 MAGIC = (  # first bytes -> kind
-    (b"version https://git-lfs", Kind("lfs", "a Git LFS pointer instead of the file itself", "git lfs pull fetches it")),
+    (b"version https://git-lfs", Kind("lfs", "a Git LFS pointer instead of the file", "git lfs pull fetches it")),
     (b"\x89HDF\r\n\x1a\n", Kind("hdf5", "an HDF5 file")),
     (b"\x93NUMPY", Kind("npy", "a single NumPy array (.npy)")),
     (b"\x1f\x8b", Kind("gzip", "a gzip archive", "unpack it")),
@@ -41,8 +41,8 @@ def _zip_kind(path):
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return Kind("torchscript", "a TorchScript model", "build/harness takes it as it is")
-    if any(name.startswith("models/") and name.endswith(".json") for name in inner) or "serialized_exported_program.json" \
-            in names:
+    exported = any(name.startswith("models/") and name.endswith(".json") for name in inner)
+    if exported or "serialized_exported_program.json" in names:
         return Kind("pt2", "a model of torch.export (.pt2)", "save torch.save(model.state_dict(), FILE) instead")
     if "data.pkl" in inner:
         return Kind("torch", "a file of torch.save")

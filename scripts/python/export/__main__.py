@@ -77,8 +77,8 @@ def parse_arguments():
     source.add_argument("--weights", type=pathlib.Path, metavar="FILE", help=weights.KINDS)
     source.add_argument("--random", type=int, metavar="SEED", help="random weights instead, for trials")
     parser.add_argument("--key", metavar="NAME", help="which of several sets of weights in the file, such as ema")
-    parser.add_argument("--trust-pickle", action="store_true", help="load a --weights file that holds more than tensors: "
-                        "this runs whatever code the file holds")
+    parser.add_argument("--trust-pickle", action="store_true", help="load a --weights file that holds more than "
+                        "tensors: this runs whatever code the file holds")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE.pt")
     parser.add_argument("--traced", action="store_true", help="record one execution instead of compiling the source "
                         "(done anyway, and said, where TorchScript cannot compile it)")

@@ -56,7 +56,7 @@ class Fit:
             parts.append(f"without {' and '.join(wrappers)} in names")
         if self.left_out:
             shown = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
-            parts.append(f"{len(self.left_out)} other tensors left out ({shown})")
+            parts.append(f"{len(self.left_out)} other tensor{'s' * (len(self.left_out) > 1)} left out ({shown})")
         return ", ".join(parts)
 
 
@@ -148,7 +148,8 @@ def choose(content, wanted, path, key=None):
     """The Fit for the network's tensors `wanted` (its state_dict): the one that fits, else the nearest one."""
     sets = list(candidates(content))
     if not sets:
-        keys = f" with the keys {', '.join(map(str, list(content)[:10]))}" if isinstance(content, dict) and content else ""
+        is_filled = isinstance(content, dict) and content
+        keys = f" with the keys {', '.join(map(str, list(content)[:10]))}" if is_filled else ""
         raise UserError(path, found=f"{type(content).__name__}{keys} without named tensors",
                         expected="a state dict: a dictionary of names and tensors")
     ways = [way for candidate in sets for way in _ways(candidate, wanted)]
@@ -191,7 +192,7 @@ def problems(fit, wanted):
             found["not finite"].append(f"{name} holds values that are not finite")
     for name, tensor in fit.tensors.items():
         if name not in wanted:
-            hint = nearest(name, list(wanted))
+            hint = nearest(name, list(wanted)) if len(found["unexpected"]) < MANY else ""  # it takes its time
             found["unexpected"].append(f"unexpected {fit.names.get(name, name)}, shape {tuple(tensor.shape)}"
                                        + (f" ({hint})" if hint else ""))
     return {kind: texts for kind, texts in found.items() if texts}

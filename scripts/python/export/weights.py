@@ -23,7 +23,8 @@ def _read_safetensors(path):
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # a damaged header may raise anything
-        raise UserError(path, found=f"a file that cannot be read ({one_line(error)})", expected="safetensors") from error
+        raise UserError(path, found=f"a file that cannot be read ({one_line(error)})",
+                        expected="safetensors") from error
 
 
 def _blocking_classes(path, error):
