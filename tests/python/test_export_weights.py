@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from export_case import FACTORY, Case
+from export import weights  # noqa: E402  (its folder comes with export_case)
 
 
 class WeightsTest(Case):
@@ -41,10 +42,15 @@ class WeightsTest(Case):
                 for name in reversed(key):
                     content = {name: content, "epoch": 3, "acc": 91.2, "optimizer": {"state": {}, "param_groups": [1]}}
                 with self.subTest(prefix=prefix, key=key):
-                    line = self.line(content)
-                    self.assertEqual("without the prefix " + prefix in line, bool(prefix))
-                    self.assertEqual("under " + ".".join(key) in line, bool(key))
-                    self.assertEqual("; weights" in line, bool(prefix or key))
+                    torch.save(content, self.path)
+                    model = self.network(seed=4)
+                    text = weights.load(self.path, model)
+                    for name, tensor in model.state_dict().items():
+                        self.assertTrue(torch.equal(tensor, self.state[name]), name)
+                    said = ([f"under {'.'.join(key)}"] if key else []) + ([f"without the prefix {prefix}"] if prefix else [])
+                    self.assertEqual(text, ", ".join(said))
+        self.assertIn("; weights under state_dict, without the prefix model.",
+                      self.line({"state_dict": self.prefixed("model.")}))
 
     def test_wrapper_inside_names(self):
         line = self.line({name.replace("conv.", "conv._orig_mod."): tensor for name, tensor in self.state.items()})

@@ -272,6 +272,24 @@ class H5Test(Shared, ArraysCase):
                                   ("divisor", "many", "numbers"), ("divisor", -1.0, "above 0")):
             self.assertIn(part, self.refused(source=write({name: value})))
 
+    def test_a_file_of_ours_is_cut_anew(self):
+        source = self.write({"test/images": pictures(), "test/labels": LABELS,
+                             "test/group": (np.arange(COUNT) % 2).astype(np.uint8)})
+        with h5py.File(source, "a") as file:
+            file.attrs.update({"classes": 4, "divisor": 255.0, "mean": [0.0] * 3, "std": [1.0] * 3})
+            file.attrs.create("class_names", ["3", "2", "1", "0"], dtype=h5py.string_dtype())
+            file.attrs.create("group_names", ["old", "new"], dtype=h5py.string_dtype())
+        _, attributes, said = self.run_prepare("--repair-from", "test=.5", source=source)
+        self.assertIn("class_names, group_names", said)
+        self.assertEqual(attributes["class_names"].tolist(), ["3", "2", "1", "0"])
+        self.assertEqual(attributes["group_names"].tolist(), ["old", "new"])
+        with h5py.File(self.out) as data:
+            self.assertEqual({name: len(data[name]["labels"]) for name in data}, {"repair": 12, "test": 12})
+            for split in data.values():
+                numbers = split["images"][:, 0, 0, 0]
+                np.testing.assert_array_equal(split["labels"][:], LABELS[numbers])
+                np.testing.assert_array_equal(split["group"][:], numbers % 2)
+
     def test_other_data_sets_are_left_out_and_said(self):
         content = {"images": pictures(), "labels": LABELS, "list_of_classes": np.arange(4), "extra/weights": np.ones(3)}
         splits, _, said = self.stored(content, *HALVES)

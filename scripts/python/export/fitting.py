@@ -176,6 +176,11 @@ def choose(content, wanted, path, key=None):
                                          for name, tensor in way.tensors.items()))
 
 
+def _all_finite(tensor):
+    wide = tensor if tensor.element_size() > 1 else tensor.to(torch.float32)  # of 8 bits torch knows little
+    return bool(torch.isfinite(wide).all())
+
+
 def problems(fit, wanted):
     """{kind: [texts]} of everything that does not fit; empty where all does."""
     found = {"missing": [], "unexpected": [], "of another shape": [], "of another type": [], "not finite": []}
@@ -188,7 +193,7 @@ def problems(fit, wanted):
             found["of another shape"].append(f"{name} has shape {tuple(given.shape)}, expected {tuple(tensor.shape)}")
         elif given.is_floating_point() != tensor.is_floating_point():
             found["of another type"].append(f"{name} is {given.dtype}, expected {tensor.dtype}")
-        elif given.is_floating_point() and not bool(torch.isfinite(given).all()):
+        elif given.is_floating_point() and not _all_finite(given):
             found["not finite"].append(f"{name} holds values that are not finite")
     for name, tensor in fit.tensors.items():
         if name not in wanted:

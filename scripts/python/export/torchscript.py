@@ -91,7 +91,7 @@ def _ask(model, shape, what):
     except Exception as error:  # whatever the network's own code raises
         raise UserError(what, "forward", one_line(error),
                         f"a network that runs on inputs of shape {tuple(shape)}") from error
-    if not torch.equal(expected, _outputs(model, example, what)):
+    if not _near(expected, _outputs(model, example, what)):
         raise UserError(what, "output", "other values when called again with the same images",
                         "a network that gives the same output every time",
                         "dropout must stop in eval mode: functional.dropout(x, p, training=self.training)")

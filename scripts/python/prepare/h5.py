@@ -14,6 +14,7 @@ from prepare.splits import is_split_name
 
 NO_HDF5 = (*kinds.USELESS, "text", "npz", "npy", "torch", "torchscript", "zip")
 GIVEN = ("classes", "divisor", "mean", "std")  # attributes of the harness's own layout, which are kept
+NAMES = ("class_names", "group_names")         # likewise
 
 DESCRIPTION = """Data sets of images and labels in an HDF5 file: images and labels (or x and y, data and targets) with
 --split, or train_images, x_train, train/images and the like for each split; --images NAME and --labels NAME say which
@@ -44,7 +45,7 @@ def _without_common_group(names):
 
 
 def _said(handle, path):
-    """The attributes of the harness's own layout that the file has: {name: numbers}."""
+    """The attributes of the harness's own layout that the file has: {name: numbers or texts}."""
     said = {}
     for name in GIVEN:
         try:
@@ -56,8 +57,13 @@ def _said(handle, path):
                             "numbers" if name == "mean" else "numbers above 0")
         if len(numbers):
             said[name] = numbers.tolist()
+    for name in NAMES:
+        value = handle.attrs.get(name)
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "OSU":
+            said[name] = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in value]
     if said:
-        kept = ", ".join(f"{name} {' '.join(f'{number:g}' for number in numbers)}" for name, numbers in said.items())
+        kept = ", ".join(name if name in NAMES else f"{name} {' '.join(f'{number:g}' for number in said[name])}"
+                         for name in said)
         note(f"{path}: its attributes are kept: {kept}")
     return said
 

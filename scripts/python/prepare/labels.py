@@ -33,6 +33,7 @@ class Source:
     folders: tuple = ()              # classes that are there without an image, perhaps
     at_least: int = 0                # classes that the source itself tells of
     tells_all: bool = False          # it does tell
+    names: tuple = ()                # what it calls them, by number
 
     def error(self, label, expected, remedy):
         file, place = self.place_of(label) if self.place_of else (self.file, self.what)
@@ -125,7 +126,9 @@ def _by_number(labels, count, source):
     if any("." in label for label in labels):
         with_point = next(label for label in labels if "." in label)
         note(f"{source.file}: {source.what} such as {with_point} are taken as whole numbers")
-    return Classes(numbers, count or needed, [str(number) for number in range(count or needed)], "numbers")
+    count = count or needed
+    names = list(source.names) if len(source.names) == count else [str(number) for number in range(count)]
+    return Classes(numbers, count, names, "numbers")
 
 
 def _by_name(labels, count, source):

@@ -55,8 +55,10 @@ def split_numbers(given, labels, named, source):
     return cut_named(own, labels, given, source)
 
 
-def group_numbers(values, source):
-    """Two different values to 0 and 1 in sorted order, with their names."""
+def group_numbers(values, source, told=()):
+    """Two different values to 0 and 1 in sorted order, with their names; `told` is what the source calls 0 and 1."""
+    if len(told) == 2 and set(values) <= {0, 1}:
+        return np.array(values, dtype=np.uint8), list(told)
     names = sorted(set(values), key=lambda value: (not str(value).isdigit(), str(value)))
     if len(names) != 2:
         shown = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")

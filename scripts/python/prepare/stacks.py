@@ -68,13 +68,13 @@ def _read_images(given, parts, content):
     return images
 
 
-def _number(given, parts, texts, told):
+def _number(given, parts, texts, told, names):
     """Classes of all labels, and where a label stands."""
     def place_of(label):
         part, own = next((part, own) for part, own in zip(parts, texts) if label in own)
         return given.source, f"{part.labels}[{own.index(label)}]"
 
-    source = class_labels.Source(given.source, place_of=place_of, at_least=told, tells_all=told > 0)
+    source = class_labels.Source(given.source, place_of=place_of, at_least=told, tells_all=told > 0, names=names)
     return class_labels.number_classes([text for own in texts for text in own], given, source)
 
 
@@ -85,9 +85,9 @@ def _check_channels(path, channels, constants):
                             f"--{name} says it instead")
 
 
-def prepare(given, content, strict, classes=None, divisor=None, mean=None, std=None):
+def prepare(given, content, strict, classes=None, divisor=None, mean=None, std=None, class_names=(), group_names=()):
     """Writes the arrays `content` (anything sliced like one, by name). `strict`: no array may be left over. What the
-    source itself says, in lists of numbers: how many classes, divisor, mean, std."""
+    source itself says, in lists: how many classes, divisor, mean, std, and the names of classes and groups."""
     path, size = given.source, parse_size(given.size)
     parts, left = stored.find_parts(path, content, given)
     if left and strict:
@@ -104,9 +104,9 @@ def prepare(given, content, strict, classes=None, divisor=None, mean=None, std=N
         splits += [part.split] * len(own)
         if part.group is not None:
             groups += _group_texts(path, part.group, np.asarray(content[part.group]), len(own))
-    classes = _number(given, parts, texts, told)
+    classes = _number(given, parts, texts, told, class_names)
     labels = np.concatenate([classes.number(own) for own in texts])
-    group_values, group_names = pixels.group_numbers(groups, path) if groups else (None, None)
+    group_values, group_names = pixels.group_numbers(groups, path, group_names) if groups else (None, None)
     numbers = pixels.split_numbers(given, labels, splits if parts[0].split is not None else None, path)
     joined = _Joined(images, size)
     _check_channels(path, joined.shape[0], {"mean": None if given.mean else mean, "std": None if given.std else std})
