@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from export_case import FACTORY, Case
+from export_case import FACTORY, Case, UserError
 from export import weights  # noqa: E402  (its folder comes with export_case)
 
 
@@ -47,7 +47,7 @@ class WeightsTest(Case):
                     text = weights.load(self.path, model)
                     for name, tensor in model.state_dict().items():
                         self.assertTrue(torch.equal(tensor, self.state[name]), name)
-                    said = ([f"under {'.'.join(key)}"] if key else []) + ([f"without the prefix {prefix}"] if prefix else [])
+                    said = [f"under {'.'.join(key)}"] * bool(key) + [f"without the prefix {prefix}"] * bool(prefix)
                     self.assertEqual(text, ", ".join(said))
         self.assertIn("; weights under state_dict, without the prefix model.",
                       self.line({"state_dict": self.prefixed("model.")}))
@@ -215,6 +215,26 @@ class WrongFilesTest(Case):
         yield "header.safetensors", tensors[:40], "cannot be read"
         yield "type.safetensors", len(header).to_bytes(8, "little") + header + bytes(4), "cannot be read"
         yield "numbers.pth", None, "without named tensors"
+
+    def test_damaged_files_are_refused_or_fit(self):
+        model, path, random, outcomes = self.network(), self.folder / "w.pth", np.random.RandomState(1), set()
+        for zipped in (True, False, None):
+            if zipped is None:
+                safetensors.torch.save_file(model.state_dict(), path)
+            else:
+                torch.save({"net": model.state_dict()}, path, _use_new_zipfile_serialization=zipped)
+            whole = path.read_bytes()
+            for _ in range(60):
+                content = bytearray(whole)
+                for place in random.randint(0, len(whole), random.choice([1, 3, 20])):
+                    content[place] = random.randint(256)
+                path.write_bytes(content[:random.choice([len(whole), random.randint(len(whole))], p=[0.8, 0.2])])
+                try:
+                    weights.load(path, model)
+                    outcomes.add("fits")
+                except UserError:
+                    outcomes.add("refused")
+        self.assertEqual(outcomes, {"fits", "refused"})
 
     def test_each_is_called_what_it_is_in_one_line(self):
         for name, content, part in self.wrong_files():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prepare_case import ROOT, Case, counts
+from prepare_case import ROOT, Case, UserError, counts
 from prepare import arrays, h5, npz  # noqa: E402  (its folder comes with prepare_case)
 
 HALVES = ("--split", "repair=.5,test=.5")
@@ -191,6 +191,22 @@ class Shared:
             text = self.refused(*HALVES, source=source)
             self.assertNotIn("\n", text)
             self.assertIn(part, text)
+
+    def test_damaged_files_end_in_one_line_or_in_a_data_file(self):
+        source = self.write({"images": pictures(), "labels": LABELS})
+        whole, random, outcomes = source.read_bytes(), np.random.RandomState(3), set()
+        for _ in range(60):
+            content = bytearray(whole)
+            for place in random.randint(0, len(whole), random.choice([1, 3, 20])):
+                content[place % (2000 if random.rand() < 0.7 else len(whole))] = random.randint(256)  # mostly in front
+            source.write_bytes(content)
+            try:
+                self.run_prepare(*HALVES, source=source)
+                outcomes.add("written")
+            except UserError as error:
+                self.assertNotIn("\n", str(error))
+                outcomes.add("refused")
+        self.assertEqual(outcomes, {"written", "refused"})
 
 
 class NpzTest(Shared, ArraysCase):

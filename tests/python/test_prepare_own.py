@@ -103,7 +103,7 @@ class TableTest(OwnCase):
                 self.assertIn(word, text)
 
     def test_all_rows_that_cannot_be_used_are_named(self):
-        more = "absent.png,1\n0/x.png,\n" + "".join(f"gone{i}.png,0\n" for i in range(30))
+        more = "absent.png,1\n0/x.png,\n" + "".join(f"gone{i}.png,0\n" for i in range(29)) + "0/x.png,a\0b\n"
         text = self.refused(*HALVES, source=self.table(["0", "1"], more))
         for part in ("32 rows", "line 4", "absent.png", "line 5: found a missing", "gone0.png", "and 12 more"):
             self.assertIn(part, text)

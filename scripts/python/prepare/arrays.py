@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from common.errors import UserError, nearest, note
+from common.errors import UserError, nearest, note, one_line
 from prepare.container import SPLITS
 from prepare.splits import ALIASES
 
@@ -17,6 +17,7 @@ WORDS = {  # what others call them
 LAYOUTS = ("NHW", "NHWC", "NCHW")
 PIECE = 1024                  # images read at once
 RESIDENT_BYTES = 1 << 31      # images of more are read in pieces, in the order of the file within each
+MOST_IMAGES, MOST_VALUES = 10 ** 8, 1 << 30  # of a split, of an image: the harness reads no more
 FAR = 20                      # floats beyond this are no normalised values
 
 
@@ -96,6 +97,15 @@ def find_parts(path, names, given):
     return [Part(split, **found[split]) for split in ordered], left
 
 
+def read(path, name, source, selection=()):
+    """The selected part of an array. What a damaged file makes its library raise, is said of the file."""
+    try:
+        return np.asarray(source[selection])
+    except Exception as error:  # of many kinds
+        remedy = "h5repack -f NONE takes filters off where they are known" if "filter" in str(error) else ""
+        raise UserError(path, name, f"data that cannot be read ({one_line(error)})", "a whole file", remedy) from error
+
+
 def layout_of(path, name, shape, layout):
     """The order of the axes: the given one, or what the shape says."""
     if layout is None:
@@ -111,8 +121,9 @@ def layout_of(path, name, shape, layout):
             raise UserError(path, name, f"shape {tuple(shape)}", "N,H,W or N,H,W,C or N,C,H,W")
     if len(shape) != len(layout):
         raise UserError(path, name, f"{len(shape)} dimensions", f"{len(layout)} for --layout {layout}")
-    if 0 in shape:
-        raise UserError(path, name, f"shape {tuple(shape)}", "at least one image and one pixel")
+    if 0 in shape or shape[0] > MOST_IMAGES or np.prod(shape[1:], dtype=np.float64) > MOST_VALUES:
+        raise UserError(path, name, f"shape {tuple(shape)}",
+                        f"1 to {MOST_IMAGES} images of 1 to {MOST_VALUES} values")
     return layout
 
 
@@ -129,7 +140,8 @@ class Images:
             raise UserError(path, name, f"type {source.dtype}", "uint8 or floating point")
         self.dtype = np.dtype(np.float32 if np.issubdtype(source.dtype, np.floating) else np.uint8)
         size = int(np.prod(source.shape)) * source.dtype.itemsize
-        self._source = source[()] if not isinstance(source, np.ndarray) and size <= RESIDENT_BYTES else source
+        resident = isinstance(source, np.ndarray) or size > RESIDENT_BYTES
+        self._source = source if resident else read(path, name, source)
         count, *rest = source.shape
         channels_first = {"NHW": (1, *rest), "NHWC": (rest[-1], *rest[:-1]), "NCHW": tuple(rest)}
         self.shape = (count, *channels_first[self.layout])
@@ -142,7 +154,7 @@ class Images:
         """Lowest and highest value, after a look at all of them."""
         low, high = np.inf, -np.inf
         for begin in range(0, len(self), PIECE):
-            piece = self._source[begin:begin + PIECE]
+            piece = read(self._path, self._name, self._source, slice(begin, begin + PIECE))
             if self.dtype == np.float32:
                 with np.errstate(over="ignore"):
                     bad = np.flatnonzero(~np.isfinite(piece.astype(np.float32)).reshape(len(piece), -1).all(1))
@@ -161,7 +173,7 @@ class Images:
             images = self._source[numbers]
         else:  # HDF5 wants them in ascending order, each once
             ascending, back = np.unique(numbers, return_inverse=True)
-            images = self._source[ascending][back]
+            images = read(self._path, self._name, self._source, ascending)[back]
         images = images.astype(self.dtype, copy=False)
         if self.layout == "NHW":
             return images[:, None]

@@ -1,6 +1,7 @@
 """One's own HDF5 file of any layout: names, order of axes, types and compression become those the harness reads."""
 
 import argparse
+import contextlib
 
 import h5py
 import numpy as np
@@ -24,11 +25,11 @@ labels are whole numbers from 0, names, or one-hot rows."""
 
 
 def _data_sets(handle):
-    """{name: data set} of the file; a group around all of them is no part of the names."""
+    """{name: data set} of the file."""
     found = {}
 
     def visit(name, thing):
-        if isinstance(thing, h5py.Dataset) and thing.shape is not None:
+        if isinstance(thing, h5py.Dataset) and thing.shape is not None and thing.dtype is not None:
             found[name] = thing
 
     handle.visititems(visit)
@@ -75,21 +76,15 @@ def main(arguments):
     stacks.check_options(given)
     path = existing_file(given.source, "an HDF5 file")
     kinds.refuse(path, kinds.kind_of(path), "an HDF5 file", NO_HDF5)
-    try:
-        handle = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(path, found=f"a file that is not HDF5, or a damaged one ({one_line(error)})",
-                        expected="an HDF5 file") from error
-    with handle:
-        said = _said(handle, path)
-        content = _data_sets(handle)
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context(h5py.File(path, "r"))
+            said, content = _said(handle, path), _data_sets(handle)
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file makes HDF5 raise errors of many kinds
+            raise UserError(path, found=f"a file that is not HDF5, or a damaged one ({one_line(error)})",
+                            expected="an HDF5 file") from error
         if all(getattr(given, word) is None for word in WORDS):
             content = _without_common_group(content)
-        try:
-            stacks.prepare(given, content, strict=False, **said)
-        except OSError as error:
-            if "filter" in str(error) or "read data" in str(error):  # of HDF5, not of the file that is written
-                raise UserError(path, found=f"data that cannot be read ({one_line(error)})",
-                                expected="a whole file, packed with a filter that h5py has",
-                                remedy="h5repack -f NONE takes filters off where they are known") from error
-            raise
+        stacks.prepare(given, content, strict=False, **said)

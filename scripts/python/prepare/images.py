@@ -123,6 +123,8 @@ def _add_row(listing, row, table, line, columns):
     place = f"line {line}"
     if None in row or None in row.values() or not all(value.strip() for value in row.values()):
         raise UserError(table, place, "a missing, empty or extra field", f"{len(columns)} fields")
+    if any("\0" in value for value in row.values()):
+        raise UserError(table, place, "a zero byte", "text")
     path = table.parent / row["path"]
     if not path.is_file():
         raise UserError(table, place, f"{path}, which is not there", "an image file")

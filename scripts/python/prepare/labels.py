@@ -127,6 +127,8 @@ def _by_number(labels, count, source):
         with_point = next(label for label in labels if "." in label)
         note(f"{source.file}: {source.what} such as {with_point} are taken as whole numbers")
     count = count or needed
+    if count > MOST_CLASSES:
+        raise UserError(source.file, "classes", f"{count:g}", f"at most {MOST_CLASSES}")
     names = list(source.names) if len(source.names) == count else [str(number) for number in range(count)]
     return Classes(numbers, count, names, "numbers")
 

@@ -98,12 +98,12 @@ def prepare(given, content, strict, classes=None, divisor=None, mean=None, std=N
     images = _read_images(given, parts, content)
     texts, groups, splits, told = [], [], [], int(classes[0]) if classes else 0
     for part, own in zip(parts, images):
-        labels, width = stored.label_texts(path, part.labels, np.asarray(content[part.labels]), len(own))
+        labels, width = stored.label_texts(path, part.labels, stored.read(path, part.labels, content[part.labels]), len(own))
         told = max(told, width)
         texts.append(labels)
         splits += [part.split] * len(own)
         if part.group is not None:
-            groups += _group_texts(path, part.group, np.asarray(content[part.group]), len(own))
+            groups += _group_texts(path, part.group, stored.read(path, part.group, content[part.group]), len(own))
     classes = _number(given, parts, texts, told, class_names)
     labels = np.concatenate([classes.number(own) for own in texts])
     group_values, group_names = pixels.group_numbers(groups, path, group_names) if groups else (None, None)
