@@ -84,7 +84,7 @@ def _is_array(value):
 
 
 def _prefixes(names):
-    """"", "a.", "a.b." ... of dotted names, the shortest first."""
+    """Of names such as a.b.c the beginnings "", "a." and "a.b.", the shortest first."""
     found = {""}
     for name in names:
         parts = name.split(".")
