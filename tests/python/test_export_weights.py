@@ -56,6 +56,10 @@ class WeightsTest(Case):
         line = self.line({name.replace("conv.", "conv._orig_mod."): tensor for name, tensor in self.state.items()})
         self.assertIn("without _orig_mod. in names", line)
 
+    def test_two_sets_that_only_a_wrapper_tells_apart(self):
+        line = self.line({**self.prefixed("_orig_mod."), "conv.weight": torch.ones(4, 1, 3, 3), "old": torch.ones(1)})
+        self.assertIn("without the prefix _orig_mod., 2 other tensors left out (conv.weight, old)", line)
+
     def test_network_with_a_prefix_of_its_own(self):
         (self.folder / "mine.py").write_text(FACTORY + """
 class Around(nn.Module):

@@ -116,6 +116,8 @@ def _fit(candidate, by_bare, removed, added):
 def _ways(candidate, wanted):
     """Fits with the prefixes under which most of the network's names are found; none where no name is."""
     by_bare = {_bare(name): name for name in candidate.tensors}
+    if len(by_bare) < len(candidate.tensors):  # two sets that only a wrapper tells apart
+        by_bare = {name: name for name in candidate.tensors}
     counts = {}
     for added in _common_prefixes(list(wanted)):
         bare = [name[len(added):] for name in wanted]
