@@ -292,7 +292,7 @@ class FactoryTest(Case):
 
     def test_errors_name_the_remedy(self):
         for name, part in (("nett", "did you mean net?"), ("text", "torch.nn.Module"), ("broken", "my own mistake"),
-                           ("pair", "logits only"), ("single", "sigmoid"), ("dynamic", "--traced")):
+                           ("pair", "logits only"), ("single", "sigmoid")):
             self.assertIn(part, self.refused(*self.factory(name), "--random", 1), name)
         self.assertIn("N,C,H,W", self.refused("--factory", "a.py:f", "--shape", "1,2", "--random", 1))
         self.assertIn("did you mean densenet121?", self.refused("densenet12", "--random", 1))

@@ -29,13 +29,14 @@ class Case(unittest.TestCase):
         self.out = self.folder / "out" / "data.h5"
 
     def quietly(self, function, *arguments):
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             function(*arguments)
         return h5py.File(self.out, "r")
 
     def refused(self, function, *arguments):
         """The error's text; nothing may be left behind."""
-        with self.assertRaises(UserError) as caught, contextlib.redirect_stdout(io.StringIO()):
+        with self.assertRaises(UserError) as caught, contextlib.redirect_stdout(io.StringIO()), \
+                contextlib.redirect_stderr(io.StringIO()):
             function(*arguments)
         if self.out.parent.exists():
             self.assertEqual(list(self.out.parent.iterdir()), [])
@@ -215,7 +216,7 @@ class NpzTest(Case):
         cases = [({"labels": None}, "labels"), ({"images": np.zeros((4, 5))}, "N,H,W"),
                  ({"images": np.zeros((4, 3, 5, 3))}, "--layout"), ({"images": bad_float}, "images[2]"),
                  ({"images": np.full((4, 5, 5), 300)}, "0..255"), ({"labels": np.zeros(3, int)}, "3 labels"),
-                 ({"labels": np.zeros((4, 2), int)}, "argmax"), ({"labels": np.zeros(4)}, "whole numbers"),
+                 ({"labels": np.zeros((4, 2), int)}, "argmax"), ({"labels": np.array([0, .5, 0, 1])}, "whole numbers"),
                  ({"labels": np.array([0, -1, 0, 1])}, "labels[1]"), ({"labels": np.zeros(4, int)}, "two classes"),
                  ({"group": np.zeros(4)}, "two sensitive groups"), ({"labes": np.zeros(4)}, "labes"),
                  ({"images": np.array([None] * 4)}, "arrays of numbers")]

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from common.errors import UserError, nearest, run_main
+from common.errors import UserError, nearest, note, one_line, run_main
 from common.files import existing_file
 from export import packaged, torchscript, weights
 from export.architectures import ARCHITECTURES, randomise
@@ -47,10 +47,20 @@ def from_factory(text):
     except UserError:
         raise
     except Exception as error:  # whatever the user's own code raises is the user's to mend
-        raise UserError(path, function, f"{type(error).__name__}: {error}", "a function that runs") from error
+        raise UserError(path, function, f"{type(error).__name__}: {one_line(error)}", "a function that runs") from error
     if not isinstance(model, torch.nn.Module):
         raise UserError(path, function, f"a function that returns {type(model).__name__}", "a torch.nn.Module")
-    return model
+    return unwrapped(model, text)
+
+
+def unwrapped(model, what):
+    """The network inside what torch.compile or DataParallel put around it, which TorchScript does not know."""
+    inner = model
+    while hasattr(inner, "_orig_mod") or isinstance(inner, torch.nn.DataParallel):
+        inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
+    if inner is not model:
+        note(f"{what}: the network inside {type(model).__name__} is exported")
+    return inner
 
 
 def parse_arguments():
@@ -66,13 +76,19 @@ def parse_arguments():
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--weights", type=pathlib.Path, metavar="FILE", help=weights.KINDS)
     source.add_argument("--random", type=int, metavar="SEED", help="random weights instead, for trials")
+    parser.add_argument("--key", metavar="NAME", help="which of several sets of weights in the file, such as ema")
+    parser.add_argument("--trust-pickle", action="store_true", help="load a --weights file that holds more than "
+                        "tensors: this runs whatever code the file holds")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE.pt")
-    parser.add_argument("--traced", action="store_true", help="record one execution instead of compiling the source")
+    parser.add_argument("--traced", action="store_true", help="record one execution instead of compiling the source "
+                        "(done anyway, and said, where TorchScript cannot compile it)")
     given = parser.parse_args()
     if (given.architecture is None) == (given.factory is None):
         parser.error("give either an ARCHITECTURE or --factory")
     if (given.factory is None) != (given.shape is None):
         parser.error("--shape goes with --factory, and --factory needs it")
+    if given.weights is None and (given.key is not None or given.trust_pickle):
+        parser.error("--key and --trust-pickle go with --weights")
     needs_source = given.factory is not None or given.architecture in ARCHITECTURES  # an unknown name is said later
     if needs_source and given.weights is None and given.random is None:
         parser.error("one of --weights and --random is needed")
@@ -100,11 +116,14 @@ def main():
         image, model, only_traced = known(what)
         shape = (2, *image)
         given.traced = given.traced or only_traced
+    unwrapping = ""
     if given.random is not None:
         randomise(model, given.random)
     else:
-        weights.load(given.weights or packaged.weights_file(what), model, given.architecture)
-    print(torchscript.export(model, shape, given.out, given.traced, what).line(what))
+        unwrapping = weights.load(given.weights or packaged.weights_file(what), model, given.architecture, given.key,
+                                  given.trust_pickle)
+    line = torchscript.export(model, shape, given.out, given.traced, what).line(what)
+    print(line + (f"; weights {unwrapping}" if unwrapping else ""))
     return 0
 
 

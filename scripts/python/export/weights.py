@@ -1,45 +1,63 @@
 """Weight files into a module: every tensor named, of the right shape, finite; nothing left over."""
 
 import pathlib
-import pickle
+import re
+import warnings
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 
-from common.errors import UserError, nearest
+from common import kinds
+from common.errors import UserError, note, one_line
 from common.files import existing_file
-from export import keras
+from export import fitting, keras
 
 KINDS = "weights as safetensors, a PyTorch state dict (.pt, .pth) or, for lenet5, Keras (.h5)"
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts store the state dict
+STATE_DICT = "a state dict saved with torch.save(model.state_dict(), FILE)"
+NO_WEIGHTS = (*kinds.USELESS, "torchscript", "pt2", "keras", "npz", "npy", "zip", "text")
+BLOCKED = re.compile(r"(?:GLOBAL|global:?|class) ([A-Za-z_]\w*(?:\.\w+)+)")  # in PyTorch's refusals of a pickle
 
 
 def _read_safetensors(path):
     try:
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(path, found=f"a file that cannot be read ({error})", expected="safetensors") from error
+    except Exception as error:  # a damaged header may raise anything
+        raise UserError(path, found=f"a file that cannot be read ({one_line(error)})",
+                        expected="safetensors") from error
 
 
-def _read_state_dict(path):
+def _blocking_classes(path, error):
+    """Names of the classes and functions for which PyTorch refuses to unpickle the file; empty if that is not why."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(path, found=f"a file that cannot be read ({reason})",
-                        expected="a state dict saved with torch.save(model.state_dict(), FILE)") from error
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        kind = type(content).__name__ if not isinstance(content, dict) else "a dictionary of other things than tensors"
-        raise UserError(path, found=kind, expected="a state dict: a dictionary of names and tensors")
-    if content and all(name.startswith("module.") for name in content):  # saved from torch.nn.DataParallel
-        content = {name[len("module."):]: value for name, value in content.items()}
-    return dict(content)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # an older PyTorch, or a file of its older format
+        names = []
+    return sorted(names) or sorted(set(BLOCKED.findall(str(error))))
+
+
+def _unpickle(path, trust):
+    """Whatever torch.save wrote into the file."""
+    if trust:
+        note(f"{path}: loaded as --trust-pickle says, which runs whatever code the file holds")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=not trust)
+    except Exception as error:  # code in a pickle may raise anything
+        if trust:
+            remedy = ""
+            if isinstance(error, (ImportError, AttributeError)):
+                remedy = "the classes it was saved with must be importable: PYTHONPATH=FOLDER names where they lie"
+            raise UserError(path, found=f"a file that cannot be loaded ({type(error).__name__}: {one_line(error)})",
+                            expected=STATE_DICT, remedy=remedy) from error
+        names = _blocking_classes(path, error)
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise UserError(path, found=f"a pickle with {shown}, which loading safely refuses", expected=STATE_DICT,
+                            remedy="save it so where it was made, or give --trust-pickle, which runs whatever code the "
+                            "file holds") from error
+        raise UserError(path, found=f"a file that cannot be read ({one_line(error)})", expected=STATE_DICT) from error
 
 
 def _dequantise(tensors, path):
@@ -61,50 +79,39 @@ def _dequantise(tensors, path):
 def _in_order(model, entries, path):
     """Names for tensors that come without ours: the model's own, in its order."""
     names = [name for name, _ in model.named_parameters()]
-    kinds = [name.rpartition(".")[2] for name in names]
+    kinds_wanted = [name.rpartition(".")[2] for name in names]
     found = [kind for _, kind, _ in entries]
-    if found != kinds:
+    if found != kinds_wanted:
         raise UserError(path, found=f"{len(found)} tensors ({', '.join(place for place, _, _ in entries)})",
                         expected=f"{len(names)}: {', '.join(names)}")
     return {name: torch.from_numpy(np.array(array)) for name, (_, _, array) in zip(names, entries)}
 
 
-def read(path, model, architecture=None):
-    """The tensors of a weight file, by the model's names."""
+def read(path, model, architecture=None, trust=False):
+    """The content of a weight file: tensors by name, or dictionaries in which they lie somewhere."""
     path = existing_file(pathlib.Path(path), KINDS)
-    if keras.is_keras(path):
+    kind = kinds.kind_of(path)
+    kinds.refuse(path, kind, KINDS, NO_WEIGHTS)
+    if keras.is_keras(path) or kind.name == "hdf5":
         if architecture is None:
             raise UserError(path, found="a Keras file", expected="for one's own network safetensors or a state dict")
         return _in_order(model, keras.read(path, architecture), path)
-    if path.suffix.lower() == ".safetensors":
+    if kind.name == "safetensors" or kind.name == "" and path.suffix.lower() == ".safetensors":
         return _dequantise(_read_safetensors(path), path)
-    return _read_state_dict(path)
+    return _unpickle(path, trust)
 
 
-def load(path, model, architecture=None):
-    """Reads the file and copies it into the model; every disagreement is named at once."""
-    tensors = read(path, model, architecture)
+def load(path, model, architecture=None, key=None, trust=False):
+    """Reads the file and copies it into the model; every disagreement is named at once. What was unwrapped, as text."""
     wanted = model.state_dict()
-    problems = []
-    for name, tensor in wanted.items():
-        given = tensors.get(name)
-        if given is None:
-            if not name.endswith(".num_batches_tracked"):  # a counter that no prediction depends on
-                problems.append(f"missing {name}, shape {tuple(tensor.shape)}")
-        elif given.shape != tensor.shape:
-            problems.append(f"{name} has shape {tuple(given.shape)}, expected {tuple(tensor.shape)}")
-        elif given.is_floating_point() != tensor.is_floating_point():
-            problems.append(f"{name} is {given.dtype}, expected {tensor.dtype}")
-        elif given.is_floating_point() and not bool(torch.isfinite(given).all()):
-            problems.append(f"{name} holds values that are not finite")
-    for name, tensor in tensors.items():
-        if name not in wanted:
-            hint = nearest(name, list(wanted))
-            problems.append(f"unexpected {name}, shape {tuple(tensor.shape)}" + (f" ({hint})" if hint else ""))
-    if problems:
-        shown = problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else [])
-        raise UserError(path, found=f"{len(problems)} tensors that do not fit the network", expected="\n  "
-                        + "\n  ".join(shown))
+    fit = fitting.choose(read(path, model, architecture, trust), wanted, path, key)
+    found = fitting.problems(fit, wanted)
+    if found:
+        counts, lines = fitting.summary(found)
+        place = f"tensors {fit.text()}" if fit.label != "." else ""
+        raise UserError(path, place, f"tensors that do not fit the network ({counts})",
+                        f"its {len(wanted)} tensors:{lines}")
     with torch.no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in fit.tensors.items():
             wanted[name].copy_(tensor)
+    return fit.text()

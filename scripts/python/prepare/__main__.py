@@ -8,16 +8,17 @@ import sys
 from common.errors import UserError, nearest, run_main
 
 PUBLIC = ("digits", "mnist", "cifar10", "cifar10s", "utkface", "imagenet")
-OWN = ("images", "npz")
+OWN = ("images", "npz", "h5")
 
 HELP = f"""usage: scripts/prepare NAME --source DIR --out FILE.h5 [--no-checksum]     NAME: {", ".join(PUBLIC)}
-       scripts/prepare images --source DIR|TABLE.csv --out FILE.h5 [options]   one's own images
-       scripts/prepare npz --source FILE.npz --out FILE.h5 [options]           one's own arrays
+       scripts/prepare images --source DIR|TABLE.csv --out FILE.h5 [options]         one's own images
+       scripts/prepare npz --source FILE.npz|FILE.npy|DIR --out FILE.h5 [options]    one's own arrays
+       scripts/prepare h5 --source FILE.h5 --out FILE.h5 [options]                   one's own HDF5 file of any layout
 
 Brings a data set into the HDF5 layout that build/harness reads. A public data set is read from the files its
 home page distributes (digits needs none); what is missing is named. utkface and imagenet take the size of the
-images, their constants and how many processes read them; images and npz also how to split. For each:
-scripts/prepare NAME --help."""
+images, their constants and how many processes read them; images, npz and h5 also how to split and number
+the classes. For each: scripts/prepare NAME --help."""
 
 
 def prepare_public(name, arguments):

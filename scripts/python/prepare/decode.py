@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import os
@@ -13,7 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 from PIL import Image
 
-from common.errors import UserError
+from common.errors import UserError, raise_together
+from common.kinds import DOWNLOADS, kind_of
 
 GRAY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX")
@@ -32,8 +34,14 @@ def open_image(path):
     try:
         image = Image.open(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        found = getattr(error, "strerror", None) or "a file that is not an image, or a damaged one"
-        raise UserError(path, found=found, expected="an image") from error
+        found, remedy = getattr(error, "strerror", None), ""
+        if not found:
+            kind = kind_of(path)
+            if kind.name in DOWNLOADS:
+                found, remedy = kind.text, kind.remedy
+            else:
+                found = "a file that is not an image, or a damaged one"
+        raise UserError(path, found=found, expected="an image", remedy=remedy) from error
     if image.mode not in GRAY_MODES + COLOUR_MODES:
         mode = image.mode
         image.close()
@@ -86,8 +94,15 @@ class Crop:
             return to_array(image.crop((left, top, left + self.size, top + self.size)))
 
 
-def _read_piece(read, paths):
-    return np.stack([read(path) for path in paths])
+def _read_piece(read, shape, paths):
+    """(images, errors): where an image cannot be read its place stays black."""
+    images, errors = np.zeros((len(paths), *shape), np.uint8), []
+    for place, path in enumerate(paths):
+        try:
+            images[place] = read(path)
+        except UserError as error:
+            errors.append(error)
+    return images, errors
 
 
 def _end_with_parent():
@@ -104,13 +119,17 @@ def _end_with_parent():
 class Reader:
     """Reads image files in the order given, with several processes, and never more than a few pieces ahead.
 
-    `read` takes a path, gives uint8 (C,H,W) of `shape`, and can be pickled.
+    `read` takes a path, gives uint8 (C,H,W) of `shape`, and can be pickled. Images that cannot be read are named
+    together, as an error at the end of pieces(); with `total`, the number of images in all calls of pieces(), at the
+    end of the last call, so that those of all splits are named.
     """
 
-    def __init__(self, read, shape, processes):
-        self._read = read
+    def __init__(self, read, shape, processes, total=None, source="images"):
+        self._read = functools.partial(_read_piece, read, shape)
         self._processes = processes
         self._executor = None
+        self._left, self._source = total, source
+        self._errors = []
         self.piece = piece_size(shape)
 
     def __enter__(self):
@@ -120,23 +139,41 @@ class Reader:
             self._executor = ProcessPoolExecutor(self._processes, context, _end_with_parent)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
+        if kind is None:
+            self._raise()  # had fewer images been asked for than `total` says
+
+    def _raise(self):
+        errors, self._errors = self._errors, []
+        raise_together(self._source, errors, "images that cannot be read", "whole images")
+
+    def _take(self, result):
+        images, errors = result
+        self._errors += errors
+        if self._left is not None:
+            self._left -= len(images)
+        return images
 
     def pieces(self, paths):
         """Arrays (n,C,H,W); `paths` may be any iterable and is consumed as the reading goes on."""
-        paths = iter(paths)
+        for result in self._results(iter(paths)):
+            yield self._take(result)
+        if self._left is None or self._left <= 0:
+            self._raise()
+
+    def _results(self, paths):
         pieces = iter(lambda: list(itertools.islice(paths, self.piece)), [])
         first = next(pieces, [])
         if self._executor is None or len(first) < self.piece:  # one piece is not worth a process
             for piece in itertools.chain([first] if first else [], pieces):
-                yield _read_piece(self._read, piece)
+                yield self._read(piece)
             return
         ahead = collections.deque()
         try:
             for piece in itertools.chain([first], pieces):
-                ahead.append(self._executor.submit(_read_piece, self._read, piece))
+                ahead.append(self._executor.submit(self._read, piece))
                 if len(ahead) == 2 * self._processes:
                     yield ahead.popleft().result()
             while ahead:

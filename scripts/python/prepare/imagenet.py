@@ -103,7 +103,7 @@ def prepare(source, out, check, val_labels=None, no_train=False, size=str(SIZE),
     total = len(labels) + (0 if no_train else len(train))
     if not compress:
         check_space(out, total * 3 * size * size)
-    with Reader(crop.read, crop.shape, processes) as reader, writing(out, total) as data:
+    with Reader(crop.read, crop.shape, processes, total, source) as reader, writing(out, total) as data:
         data.describe(classes=len(index), divisor=255, mean=mean, std=std, class_names=names,
                       source="ImageNet (ILSVRC2012), https://image-net.org", terms=ORIGIN.terms, pixels=str(crop),
                       splits="p(n) = RandomState(42).permutation(n); of the n validation images in the byte order of "

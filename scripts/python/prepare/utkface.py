@@ -80,7 +80,7 @@ def prepare(source, out, check, size=str(SIZE), mean=None, std=None, processes=N
     labels = np.array([int(gender) for gender, _ in values])
     groups = np.array([int(race != "0") for _, race in values], np.uint8)
     crop = Crop(size, size)
-    with Reader(crop.read, crop.shape, processes) as reader, writing(out, len(names)) as data:
+    with Reader(crop.read, crop.shape, processes, len(names), folder) as reader, writing(out, len(names)) as data:
         data.describe(classes=2, divisor=255, mean=mean, std=std, class_names=["male", "female"],
                       group_names=["white", "nonwhite"], source="UTKFace, https://susanqq.github.io/UTKFace/",
                       terms=ORIGIN.terms, pixels=str(crop),
