@@ -114,7 +114,7 @@ class Worker {
     identity["subject"].erase("training");
     identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
     const std::filesystem::path folder = tree_->subject(entry.subject->name);
-    remove_half_written(folder, 600);
+    remove_half_written(folder);
     original_ = std::make_unique<Original>(*subject_, folder / "original.json", digest_of(identity.dump()));
     predict_original_ = original_->predict_seconds();
   }
