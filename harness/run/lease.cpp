@@ -138,15 +138,18 @@ std::unique_ptr<Lease> Lease::take(const fs::path& folder, Watch& watch) {
   const json value = {
       {"place", owner.place}, {"process", owner.number}, {"started", owner.started}, {"token", token}};
   // a name appears once: of several that found the same dead lease one gets it
-  if (!write_once(file, value.dump() + "\n") || !is_held(folder, token)) return nullptr;
-  return std::unique_ptr<Lease>(new Lease(file, token));
+  if (!write_once(file, value.dump() + "\n")) return nullptr;
+  std::unique_ptr<Lease> lease(new Lease(file, token));
+  return is_held(folder, token) ? std::move(lease) : nullptr;
 }
 
 Lease::~Lease() {
   if (descriptor_ >= 0) ::close(descriptor_);
   try {
     const Found found = look(file_);
-    if (found.token != token_ || take_away(file_, found.stamp)) return;
+    const bool is_others = !found.token.empty() && found.token != token_;
+    if (found.stamp.empty() || is_others) return;
+    if (found.token == token_ && take_away(file_, found.stamp)) return;
     const std::lock_guard lock(left().guard);
     left().tokens.insert(token_);
   } catch (const std::exception&) {  // a lease that stays is dead as soon as this process is

@@ -34,9 +34,9 @@ time_t time(time_t* where) {
 """
 
 # Calls that concern files below FAULT_ROOT, counted from the first lease on (the files have been looked at by then).
-# FAULT_STATE is a folder: "log" gets a line "function path" a call where FAULT_RECORD is set; "calls" holds their number,
-# shared by all processes; "fired" appears once the fault was made. FAULT_FUNCTION and FAULT_PATTERN (shell pattern over
-# the path) or FAULT_CALL (number from 1) say which call fails, FAULT_ERRNO how.
+# FAULT_STATE is a folder: "log" gets a line "function path" a call where FAULT_RECORD is set; "calls" holds their
+# number, shared by all processes; "fired" appears once the fault was made. FAULT_FUNCTION and FAULT_PATTERN (shell
+# pattern over the path) or FAULT_CALL (number from 1) say which call fails, FAULT_ERRNO how.
 FAULT = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -158,12 +158,15 @@ class KillTest(CliTest):
 class RedoTest(CliTest):
     def begun(self, results):
         """How often each cell was computed."""
-        return {name: (cell(f"toy/{name}/1", results) / "log.txt").read_text().count("begins;") for name in ("AR", "CT")}
+        return {name: (cell(f"toy/{name}/1", results) / "log.txt").read_text().count("begins;")
+                for name in ("AR", "CT")}
 
     def test_a_redo_that_is_killed_goes_on_and_the_next_one_begins_anew(self):
-        config = write_json("redone.json", {**CONFIG, "name": "redone", "checkpoint_seconds": 0, "runs": 1, "approaches": [
-            {"key": "AR", "parameters": {**SEARCH, "generations": 400}}, {"key": "CT", "parameters": {"steps": 1500}}],
-            "subjects": [{**SUBJECT, "attack": None, "published": {}}]})
+        approaches = [{"key": "AR", "parameters": {**SEARCH, "generations": 400}},
+                      {"key": "CT", "parameters": {"steps": 1500}}]
+        config = write_json("redone.json", {**CONFIG, "name": "redone", "checkpoint_seconds": 0, "runs": 1,
+                                            "approaches": approaches,
+                                            "subjects": [{**SUBJECT, "attack": None, "published": {}}]})
         results = FOLDER / "redone"
         words = [config, "--results", results, "--redo", "*"]
         run_harness(*words[:3])
