@@ -344,6 +344,10 @@ class Engine {
   // cell ended like that just before, the machine has to show that it is well.
   void trouble(Slot& slot, Slot::Current failed, const std::string& reason, bool of_file) {
     slot.stop();  // a device that had an error serves this process no more
+    if (stop_signals() > 0 || interrupted_) {  // the next run will see
+      progress_.idle(slot.index());
+      return;
+    }
     const bool again = ++failed.task.troubles >= kMostTroubles;
     const bool in_a_row = ++slot.troubles_in_a_row >= kMostTroubles;
     reasons_[failed.task.place] = reason;
