@@ -40,7 +40,7 @@ nlohmann::json recorded_identity(const ResultsTree& tree, const CellId& cell) {
 }
 
 void explain(const ResultsTree& tree, const std::optional<Problem>& damage, PlanRow* row) {
-  const bool running = row->is_open() && Lease::is_alive(tree.cell(row->entry->planned.cell));
+  const bool running = row->is_open() && Lease::seems_alive(tree.cell(row->entry->planned.cell));
   switch (row->state) {
     case CellState::missing:
       row->shown = "missing";

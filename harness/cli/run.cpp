@@ -145,7 +145,7 @@ int run(const Arguments& arguments) {
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
   // of writers that were killed; those of a cell go when it is computed
-  for (const std::filesystem::path& folder : {tree.root(), tree.tables()}) remove_half_written(folder, 600);
+  for (const std::filesystem::path& folder : {tree.root(), tree.tables()}) remove_half_written(folder);
   const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), options.device.kind());
   demand_match("--only", selection.only, plan);
   demand_match("--redo", selection.redo, plan);

@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -23,12 +23,15 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/process_name.hpp"
 
 namespace harness {
 
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr const char* kWritable = "a place that can be written to";
 
 [[noreturn]] void system_error(const fs::path& file, const char* expected) {
   throw UserError({file.string(), "", std::strerror(errno), expected, ""});
@@ -50,14 +53,33 @@ class Descriptor {
   int number_;
 };
 
-// A name that no other process or thread on this machine uses; hidden, so that patterns skip it.
-std::string temporary_suffix() {
-  static std::atomic<int64_t> counter{0};
-  return "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
-}
-
 fs::path folder_of(const fs::path& file) {
   return file.has_parent_path() ? file.parent_path() : fs::path(".");
+}
+
+Life life_of_writer(const std::string& temporary) {
+  const std::string name = temporary.substr(0, temporary.rfind('.'));
+  std::istringstream parts(name.substr(name.rfind('.') + 1));
+  ProcessName writer;
+  std::string number;
+  if (!std::getline(parts, writer.place, '-') || !std::getline(parts, number, '-') ||
+      !std::getline(parts, writer.started, '-')) {
+    return Life::unknown;
+  }
+  const auto [end, trouble] = std::from_chars(number.data(), number.data() + number.size(), writer.number);
+  return trouble == std::errc() && end == number.data() + number.size() ? life_of(writer) : Life::unknown;
+}
+
+constexpr int kMostNames = 16;  // tried one after another, each with random bits of its own
+
+// `make(name)` says whether it could make a file or folder that was not there. The name it could make.
+template <typename Make>
+fs::path make_temporary(const fs::path& file, Make make) {
+  for (int k = 1;; ++k) {
+    const fs::path name = temporary_name(file);
+    if (make(name)) return name;
+    if (errno != EEXIST || k == kMostNames) system_error(file, kWritable);
+  }
 }
 
 // The rename itself must reach the disk too. Some file systems know no fsync of folders; they say EINVAL.
@@ -117,37 +139,81 @@ std::string hexadecimal(XXH128_hash_t hash) {
 
 }  // namespace
 
-void write_atomically(const fs::path& file, std::string_view content, Flush flush) {
-  constexpr const char* kExpected = "a place that can be written to";
-  // A plain file, which the rename uses up: whenever a writer is killed, nothing is left beside a whole file.
-  const fs::path temporary = folder_of(file) / ("." + file.filename().string() + temporary_suffix());
+fs::path temporary_name(const fs::path& file) {
+  const ProcessName writer = this_process();
+  return folder_of(file) /
+         ("." + file.filename().string() + "." + writer.place + "-" + std::to_string(writer.number) + "-" +
+          writer.started + "-" + random_name(4) + ".tmp");
+}
+
+namespace {
+
+// A plain file beside `file` with `content`, under a temporary name. Nothing is left of it where that fails.
+fs::path write_temporary(const fs::path& file, std::string_view content, Flush flush) {
+  std::optional<Descriptor> descriptor;
+  fs::path temporary = make_temporary(file, [&](const fs::path& name) {
+    descriptor.emplace(name, O_WRONLY | O_CREAT | O_EXCL);
+    return static_cast<bool>(*descriptor);
+  });
   const auto fail = [&] {
     const int error = errno;
     ::unlink(temporary.c_str());
     errno = error;
-    system_error(file, kExpected);
+    system_error(file, kWritable);
   };
-  Descriptor descriptor(temporary, O_WRONLY | O_CREAT | O_EXCL);
-  if (!descriptor) system_error(file, kExpected);
   while (!content.empty()) {
-    const ssize_t count = ::write(descriptor.number(), content.data(), content.size());
+    const ssize_t count = ::write(descriptor->number(), content.data(), content.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail();
     content.remove_prefix(static_cast<size_t>(count));
   }
-  if (flush != Flush::nothing && ::fsync(descriptor.number()) != 0) fail();
-  if (!descriptor.close() || ::rename(temporary.c_str(), file.c_str()) != 0) fail();
+  if (flush != Flush::nothing && ::fsync(descriptor->number()) != 0) fail();
+  if (!descriptor->close()) fail();
+  return temporary;
+}
+
+}  // namespace
+
+void write_atomically(const fs::path& file, std::string_view content, Flush flush) {
+  // the rename uses the temporary file up: whenever a writer is killed, nothing is left beside a whole file
+  const fs::path temporary = write_temporary(file, content, flush);
+  if (::rename(temporary.c_str(), file.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    errno = error;
+    system_error(file, kWritable);
+  }
   if (flush == Flush::entry) flush_folder(folder_of(file));
+}
+
+bool write_once(const fs::path& file, std::string_view content) {
+  const fs::path temporary = write_temporary(file, content, Flush::nothing);
+  const bool linked = ::link(temporary.c_str(), file.c_str()) == 0;
+  const int error = errno;
+  // over a network the answer may be lost: the second try finds the file that the first one made
+  struct stat status {};
+  const bool twice =
+      !linked && error == EEXIST && ::stat(temporary.c_str(), &status) == 0 && status.st_nlink > 1;
+  ::unlink(temporary.c_str());
+  if (linked || twice) return true;
+  if (error == EEXIST) return false;
+  const std::array kNoLinks = {EPERM, ENOTSUP, ENOSYS, EMLINK};
+  errno = error;
+  if (std::find(kNoLinks.begin(), kNoLinks.end(), error) == kNoLinks.end()) system_error(file, kWritable);
+  Descriptor descriptor(file, O_WRONLY | O_CREAT | O_EXCL);
+  if (!descriptor && errno == EEXIST) return false;
+  if (!descriptor) system_error(file, kWritable);
+  if (::write(descriptor.number(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) {
+    ::unlink(file.c_str());
+    system_error(file, kWritable);
+  }
+  return true;
 }
 
 AtomicFile::AtomicFile(fs::path file) : file_(std::move(file)) {
   // A folder of its own keeps the file's name: writers such as TorchScript's put that name into the content.
-  const fs::path folder = folder_of(file_) / ("." + file_.filename().string() + temporary_suffix());
-  std::error_code code;
-  if (!fs::create_directory(folder, code)) {
-    errno = code ? code.value() : EEXIST;
-    system_error(file_, "a place that can be written to");
-  }
+  const fs::path folder =
+      make_temporary(file_, [](const fs::path& name) { return ::mkdir(name.c_str(), 0777) == 0; });
   temporary_ = folder / file_.filename();
 }
 
@@ -161,21 +227,55 @@ void AtomicFile::commit(Flush flush) {
   Descriptor descriptor(temporary_, O_RDONLY);
   if (!descriptor || (flush != Flush::nothing && ::fsync(descriptor.number()) != 0) ||
       ::rename(temporary_.c_str(), file_.c_str()) != 0) {
-    system_error(file_, "a place that can be written to");
+    system_error(file_, kWritable);
   }
   committed_ = true;
   if (flush == Flush::entry) flush_folder(folder_of(file_));
 }
 
-void remove_half_written(const fs::path& folder, double older_than) {
+namespace {
+
+// Of a file, or of what changed last in a folder.
+fs::file_time_type last_change(const fs::path& path) {
   std::error_code ignored;
-  const auto limit =
-      fs::file_time_type::clock::now() -
-      std::chrono::duration_cast<fs::file_time_type::duration>(std::chrono::duration<double>(older_than));
+  fs::file_time_type last = fs::last_write_time(path, ignored);
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, ignored)) {
+    last = std::max(last, entry.last_write_time(ignored));
+  }
+  return last;
+}
+
+// What time it is where `folder` lies; nothing where that does not say.
+std::optional<fs::file_time_type> time_in(const fs::path& folder) {
+  try {
+    const fs::path probe = write_temporary(folder / "clock", "x", Flush::nothing);
+    std::error_code trouble;
+    const fs::file_time_type now = fs::last_write_time(probe, trouble);
+    ::unlink(probe.c_str());
+    return trouble ? std::nullopt : std::optional(now);
+  } catch (const UserError&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+void remove_half_written(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> of_others;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.front() != '.' || !name.ends_with(".tmp") || entry.last_write_time(ignored) > limit) continue;
-    fs::remove_all(entry.path(), ignored);
+    if (name.front() != '.' || !name.ends_with(".tmp")) continue;
+    const Life life = life_of_writer(name);
+    if (life == Life::gone) fs::remove_all(entry.path(), ignored);
+    if (life == Life::unknown) of_others.push_back(entry.path());
+  }
+  if (of_others.empty()) return;
+  const std::optional<fs::file_time_type> now = time_in(folder);
+  for (const fs::path& path : of_others) {
+    const bool abandoned =
+        now && std::chrono::duration<double>(*now - last_change(path)).count() > kAbandonedSeconds;
+    if (abandoned) fs::remove_all(path, ignored);
   }
 }
 

@@ -18,6 +18,10 @@ enum class Flush { nothing, content, entry };
 void write_atomically(const std::filesystem::path& file, std::string_view content,
                       Flush flush = Flush::entry);
 
+// The same where nothing has the name yet; of several processes that try at once, on whatever machine,
+// exactly one gets true. A file system without hard links shows an empty file at first.
+bool write_once(const std::filesystem::path& file, std::string_view content);
+
 // For writers that want a file name themselves (TorchScript, HDF5): a temporary name beside `file`; commit()
 // flushes and renames; the destructor removes what was not committed.
 class AtomicFile {
@@ -34,9 +38,14 @@ class AtomicFile {
   bool committed_ = false;
 };
 
-// Removes what writers that were killed left half written in `folder`; `older_than` seconds spares writers
-// that are still at it.
-void remove_half_written(const std::filesystem::path& folder, double older_than = 0);
+// A hidden name beside `file` (patterns skip it) that no other process uses and that says who does.
+std::filesystem::path temporary_name(const std::filesystem::path& file);
+
+// Removes what writers that were killed left half written in `folder`: of processes that have gone; where
+// nothing here can tell (another machine's), what has not changed for kAbandonedSeconds by the clock of the
+// file system itself.
+void remove_half_written(const std::filesystem::path& folder);
+inline constexpr double kAbandonedSeconds = 600;
 
 // The folder and those above it. Throws UserError naming folder and the system's reason.
 void make_folders(const std::filesystem::path& folder);

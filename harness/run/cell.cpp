@@ -8,6 +8,7 @@
 #include "harness/measure/metrics/outcomes.hpp"
 #include "harness/run/checks.hpp"
 #include "harness/run/evaluate.hpp"
+#include "harness/run/lease.hpp"
 #include "harness/run/process_memory.hpp"
 #include "harness/run/provenance.hpp"
 #include "harness/run/stop.hpp"
@@ -21,6 +22,7 @@ using nlohmann::json;
 
 constexpr int64_t kReloadImages = 250;  // that the saved model is compared on
 constexpr const char* kModel = "fixed.pt";
+const std::string kScratch = "external";
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -42,10 +44,6 @@ class CellRun {
   CellOutcome run() {
     make_folders(folder_);
     remove_half_written(folder_);
-    if (reuse_ == Reuse::nothing) {
-      remove_checkpoint();
-      clear_from(folder_, Stage::fix);
-    }
     find_kept_stages();
     fix();
     if (record_.status == Status::ok) {
@@ -63,6 +61,9 @@ class CellRun {
   void find_kept_stages() {
     kept_fix_ = read_stage(folder_, Stage::fix, kModel);
     if (kept_fix_ && !same_fix(kept_fix_->identity)) kept_fix_.reset();
+    if (kept_fix_ && reuse_ == Reuse::nothing && kept_fix_->content.value("redo", "") != context_.redo) {
+      kept_fix_.reset();
+    }
     if (kept_fix_ && reuse_ == Reuse::retry && kept_fix_->content.at("record").at("status") == "FAILURE") {
       kept_fix_.reset();
     }
@@ -71,6 +72,7 @@ class CellRun {
     if (kept_predict_ && kept_predict_->identity != predict_identity(identity_, kept_fix_->identity)) {
       kept_predict_.reset();
     }
+    if (kept_predict_ && !fits_original()) kept_predict_.reset();
     if (kept_predict_ && wants_attack()) {
       kept_attack_ = read_stage(folder_, Stage::attack);
       if (kept_attack_ && kept_attack_->identity != attack_identity(identity_, kept_predict_->identity)) {
@@ -93,6 +95,34 @@ class CellRun {
     planned.erase("version");
     recorded.erase("version");
     return planned == recorded;
+  }
+
+  // Whether kept predictions lie beside the labels and the original's classes as they are known now.
+  bool fits_original() const {
+    const auto fits = [&](const char* split, const char* file) {
+      const SplitOutcome kept = read_predictions(folder_ / file);
+      return kept.label == context_.subject.labels(split) &&
+             kept.original == context_.original.classes(split);
+    };
+    try {
+      return fits("test", "predictions.csv") &&
+             (!context_.subject.data().has("repair") || fits("repair", "predictions_repair.csv"));
+    } catch (const UserError&) {  // damaged
+      return false;
+    }
+  }
+
+  // Before anything of the folder is changed: two processes at one cell must not mix their files.
+  void demand_lease() const {
+    if (!context_.lease.empty() && !Lease::is_held(folder_, context_.lease)) throw LeaseLost{};
+  }
+  void clear(Stage stage) const {
+    demand_lease();
+    clear_from(folder_, stage);
+  }
+  void keep(Stage stage, const StageFile& file) const {
+    demand_lease();
+    write_stage(folder_, stage, file);
   }
 
   bool kept_corrupted() const {
@@ -118,11 +148,13 @@ class CellRun {
       made_by_["fix"] = kept_fix_->content.at("made_by");
       nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
       fix_identity_ = kept_fix_->identity;
+      fix_redo_ = kept_fix_->content.value("redo", "");
       identify_record();
       return;
     }
-    clear_from(folder_, Stage::fix);
+    clear(Stage::fix);
     computed_.push_back(Stage::fix);
+    if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
     identify_record();
     record_.device = context_.device_name;
     record_.concurrent_workers = context_.workers;
@@ -140,9 +172,11 @@ class CellRun {
       record_.phases["load"] = seconds_since(start);
     }
     made_by_["fix"] = made_by();
-    file.content = {
-        {"record", record_.to_json()}, {"made_by", made_by_["fix"]}, {"nondeterministic", nondeterministic_}};
-    write_stage(folder_, Stage::fix, file);
+    file.content = {{"record", record_.to_json()},
+                    {"made_by", made_by_["fix"]},
+                    {"nondeterministic", nondeterministic_},
+                    {"redo", fix_redo_}};
+    keep(Stage::fix, file);
     throw_if_stopped();
   }
 
@@ -163,16 +197,21 @@ class CellRun {
                   .budget = budget_of(context_.config, entry_),
                   .progress = context_.progress,
                   .checkpoint_seconds = context_.config.checkpoint_seconds,
-                  .scratch = folder_ / "external"};
-    if (auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest)) {
+                  .scratch = scratch_folder()};
+    auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest);
+    if (checkpoint && reuse_ == Reuse::nothing && checkpoint->redo != context_.redo) checkpoint.reset();
+    if (checkpoint) {
+      fix_redo_ = checkpoint->redo;
       job.resumed = std::move(checkpoint->state);
       job.before = std::move(checkpoint->spent);
       ++job.before.interruptions;
+      adopt_scratch(job.scratch);
     } else {
-      fs::remove_all(job.scratch);
+      remove_checkpoint();
     }
     job.save = [&](const CheckpointState& state, const FixSpent& spent) {
-      write_checkpoint(checkpoint_file(), fix_digest, state, spent);
+      demand_lease();
+      write_checkpoint(checkpoint_file(), fix_digest, {state, spent, fix_redo_});
     };
     if (job.external != nullptr) make_folders(job.scratch);
     context_.begin("fix", job.before.seconds);
@@ -209,6 +248,7 @@ class CellRun {
                                           outcome.result.touched, &record_.counters);
     AtomicFile saved(folder_ / kModel);
     outcome.result.network->save(saved.temporary());
+    demand_lease();
     saved.commit(Flush::content);
     file->files.push_back(kModel);
     record_.phases["save"] = seconds_since(start);
@@ -256,7 +296,7 @@ class CellRun {
       take_part("predict", kept_predict_->content);
       return;
     }
-    clear_from(folder_, Stage::predict);
+    clear(Stage::predict);
     computed_.push_back(Stage::predict);
     context_.begin("predict", 0);
     const DeterminismWatch watch;
@@ -265,13 +305,14 @@ class CellRun {
     file.content["phases"]["predict_original"] = context_.predict_original;
     file.content["finite"] = model_.finite;
     file.content["accuracy"] = model_.accuracy;
+    demand_lease();
     write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
     if (model_.evaluation.repair) {
       write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair),
                        Flush::content);
       file.files.push_back("predictions_repair.csv");
     }
-    write_stage(folder_, Stage::predict, file);
+    keep(Stage::predict, file);
     take_part("predict", file.content);
     throw_if_stopped();
   }
@@ -287,15 +328,16 @@ class CellRun {
       take_part("attack", kept_attack_->content);
       return;
     }
-    clear_from(folder_, Stage::attack);
+    clear(Stage::attack);
     computed_.push_back(Stage::attack);
     context_.begin("attack", 0);
     model_.phases.clear();
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
     const StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {"attack.csv"}};
+    demand_lease();
     write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
-    write_stage(folder_, Stage::attack, file);
+    keep(Stage::attack, file);
     take_part("attack", file.content);
     throw_if_stopped();
   }
@@ -335,6 +377,8 @@ class CellRun {
     record_.provenance = provenance_of(context_, entry_, nondeterministic_);
     record_.provenance["identity"] = identity;
     record_.provenance["made_by"] = made_by_;
+    if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
+    demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
     if (!keeps_model(context_.config, entry_)) fs::remove(folder_ / kModel);
     // what ran out of its budget goes on from its checkpoint once that has grown
@@ -358,7 +402,27 @@ class CellRun {
   fs::path checkpoint_file() const { return folder_ / "checkpoint.bin"; }
   void remove_checkpoint() const {
     fs::remove(checkpoint_file());
-    fs::remove_all(folder_ / "external");
+    for (const fs::path& left : scratch_folders()) fs::remove_all(left);
+  }
+
+  // Of an external program: one for each owner of the cell, so that no two programs share one.
+  fs::path scratch_folder() const {
+    return folder_ / (context_.lease.empty() ? kScratch : kScratch + "-" + context_.lease.substr(0, 12));
+  }
+  std::vector<fs::path> scratch_folders() const {
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+      if (entry.path().filename().string().starts_with(kScratch)) found.push_back(entry.path());
+    }
+    return found;
+  }
+  // What an interrupted program left becomes this owner's.
+  void adopt_scratch(const fs::path& scratch) const {
+    for (const fs::path& left : scratch_folders()) {
+      if (left == scratch) continue;
+      fs::remove_all(scratch);
+      fs::rename(left, scratch);
+    }
   }
 
   const CellContext& context_;
@@ -368,6 +432,7 @@ class CellRun {
   Reuse reuse_;
   std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
+  std::string fix_redo_;  // token of the redo that made the fix, else empty
   Record record_;
   std::optional<Network> network_;
   EvaluatedModel model_;

@@ -21,6 +21,8 @@ struct CellContext {
   std::string device_name;
   double predict_original = 0;  // seconds this cell had to wait for it, else 0
   int64_t workers = 1;          // that run cells at the same time
+  std::string lease = {};  // token of the cell's lease (lease.hpp); empty: nobody else can be at the cell
+  std::string redo = {};   // token of the redo that asked for the cell (redo.hpp), else empty
   std::function<void(double, const std::string&)> progress;
   // A part begins ("fix", "save", "predict", "attack", "measure"); `spent`: seconds of the fix before this.
   std::function<void(const std::string& part, double spent)> begin;
@@ -30,7 +32,7 @@ struct CellContext {
 enum class Reuse {
   everything,  // every stage that is still right, and the checkpoint
   retry,       // the same, but not a recorded failure of the fix (--retry, a budget that grew)
-  nothing      // --redo
+  nothing      // --redo: nothing but what the same redo left, by its token
 };
 
 struct CellOutcome {
@@ -40,7 +42,7 @@ struct CellOutcome {
 
 // Runs what is needed of one cell's stages and writes its folder, record.json last. The caller holds the
 // cell's lease. Throws Interrupted (finished stages and the checkpoint stay, nothing of the record is
-// written) and UserError.
+// written), LeaseLost (the same, and nothing else of the folder is changed any more) and UserError.
 CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
 
 // Budget of a cell: the approach's own, else the subject's, else the configuration's.

@@ -57,7 +57,8 @@ Checkpoint parse(std::string_view content, const std::string& identity) {
   const json header = json::parse(content.substr(0, length));
   demand(header.at("identity") == identity);
   content.remove_prefix(length);
-  Checkpoint checkpoint{{}, spent_of(header.at("spent"))};
+  Checkpoint checkpoint{
+      {}, spent_of(header.at("spent")), header.value("redo", ""), header.value("scratch", "")};
   for (const json& entry : header.at("tensors")) {
     at::Tensor tensor =
         at::empty(entry.at("shape").get<std::vector<int64_t>>(), type_named(entry.at("type")));
@@ -75,18 +76,23 @@ Checkpoint parse(std::string_view content, const std::string& identity) {
 std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, const std::string& identity) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) return std::nullopt;
+  const std::string content = read_text(file);
   try {
-    return parse(read_text(file), identity);
+    return parse(content, identity);
   } catch (const std::exception&) {  // another fix's, or cut short: no harm but lost time
     return std::nullopt;
   }
 }
 
 void write_checkpoint(const std::filesystem::path& file, const std::string& identity,
-                      const CheckpointState& state, const FixSpent& spent) {
-  json header = {{"identity", identity}, {"spent", spent_json(spent)}, {"tensors", json::array()}};
+                      const Checkpoint& checkpoint) {
+  json header = {{"identity", identity},
+                 {"spent", spent_json(checkpoint.spent)},
+                 {"redo", checkpoint.redo},
+                 {"scratch", checkpoint.scratch},
+                 {"tensors", json::array()}};
   std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : state) {
+  for (const auto& [name, tensor] : checkpoint.state) {
     tensors.push_back(tensor.detach().to(at::kCPU).contiguous());
     header["tensors"].push_back(
         {{"name", name}, {"type", c10::toString(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}});

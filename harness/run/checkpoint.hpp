@@ -21,12 +21,15 @@ struct FixSpent {
 struct Checkpoint {
   CheckpointState state;
   FixSpent spent;
+  std::string redo = {};     // token of the redo that it belongs to (redo.hpp), where it does
+  std::string scratch = {};  // an external program's folder beside the checkpoint
 };
 
 // `identity`: digest of the fix's identity. Nothing where there is no file, or one that is damaged or of
-// another fix: then the fix starts from its beginning.
+// another fix: then the fix starts from its beginning. Throws UserError for a file that is there and cannot
+// be read: what may hold days of work is not given up for that.
 std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, const std::string& identity);
 void write_checkpoint(const std::filesystem::path& file, const std::string& identity,
-                      const CheckpointState& state, const FixSpent& spent);
+                      const Checkpoint& checkpoint);
 
 }  // namespace harness

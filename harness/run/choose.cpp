@@ -31,8 +31,12 @@ bool outgrown(const Config& config, const ResultsTree& tree, const PlanEntry& en
 
 std::optional<Reuse> wanted(const Config& config, const ResultsTree& tree, const PlanEntry& entry,
                             CellState state, const std::optional<RecordSummary>& record,
-                            const Selection& selection) {
-  if (selection.redo && matches(*selection.redo, entry.planned.cell.text())) return Reuse::nothing;
+                            const Selection& selection, const std::optional<Redo>& redo) {
+  if (redo && matches(*selection.redo, entry.planned.cell.text())) {
+    const bool redone = redo->begun && state == CellState::finished &&
+                        redo_of(tree.look(entry.planned.cell).record) == redo->token;
+    if (!redone) return Reuse::nothing;
+  }
   if (state == CellState::missing || state == CellState::outdated || state == CellState::damaged) {
     return Reuse::everything;
   }
@@ -52,6 +56,7 @@ Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex&
                      const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,
                      const Selection& selection) {
   Workload work;
+  work.redo = find_redo(tree, selection);
   const std::vector<bool> of_shard = cells_of_shard(plan, frozen, selection.shard);
   for (size_t place = 0; place < plan.size(); ++place) {
     const PlanEntry& entry = plan[place];
@@ -62,7 +67,7 @@ Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex&
     if (found.damage) work.damaged.emplace_back(place, *found.damage);
     ++work.states[found.state];
     work.selected.push_back(place);
-    const auto reuse = wanted(config, tree, entry, found.state, work.records.back(), selection);
+    const auto reuse = wanted(config, tree, entry, found.state, work.records.back(), selection, work.redo);
     if (reuse) work.todo.push_back({place, *reuse});
   }
   const std::vector<Cost> costs = expected_costs(plan, work.records);

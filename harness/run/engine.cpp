@@ -10,12 +10,11 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
-#include "harness/core/sealed.hpp"
+#include "harness/run/failure.hpp"
+#include "harness/run/machine.hpp"
 #include "harness/run/protocol.hpp"
-#include "harness/run/provenance.hpp"
 #include "harness/run/slot.hpp"
 #include "harness/run/stop.hpp"
-#include "harness/run/version.hpp"
 
 namespace harness {
 namespace {
@@ -24,8 +23,10 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr int kPollMilliseconds = 100;
-constexpr int kMostTroubles = 2;      // in a row on one device (DESIGN 2): one may be an accident
-constexpr double kGraceSeconds = 10;  // beyond a budget, plus a share of it, before a fix is killed
+constexpr int kMostTroubles = 2;       // in a row on one device, or of one cell: one may be an accident
+constexpr double kCheckSeconds = 120;  // in which a device answers
+constexpr int kLast = 1 << 20;         // rank of a cell that is tried again
+constexpr double kGraceSeconds = 10;   // beyond a budget, plus a share of it, before a fix is killed
 constexpr double kGraceShare = 0.1;
 constexpr double kMemoryGraceSeconds = 5;  // over the limit; far over it is killed at once
 constexpr double kFarOver = 1.25;
@@ -40,20 +41,24 @@ class Engine {
         plan_(plan),
         work_(work),
         progress_(progress),
+        redo_(work.redo),
         slots_(make_slots(config, tree, options, work.todo.size())),
         todo_(work.todo.begin(), work.todo.end()) {}
 
   RunSummary run() {
     ::signal(SIGPIPE, SIG_IGN);
-    for (const size_t place : work_.selected) Lease::sweep(tree_.cell(plan_[place].planned.cell));
+    sweep();
     double expected = 0;
     for (const Task& task : todo_) expected += task.expected;
     progress_.expect(static_cast<int64_t>(todo_.size()), expected / static_cast<double>(slots_.size()));
     if (!todo_.empty()) {
       probe();
+      begin_redo();
       while (!is_over()) turn();
+      sweep();  // what has not changed since the start
     }
     summary_.interrupted = stop_signals() > 0 || interrupted_;
+    if (!summary_.interrupted) say_what_is_left();
     sum_up();
     return std::move(summary_);
   }
@@ -72,12 +77,36 @@ class Engine {
     return std::any_of(slots_.begin(), slots_.end(),
                        [](const auto& slot) { return slot->current.has_value(); });
   }
+  bool is_checking() const {
+    return std::any_of(slots_.begin(), slots_.end(),
+                       [](const auto& slot) { return slot->check.has_value(); });
+  }
   bool all_retired() const {
     return std::all_of(slots_.begin(), slots_.end(), [](const auto& slot) { return slot->retired; });
   }
   bool is_over() const {
     if (is_running()) return false;
-    return (todo_.empty() && elsewhere_.empty()) || all_retired() || stop_signals() > 0 || interrupted_;
+    if (stop_signals() > 0 || interrupted_ || all_retired()) return true;
+    return todo_.empty() && elsewhere_.empty() && !is_checking();
+  }
+
+  void sweep() {
+    for (const size_t place : work_.selected) leases_.sweep(tree_.cell(plan_[place].planned.cell));
+  }
+
+  void begin_redo() {
+    const bool any = std::any_of(todo_.begin(), todo_.end(),
+                                 [](const Task& task) { return task.reuse == Reuse::nothing; });
+    if (!redo_ || !any || stop_signals() > 0) return;
+    if (redo_->begun) {
+      progress_.say("goes on with the redo that was begun before (to begin anew, remove " +
+                    redo_->file.string() + ")");
+    }
+    try {
+      harness::begin(&*redo_);
+    } catch (const UserError& error) {
+      for (const auto& slot : slots_) give_up(*slot, error.what());
+    }
   }
 
   // Opens everything once, in the first worker, before any cell runs.
@@ -102,9 +131,12 @@ class Engine {
     }
   }
 
-  // A device that cannot even open the subjects.
+  // A device that cannot even open the subjects, or a machine that is not well. What was to be done there is
+  // left to other slots, while there are any.
   void give_up(Slot& slot, const std::string& why) {
     note("stopped, as this machine is in trouble: " + why);
+    if (slot.check) todo_.push_back(slot.check->failed.task);
+    slot.check.reset();
     slot.stop();
     slot.retired = probed_ = true;
   }
@@ -115,11 +147,15 @@ class Engine {
     wait_for_replies();
     for (const auto& slot : slots_) {
       if (slot->process() == nullptr) continue;
+      const pid_t process = slot->process()->pid();
+      const auto is_same = [&] { return slot->process() != nullptr && slot->process()->pid() == process; };
       bool closed = false;
-      for (const json& message : slot->process()->receive(&closed)) take(*slot, message);
-      if (slot->process() == nullptr) continue;
-      if (closed) bury(*slot);
+      for (const json& message : slot->process()->receive(&closed)) {
+        if (is_same()) take(*slot, message);  // what follows an error is of no worker any more
+      }
+      if (closed && is_same()) bury(*slot);
       if (slot->current) watch(*slot);
+      if (slot->check) watch_check(*slot);
     }
     progress_.tick();
   }
@@ -147,7 +183,7 @@ class Engine {
     if (stop_signals() > 0 || interrupted_) return;
     look_elsewhere();
     for (const auto& slot : slots_) {
-      while (!slot->current && !slot->retired) {
+      while (slot->is_free()) {
         std::optional<Task> task = next_for(*slot);
         if (!task) break;
         begin(*slot, *task);
@@ -163,6 +199,7 @@ class Engine {
       if (other.get() != &slot && other->current) ++busy[entry_of(other->current->task).subject->name];
     }
     const auto rank = [&](const Task& task) {
+      if (task.troubles > 0) return kLast;
       const std::string& subject = entry_of(task).subject->name;
       return subject == slot.subject ? -1 : busy[subject];
     };
@@ -176,38 +213,42 @@ class Engine {
   }
 
   void begin(Slot& slot, const Task& task) {
-    std::unique_ptr<Lease> lease;
+    Slot::Current current;
+    current.task = task;
     try {
-      lease = Lease::take(folder_of(task));
+      current.lease = Lease::take(folder_of(task), leases_);
+      if (!current.lease) {
+        if (elsewhere_.empty()) progress_.say("another process computes " + id_of(task) + ": left to it");
+        elsewhere_.push_back(task);
+        return;
+      }
+      if (is_done(task)) {  // meanwhile another process may have been here
+        finish_elsewhere(task);
+        return;
+      }
+      set_aside_damage(task);
+      if (slot.process() == nullptr) slot.start();
     } catch (const UserError& error) {
-      no_result(slot, task, error.what());
+      trouble(slot, std::move(current), std::string("crashed: ") + error.what(), true);
       return;
     }
-    if (!lease) {
-      if (elsewhere_.empty()) progress_.say("another process computes " + id_of(task) + ": left to it");
-      elsewhere_.push_back(task);
-      return;
-    }
-    // meanwhile another process may have been here
-    if (task.reuse == Reuse::everything && is_done(task)) {
-      finish_elsewhere(task);
-      return;
-    }
-    set_aside_damage(task);
-    if (slot.process() == nullptr) slot.start();
     slot.subject = entry_of(task).subject->name;
-    slot.current.emplace();
-    slot.current->task = task;
-    slot.current->lease = std::move(lease);
-    slot.current->oom_kills = out_of_memory_kills();
-    slot.process()->send(
-        {{"do", "cell"}, {"entry", to_json(config_, entry_of(task))}, {"reuse", to_text(task.reuse)}});
+    current.oom_kills = out_of_memory_kills();
+    slot.process()->send({{"do", "cell"},
+                          {"entry", to_json(config_, entry_of(task))},
+                          {"reuse", to_text(task.reuse)},
+                          {"lease", current.lease->token()},
+                          {"redo", redo_ ? redo_->token : ""}});
+    slot.current = std::move(current);
     progress_.begin(slot.index(), id_of(task));
   }
 
   bool is_done(const Task& task) const {
+    if (task.reuse == Reuse::retry) return false;
     const PlannedCell& planned = entry_of(task).planned;
-    return state_of(planned, tree_.look(planned.cell).record, Compare::exact) == CellState::finished;
+    const std::optional<Record> record = tree_.look(planned.cell).record;
+    if (state_of(planned, record, Compare::exact) != CellState::finished) return false;
+    return task.reuse == Reuse::everything || (redo_ && redo_of(record) == redo_->token);
   }
 
   void finish_elsewhere(const Task& task) {
@@ -227,7 +268,7 @@ class Engine {
     last_look_ = Clock::now();
     std::deque<Task> still;
     for (const Task& task : elsewhere_) {
-      if (Lease::is_alive(folder_of(task))) {
+      if (leases_.is_alive(folder_of(task))) {
         still.push_back(task);
       } else {
         todo_.push_back(task);
@@ -241,25 +282,29 @@ class Engine {
       slot.device_name = message["ready"]["device"];
     } else if (message.contains("probed")) {
       probed_ = true;
-      throw_unless_empty(problems_of(message["probed"]["problems"]));
-    } else if (message.contains("refused")) {
-      throw_unless_empty(problems_of(message["refused"]["problems"]));
+      throw_if_any(problems_of(message["probed"]["problems"]));
+    } else if (message.contains("refused") && !probed_) {
+      throw_if_any(problems_of(message["refused"]["problems"]));
+    } else if (message.contains("refused")) {  // by a worker that was started again
+      take_failure(slot, to_text(problems_of(message["refused"]["problems"]).at(0)), true);
+    } else if (message.contains("failed")) {
+      take_failure(slot, message["failed"]["why"], message["failed"]["of_file"]);
+    } else if (message.contains("well")) {
+      if (slot.check) conclude(slot);
     } else if (slot.current) {
       take_of_cell(slot, message);
-    } else if (message.contains("failed")) {
-      give_up(slot, message["failed"]);
     }
   }
 
-  static void throw_unless_empty(const std::vector<Problem>& problems) {
-    std::vector<Problem> different;
-    for (const Problem& problem : problems) {
-      const bool known = std::any_of(different.begin(), different.end(), [&](const Problem& other) {
-        return to_text(other) == to_text(problem);
-      });
-      if (!known) different.push_back(problem);
+  void take_failure(Slot& slot, const std::string& why, bool of_file) {
+    if (!slot.current) {
+      give_up(slot, why);
+      return;
     }
-    if (!different.empty()) throw UserError(std::move(different));
+    Slot::Current failed = std::move(*slot.current);
+    slot.current.reset();
+    const std::string reason = "crashed: " + why + (of_file ? "" : ", in " + failed.part);
+    trouble(slot, std::move(failed), reason, of_file);
   }
 
   void take_of_cell(Slot& slot, const json& message) {
@@ -279,11 +324,8 @@ class Engine {
                     {id_of(current.task), end["status"], end["reason"], end["seconds"], end["mistrusted"]},
                     current.task.expected);
       slot.current.reset();
-    } else if (message.contains("failed")) {
-      const Task task = current.task;
-      slot.current.reset();
-      no_result(slot, task, message["failed"]);
-      slot.stop();  // a device that had an error serves this process no more
+    } else if (message.contains("lost")) {
+      leave(slot, std::exchange(slot.current, std::nullopt)->task);
     } else if (message.contains("interrupted")) {
       interrupted_ = true;
       progress_.idle(slot.index());
@@ -291,19 +333,101 @@ class Engine {
     }
   }
 
-  // What goes wrong outside of the approach's own fix() says nothing of the approach: the cell stays missing.
-  void no_result(Slot& slot, const Task& task, const std::string& why) {
-    progress_.end(slot.index(), {id_of(task), "", why, 0, false}, task.expected);
+  // To the process that has taken the cell over.
+  void leave(Slot& slot, const Task& task) {
+    progress_.idle(slot.index());
+    elsewhere_.push_back(task);
+  }
+
+  // A cell ended without a result, and it is not known whether that is its own doing: an error outside of the
+  // fix, or of the device. It is tried again after all others. Where that was its second time, or another
+  // cell ended like that just before, the machine has to show that it is well.
+  void trouble(Slot& slot, Slot::Current failed, const std::string& reason, bool of_file) {
+    slot.stop();  // a device that had an error serves this process no more
+    if (stop_signals() > 0 || interrupted_) {  // the next run will see
+      progress_.idle(slot.index());
+      return;
+    }
+    const bool again = ++failed.task.troubles >= kMostTroubles;
+    const bool in_a_row = ++slot.troubles_in_a_row >= kMostTroubles;
+    reasons_[failed.task.place] = reason;
+    progress_.idle(slot.index());
+    if (!again && !in_a_row) {
+      try_later(failed.task);
+      return;
+    }
+    slot.check.emplace(Slot::Check{std::move(failed), reason, of_file});
+    if (const std::string disk = disk_trouble(tree_.root()); !disk.empty()) {
+      give_up(slot, disk);
+      return;
+    }
+    try {
+      slot.start();
+      slot.process()->send({{"do", "check"}});
+    } catch (const UserError& error) {
+      give_up(slot, error.what());
+    }
+  }
+
+  void try_later(const Task& task) {
+    progress_.say(id_of(task) + " is tried again after the others: " + text_of(reasons_[task.place]));
+    todo_.push_back(task);
+  }
+
+  static std::string text_of(const std::string& reason) {  // without its code
+    return reason.substr(reason.find(": ") + 2);
+  }
+
+  // The machine is well.
+  void conclude(Slot& slot) {
+    Slot::Check check = std::move(*slot.check);
+    slot.check.reset();
+    slot.troubles_in_a_row = 0;
+    const Task& task = check.failed.task;
+    if (task.troubles < kMostTroubles) {
+      try_later(task);
+    } else if (check.of_file) {
+      no_result(task, text_of(check.reason));
+    } else {
+      fail(slot, check.failed, check.reason);
+    }
+  }
+
+  void no_result(const Task& task, const std::string& why) {
+    reasons_.erase(task.place);
+    progress_.end(-1, {id_of(task), "", why, 0, false}, task.expected);
     summary_.troubles.push_back(id_of(task) + " no result: " + why);
-    if (++slot.troubles_in_a_row < kMostTroubles) return;
-    slot.retired = true;
-    note("stopped: no result for " + std::to_string(slot.troubles_in_a_row) + " cells in a row");
+  }
+
+  void say_what_is_left() {
+    for (const Task& task : todo_) {
+      const auto reason = reasons_.find(task.place);
+      if (reason != reasons_.end()) no_result(task, text_of(reason->second));
+    }
+  }
+
+  // The cell's result is a FAILURE.
+  void fail(Slot& slot, const Slot::Current& cell, const std::string& reason) {
+    try {
+      write_failure(config_, tree_, entry_of(cell.task), slot, cell, reason, redo_);
+    } catch (const LeaseLost&) {
+      leave(slot, cell.task);
+      return;
+    } catch (const UserError& error) {
+      no_result(cell.task, error.what());
+      return;
+    }
+    ++summary_.done;
+    const double seconds = std::chrono::duration<double>(Clock::now() - cell.start).count();
+    progress_.end(slot.index(), {id_of(cell.task), to_text(Status::failure), reason, seconds, false},
+                  cell.task.expected);
   }
 
   // The worker is gone.
   void bury(Slot& slot) {
     const ProcessEnd end = slot.process()->wait();
     slot.stop();
+    if (slot.check) give_up(slot, "the worker ended by " + to_text(end));
     if (!slot.current) return;
     Slot::Current current = std::move(*slot.current);
     slot.current.reset();
@@ -312,54 +436,39 @@ class Engine {
       return;
     }
     const bool starved = end.signal == SIGKILL && out_of_memory_kills() > current.oom_kills;
-    if (current.part == "load" && current.killed_for.empty()) {
-      no_result(slot, current.task,
-                "the worker ended by " + to_text(end) + (starved ? ", killed for want of memory" : ""));
-      return;
-    }
     std::string reason = current.killed_for;
     if (reason.empty()) {
       reason = starved ? "out_of_memory: the kernel ended the worker, " + to_text(end)
                        : "crashed: the worker ended by " + to_text(end);
       reason += ", in " + current.part;
     }
-    try {
-      record_failure(slot, current, reason);
-    } catch (const UserError& error) {
-      no_result(slot, current.task, error.what());
+    if (current.part != "fix") {  // a death outside the fix is no result of the approach
+      trouble(slot, std::move(current), reason, false);
       return;
     }
     slot.troubles_in_a_row = 0;
-    ++summary_.done;
-    const double seconds = std::chrono::duration<double>(Clock::now() - current.start).count();
-    progress_.end(slot.index(), {id_of(current.task), to_text(Status::failure), reason, seconds, false},
-                  current.task.expected);
+    fail(slot, current, reason);
   }
 
-  void record_failure(const Slot& slot, const Slot::Current& current, const std::string& reason) const {
-    const PlanEntry& entry = entry_of(current.task);
-    Record record;
-    identify(config_, entry, &record);
-    record.status = Status::failure;
-    record.reason = reason;
-    record.device = slot.device_name;
-    record.concurrent_workers = static_cast<int64_t>(slots_.size());
-    if (current.part == "fix") record.phases["fix"] = current.spent + current.seconds_in_part();
-    record.provenance = {{"harness", version_provenance()},
-                         {"budget", to_json(budget_of(config_, entry))},
-                         {"identity", entry.planned.identity}};
-    make_folders(tree_.cell(entry.planned.cell));
-    write_sealed(tree_.record(entry.planned.cell), record.to_json());
+  static void keep_alive(Slot::Current& cell) {
+    const Clock::time_point now = Clock::now();
+    if (!cell.lease || std::chrono::duration<double>(now - cell.last_beat).count() <= Lease::kBeatSeconds)
+      return;
+    cell.last_beat = now;
+    cell.lease->beat();
+  }
+
+  void watch_check(Slot& slot) {
+    keep_alive(slot.check->failed);
+    const double seconds = std::chrono::duration<double>(Clock::now() - slot.check->start).count();
+    if (seconds > kCheckSeconds) give_up(slot, "the device does not answer");
   }
 
   // Heartbeat, and the budgets of a fix that does not keep them itself.
   void watch(Slot& slot) {
     Slot::Current& current = *slot.current;
     const Clock::time_point now = Clock::now();
-    if (std::chrono::duration<double>(now - current.last_beat).count() > Lease::kBeatSeconds) {
-      current.last_beat = now;
-      current.lease->beat();
-    }
+    keep_alive(current);
     if (current.part != "fix" || !current.killed_for.empty()) return;
     const PlanEntry& entry = entry_of(current.task);
     // an external program's budget is kept by its worker, which may first have much data to copy for it
@@ -395,13 +504,18 @@ class Engine {
   // How the selected cells stand at the end. Those that were not run stand as before.
   void sum_up() {
     std::map<size_t, std::optional<RecordSummary>> ran;
+    bool redone = true;
     for (const Task& task : work_.todo) {
       const PlannedCell& planned = entry_of(task).planned;
       const std::optional<Record> record = tree_.look(planned.cell).record;
       const CellState state = state_of(planned, record, Compare::exact);
       const bool counts = state == CellState::finished || state == CellState::stale;
       ran[task.place] = counts ? std::optional(summary_of(*record)) : std::nullopt;
+      if (task.reuse != Reuse::nothing || (redo_ && redo_of(record) == redo_->token)) continue;
+      redone = false;
+      summary_.trouble = summary_.trouble || !summary_.interrupted;
     }
+    if (redo_ && redone && !summary_.interrupted) end(*redo_);
     for (const size_t place : work_.selected) {
       const auto found = ran.find(place);
       const std::optional<RecordSummary>& record = found != ran.end() ? found->second : work_.records[place];
@@ -417,9 +531,12 @@ class Engine {
   const std::vector<PlanEntry>& plan_;
   const Workload& work_;
   Progress& progress_;
+  std::optional<Redo> redo_;
+  Lease::Watch leases_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::deque<Task> todo_, elsewhere_;
   Clock::time_point last_look_{};
+  std::map<size_t, std::string> reasons_;  // of cells without a result so far, by their place
   RunSummary summary_;
   int forwarded_ = 0;
   bool probed_ = false, interrupted_ = false;

@@ -11,6 +11,7 @@
 #include "harness/run/plan.hpp"
 #include "harness/run/plan_file.hpp"
 #include "harness/run/progress.hpp"
+#include "harness/run/redo.hpp"
 #include "harness/run/selection.hpp"
 
 namespace harness {
@@ -20,6 +21,7 @@ struct Task {
   size_t place = 0;  // in the plan
   Reuse reuse = Reuse::everything;
   double expected = 0;  // seconds; 0: unknown
+  int troubles = 0;     // so far, without a result
 };
 
 // What there is to do: of the selected cells those that are neither finished nor kept.
@@ -29,6 +31,7 @@ struct Workload {
   std::map<CellState, int64_t> states;                // of the selected, before anything ran
   std::vector<std::pair<size_t, Problem>> damaged;    // records that cannot be trusted
   std::vector<std::optional<RecordSummary>> records;  // of the whole plan, as they were
+  std::optional<Redo> redo;                           // that tasks with Reuse::nothing belong to
 };
 Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex& index,
                      const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,
@@ -51,8 +54,11 @@ struct RunSummary {
 
 // Runs what choose_work() found in worker processes (README.md of this folder). First one worker opens every
 // subject and published model that is needed, so that an unusable file is found at once (UserError with all
-// of them) and costs no result. Trouble of the machine (device, driver, disk) is no status: that cell stays
-// missing, and a worker that has it twice in a row is given up. Tasks run in the order they are given.
+// of them) and costs no result; after that nothing but a second signal ends the run before its time. A cell
+// without a result, for whatever reason outside of its fix, is tried again after the others. The second time
+// the machine is looked at (machine.hpp): where it is well the cell's record says FAILURE crashed, or the
+// cell stays missing where a file was the reason; where it is not, the cell stays missing and the worker is
+// given up. Else tasks run in the order they are given.
 RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
                     const Workload& work, const RunOptions& options, Progress& progress);
 

@@ -149,6 +149,7 @@ RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<
 
 bool is_machine_trouble(const std::exception& error) {
   if (is_out_of_memory(error)) return false;
+  if (dynamic_cast<const c10::AcceleratorError*>(&error) != nullptr) return true;
   return holds_any(error.what(),
                    {"CUDA error", "CUDA driver error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS"});
 }

@@ -36,8 +36,8 @@ struct FixJob {
   FixSpent before = {};                         // what that one used up
   std::function<void(const CheckpointState&, const FixSpent&)> save = {};  // empty: no checkpoints
   double checkpoint_seconds = 30;                                          // least time between two
-  std::filesystem::path scratch = {};  // external: a folder that is there and may be filled; its name stays
-                                       // the same when an interrupted fix goes on
+  std::filesystem::path scratch = {};  // external: a folder that is there and may be filled; when an
+                                       // interrupted fix goes on it holds what was there, under another name
 };
 
 struct FixOutcome {
@@ -56,8 +56,9 @@ std::optional<Refusal> why_unadaptable(const FixJob& job);
 // (crashed, out_of_memory, timeout); UserError, Interrupted and trouble of the machine pass through.
 FixOutcome run_fix(const FixJob& job);
 
-// True for errors of a device or its driver, which say nothing of the approach: such a cell gets no status
-// (DESIGN 2). Memory that runs out is none of them.
+// True for errors of a device or its driver: they leave the process without its device, and whether the
+// approach is to blame shows only where it has them again in another one. Memory that runs out is none of
+// them.
 bool is_machine_trouble(const std::exception& error);
 
 // An exception text without LibTorch's backtrace, in one line and without absolute paths.

@@ -4,6 +4,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/sealed.hpp"
 #include "harness/run/stop.hpp"
 
 namespace harness {
@@ -145,7 +146,7 @@ const AttackFlags& Original::attack(const std::vector<int64_t>& images) {
 bool Original::load() {
   if (cache_.empty() || !std::filesystem::exists(cache_)) return false;
   try {
-    const json value = read_json(cache_);
+    const json value = read_sealed(cache_);
     if (value.at("identity") != identity_) return false;
     for (const auto& [split, classes] : value.at("classes").items()) {
       classes_[split] = classes.get<std::vector<int32_t>>();
@@ -192,7 +193,7 @@ void Original::save() const {
   const json value = {{"identity", identity_}, {"classes", classes_}, {"finite", finite_},
                       {"low", low_},           {"high", high_},       {"attacked", attacked}};
   make_folders(cache_.parent_path());
-  write_atomically(cache_, value.dump() + "\n");
+  write_sealed(cache_, value, -1);
 }
 
 }  // namespace harness

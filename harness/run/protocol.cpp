@@ -1,5 +1,7 @@
 #include "harness/run/protocol.hpp"
 
+#include <algorithm>
+
 namespace harness {
 
 using nlohmann::json;
@@ -23,6 +25,16 @@ std::vector<Problem> problems_of(const json& value) {
         {one.at("file"), one.at("place"), one.at("found"), one.at("expected"), one.at("suggestion")});
   }
   return problems;
+}
+
+void throw_if_any(const std::vector<Problem>& problems) {
+  std::vector<Problem> different;
+  for (const Problem& problem : problems) {
+    const bool known = std::any_of(different.begin(), different.end(),
+                                   [&](const Problem& other) { return to_text(other) == to_text(problem); });
+    if (!known) different.push_back(problem);
+  }
+  if (!different.empty()) throw UserError(std::move(different));
 }
 
 const char* to_text(Reuse reuse) {

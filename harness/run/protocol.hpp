@@ -12,6 +12,7 @@ namespace harness {
 
 nlohmann::json to_json(const std::vector<Problem>& problems);
 std::vector<Problem> problems_of(const nlohmann::json& value);
+void throw_if_any(const std::vector<Problem>& problems);  // UserError with those that differ
 
 const char* to_text(Reuse reuse);
 Reuse reuse_named(const std::string& text);

@@ -22,6 +22,7 @@ class Slot {
   void stop();   // ends the worker
   WorkerProcess* process() { return process_.get(); }
   int index() const { return index_; }
+  int count() const { return count_; }
 
   // The cell that runs here; absent: idle.
   struct Current {
@@ -37,6 +38,16 @@ class Slot {
     double seconds_in_part() const;
   };
   std::optional<Current> current;
+
+  // A cell that ended here without a result, while a new worker shows whether the device is well.
+  struct Check {
+    Current failed;        // keeps its lease
+    std::string reason;    // "code: text", for its record
+    bool of_file = false;  // a file was the reason: nothing to blame on the approach
+    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  };
+  std::optional<Check> check;
+  bool is_free() const { return !current && !check && !retired; }
   std::string subject;      // that the worker has open
   std::string device_name;  // as the worker says
   int troubles_in_a_row = 0;

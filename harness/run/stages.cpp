@@ -68,21 +68,26 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
   const fs::path file = file_of(folder, stage);
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
+  const std::string text = read_text(file);
+  StageFile found;
+  json files;
   try {
-    const json value = read_sealed(file);
+    json value = unseal(json::parse(text), file);
     if (value.at("schema") != kStageSchema) return std::nullopt;
-    StageFile found{value.at("identity"), value.at("content"), {}};
-    for (const auto& [name, digest] : value.at("files").items()) {
-      if (name == except && !fs::exists(folder / name)) continue;
-      if (digest_of_file(folder / name) != digest) return std::nullopt;
-      found.files.push_back(name);
-    }
-    return found;
+    found = {value.at("identity"), value.at("content"), {}};
+    files = value.at("files");
   } catch (const UserError&) {
     return std::nullopt;
   } catch (const json::exception&) {
     return std::nullopt;
   }
+  for (const auto& [name, digest] : files.items()) {
+    const bool is_there = fs::exists(folder / name, ignored);
+    if (!is_there && name == except) continue;
+    if (!is_there || digest_of_file(folder / name) != digest) return std::nullopt;
+    found.files.push_back(name);
+  }
+  return found;
 }
 
 void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {

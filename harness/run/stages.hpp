@@ -29,7 +29,8 @@ struct StageFile {
 };
 
 // Nothing where there is none, and where it or one of its files is damaged, absent or of another schema.
-// `except` names a file that may be absent (the fixed model, where it was not kept).
+// `except` names a file that may be absent (the fixed model, where it was not kept). Throws UserError for
+// files that are there and cannot be read.
 std::optional<StageFile> read_stage(const std::filesystem::path& folder, Stage stage,
                                     const std::string& except = "");
 void write_stage(const std::filesystem::path& folder, Stage stage, const StageFile& file);

@@ -11,6 +11,8 @@
 #include "harness/core/files.hpp"
 #include "harness/run/cell.hpp"
 #include "harness/run/cell_log.hpp"
+#include "harness/run/lease.hpp"
+#include "harness/run/machine.hpp"
 #include "harness/run/process.hpp"
 #include "harness/run/protocol.hpp"
 #include "harness/run/stop.hpp"
@@ -70,30 +72,37 @@ class Worker {
 
   void cell(const json& request) {
     const PlanEntry entry = plan_entry(config_, request.at("entry"));
-    bool opened = false;
+    const auto fail = [](const std::string& why, bool of_file) {
+      reply({{"failed", {{"why", why}, {"of_file", of_file}}}});
+    };
     try {
       const CellLog log(tree_->cell(entry.planned.cell));
       try {
         reply({{"part", {{"name", "load"}, {"spent", 0}}}});
         open_original(entry);
-        opened = true;
-        compute(entry, reuse_named(request.at("reuse")), log);
+        compute(entry, request, log);
       } catch (const Interrupted&) {
         log.line("interrupted");
         reply({{"interrupted", true}});
+      } catch (const LeaseLost&) {
+        log.line("left to another process, which has taken this cell over");
+        reply({{"lost", true}});
       } catch (const std::exception& error) {
         log.line("no result: " + std::string(error.what()));
         throw;
       }
     } catch (const UserError& error) {
-      if (opened) {
-        reply({{"failed", error.what()}});
-      } else {
-        reply({{"refused", {{"problems", to_json(error.problems())}}}});
-      }
+      fail(error.what(), true);
+    } catch (const std::filesystem::filesystem_error& error) {
+      fail(one_line(error), true);
     } catch (const std::exception& error) {
-      reply({{"failed", one_line(error)}});
+      fail(one_line(error), false);
     }
+  }
+
+  void check() {
+    exercise_device(device_.first());
+    reply({{"well", true}});
   }
 
  private:
@@ -114,12 +123,12 @@ class Worker {
     identity["subject"].erase("training");
     identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
     const std::filesystem::path folder = tree_->subject(entry.subject->name);
-    remove_half_written(folder, 600);
+    remove_half_written(folder);
     original_ = std::make_unique<Original>(*subject_, folder / "original.json", digest_of(identity.dump()));
     predict_original_ = original_->predict_seconds();
   }
 
-  void compute(const PlanEntry& entry, Reuse reuse, const CellLog& log) {
+  void compute(const PlanEntry& entry, const json& request, const CellLog& log) {
     const Clock::time_point start = Clock::now();
     Clock::time_point last_reply = start, last_line = start;
     const CellContext context{
@@ -130,6 +139,8 @@ class Worker {
         .device_name = device_name(device_.first()),
         .predict_original = std::exchange(predict_original_, 0),
         .workers = workers_,
+        .lease = request.at("lease"),
+        .redo = request.at("redo"),
         .progress =
             [&](double done, const std::string& what) {
               const Clock::time_point now = Clock::now();
@@ -145,7 +156,7 @@ class Worker {
               log.line(part + (spent > 0 ? ", going on after " + seconds_text(spent) : ""));
               reply({{"part", {{"name", part}, {"spent", spent}}}});
             }};
-    const CellOutcome outcome = run_cell(context, entry, reuse);
+    const CellOutcome outcome = run_cell(context, entry, reuse_named(request.at("reuse")));
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     json computed = json::array();
     for (const Stage stage : outcome.computed) computed.push_back(to_text(stage));
@@ -188,10 +199,11 @@ int run_worker() {
       if (what == "start") worker.start(request);
       if (what == "probe") worker.probe(request);
       if (what == "cell") worker.cell(request);
+      if (what == "check") worker.check();
     } catch (const UserError& error) {
       reply({{"refused", {{"problems", to_json(error.problems())}}}});
     } catch (const std::exception& error) {
-      reply({{"failed", one_line(error)}});
+      reply({{"failed", {{"why", one_line(error)}, {"of_file", false}}}});
     }
   }
   return 0;

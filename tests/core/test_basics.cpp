@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -10,6 +11,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/process_name.hpp"
 #include "harness/core/random.hpp"
 #include "tests/support.hpp"
 
@@ -182,6 +184,67 @@ TEST_CASE("files are written whole or not at all") {
   CHECK_THROWS_AS(write_atomically(folder / "no such folder/a.txt", "x"), UserError);
   CHECK_THROWS_AS(write_atomically(folder.path(), "x"), UserError);
   CHECK(entries() == 1 + 1);  // a.txt and the empty folder that `finished` still holds
+}
+
+TEST_CASE("half-written files go with their writers") {
+  testing::TemporaryFolder folder;
+  const auto names = [&] {
+    std::set<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+      found.insert(entry.path().filename().string());
+    }
+    return found;
+  };
+  const ProcessName self = this_process();
+  CHECK(life_of(self) == Life::alive);
+  CHECK(life_of({self.place, self.number, self.started + "0"}) == Life::gone);  // its number, at another time
+  CHECK(life_of({self.place, 0, self.started}) == Life::gone);
+  CHECK(life_of({"another place", self.number, self.started}) == Life::unknown);
+  CHECK(life_of({"", self.number, self.started}) == Life::unknown);
+  const std::string ours = "-" + std::to_string(self.number) + "-" + self.started + "-";
+  const std::string mine = temporary_name(folder / "a.txt").filename().string();
+  const std::string gone = ".a.txt." + self.place + "-" + std::to_string(self.number) + "-1-0a0b0c0d.tmp";
+  const std::string young = ".a.txt.0123456789abcdef" + ours + "0a0b0c0d.tmp", old = ".b" + young;
+  const std::string old_folder = ".c" + young, busy_folder = ".d" + young;
+  for (const std::string& name : {mine, gone, young, old, std::string("a.tmp"), std::string(".hidden")}) {
+    std::ofstream(folder / name) << "half";
+  }
+  for (const std::string& name : {old_folder, busy_folder}) {
+    std::filesystem::create_directory(folder / name);
+    std::ofstream(folder / name / "fixed.pt") << "half";
+  }
+  const auto make_old = [&](const std::filesystem::path& path) {
+    const auto age = std::chrono::duration<double>(kAbandonedSeconds + 5);
+    std::filesystem::last_write_time(
+        path, std::filesystem::last_write_time(path) -
+                  std::chrono::duration_cast<std::filesystem::file_time_type::duration>(age));
+  };
+  for (const std::string& name : {old, old_folder, old_folder + "/fixed.pt", busy_folder})
+    make_old(folder / name);
+  remove_half_written(folder.path());
+  CHECK(names() == std::set<std::string>{mine, young, busy_folder, "a.tmp", ".hidden"});
+}
+
+TEST_CASE("of many that write a file once, one does") {
+  testing::TemporaryFolder folder;
+  for (int round = 0; round < 20; ++round) {
+    const auto file = folder / ("once_" + std::to_string(round));
+    std::atomic<int> winners = 0, winner = -1;
+    std::vector<std::thread> writers;
+    for (int k = 0; k < 6; ++k) {
+      writers.emplace_back([&, k] {
+        if (!write_once(file, std::to_string(k))) return;
+        ++winners;
+        winner = k;
+      });
+    }
+    for (std::thread& writer : writers) writer.join();
+    CHECK(winners == 1);
+    CHECK(read_text(file) == std::to_string(winner));
+  }
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()),
+                      std::filesystem::directory_iterator()) == 20);
+  CHECK_THROWS_AS(write_once(folder / "no such folder/a", "x"), UserError);
 }
 
 TEST_CASE("a reader never sees half a file") {

@@ -155,6 +155,45 @@ class KillTest(CliTest):
         self.assertEqual([one["state"] for one in status["cells"]], ["missing", "missing", "missing", "missing"])
 
 
+class RedoTest(CliTest):
+    def begun(self, results):
+        """How often each cell was computed."""
+        return {name: (cell(f"toy/{name}/1", results) / "log.txt").read_text().count("begins;")
+                for name in ("AR", "CT")}
+
+    def test_a_redo_that_is_killed_goes_on_and_the_next_one_begins_anew(self):
+        approaches = [{"key": "AR", "parameters": {**SEARCH, "generations": 400}},
+                      {"key": "CT", "parameters": {"steps": 1500}}]
+        config = write_json("redone.json", {**CONFIG, "name": "redone", "checkpoint_seconds": 0, "runs": 1,
+                                            "approaches": approaches,
+                                            "subjects": [{**SUBJECT, "attack": None, "published": {}}]})
+        results = FOLDER / "redone"
+        words = [config, "--results", results, "--redo", "*"]
+        run_harness(*words[:3])
+        before = {name: record(f"toy/{name}/1", results) for name in ("AR", "CT")}
+        checkpoint = cell("toy/CT/1", results) / "checkpoint.bin"
+        for _ in range(2):  # killed twice in the second cell, each time after a checkpoint of its own
+            before_it = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+            process = start(*words)
+            while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before_it):
+                time.sleep(0.005)
+            self.assertIsNone(process.poll(), "it ended before it could be killed")
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        result = run_harness(*words)
+        self.assertIn("goes on with the redo that was begun before", result.stderr)
+        after = {name: record(f"toy/{name}/1", results) for name in ("AR", "CT")}
+        self.assertEqual(self.begun(results), {"AR": 2, "CT": 4})  # AR was through, and is not done again
+        self.assertEqual([after[name]["machine"]["interruptions"] for name in ("AR", "CT")], [0, 2])
+        self.assertEqual(len({one["provenance"]["redo"] for one in after.values()}), 1)
+        for name, one in after.items():
+            for part in ("status", "reason", "metrics", "counters", "series"):
+                self.assertEqual(one[part], before[name][part], f"{name} {part}")
+        self.assertFalse((results / "redo").exists())
+        run_harness(*words)
+        self.assertEqual(self.begun(results), {"AR": 3, "CT": 5})
+
+
 class StageTest(CliTest):
     def stages(self, result_folder):
         """{cell: stages computed the last time}, from the logs."""

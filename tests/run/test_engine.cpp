@@ -10,6 +10,7 @@
 #include "harness/run/cell.hpp"
 #include "harness/run/engine.hpp"
 #include "tests/run/fixture.hpp"
+#include "tests/run/job.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;
@@ -63,10 +64,6 @@ FixResult counting_fix(const Network& original, FixContext& context) {
 const bool kAdded =
     add_approach("T_THROWS", [](auto&, auto&) -> FixResult { throw std::runtime_error("gave up\nhere"); }) &&
     add_approach("T_MEMORY", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); }) &&
-    add_approach("T_CUDA",
-                 [](auto&, auto&) -> FixResult {
-                   throw std::runtime_error("CUDA error: unspecified launch failure");
-                 }) &&
     add_approach("T_NOTHING", [](auto&, auto&) { return nothing(); }) &&
     add_approach("T_NAN",
                  [](const Network& original, auto&) {
@@ -120,88 +117,6 @@ const bool kAdded =
                    while (true) kept.push_back(at::ones({int64_t{1} << 24}));  // 64 MiB each
                  }) &&
     add_approach("T_STEPS", counting_fix);
-
-// One configuration in a folder of its own, run as the program would.
-class Job {
- public:
-  explicit Job(const json& changes) {
-    value_ = {
-        {"subjects", {{{"name", "S"}, {"model", model_file().string()}, {"data", data_file().string()}}}},
-        {"runs", 1}};
-    value_.merge_patch(changes);
-    read();
-  }
-  void change(const json& changes) {
-    value_.merge_patch(changes);
-    read();
-  }
-  RunSummary run(const Selection& selection = {}) {
-    plan_ = make_plan(config_, catalog(), "cpu");
-    Progress silent(Progress::Form::silent);
-    return run_plan(config_, tree(), plan_, work(selection), {.device = device_, .jobs = jobs, .threads = 1},
-                    silent);
-  }
-  std::vector<std::string> todo(const Selection& selection = {}) {
-    plan_ = make_plan(config_, catalog(), "cpu");
-    std::vector<std::string> ids;
-    for (const Task& task : work(selection).todo) {
-      ids.push_back(plan_[task.place].planned.cell.text());
-    }
-    return ids;
-  }
-  ResultsTree tree() const { return ResultsTree(folder_ / "results"); }
-  Record record(const std::string& approach, int64_t run = 1) const {
-    const auto found = tree().read({"S", "small", approach, run});
-    REQUIRE(found);
-    return *found;
-  }
-  bool has_record(const std::string& approach) const {
-    return tree().read({"S", "small", approach, 1}).has_value();
-  }
-  std::vector<PlanEntry> plan(const std::string& device = "cpu") {
-    return make_plan(config_, catalog(), device);
-  }
-
-  CellState state(const CellId& cell) {
-    for (const PlanEntry& entry : plan()) {
-      if (entry.planned.cell.text() == cell.text()) {
-        return state_of(entry.planned, tree().read(cell), Compare::exact);
-      }
-    }
-    return CellState::missing;
-  }
-  int64_t jobs = 1;
-  int version = 1;  // of every approach, as the plan sees it
-
- private:
-  Workload work(const Selection& selection) const {
-    const ResultsTree results = tree();
-    RecordIndex index(results);
-    Workload found = choose_work(config_, results, index, plan_, std::nullopt, selection);
-    if (fs::exists(results.root())) index.save();  // and all runs read it again
-    return found;
-  }
-  Catalog catalog() const {
-    Catalog all = approach_catalog();
-    for (ApproachInfo& info : all) info.version = version;
-    return all;
-  }
-
-  void read() {
-    write_atomically(folder_ / "c.json", value_.dump());
-    config_ = read_config(folder_ / "c.json", approach_catalog());
-  }
-
-  TemporaryFolder folder_;
-  json value_;
-  Config config_;
-  DeviceChoice device_ = choose_device("cpu");
-  std::vector<PlanEntry> plan_;
-};
-
-std::string outcome(const Record& record) {
-  return std::string(to_text(record.status)) + " " + record.reason;
-}
 
 }  // namespace
 
@@ -343,18 +258,6 @@ TEST_CASE("a fix by another version of its approach is kept, its cheaper stages 
   CHECK(job.run(redo).done == 1);
   CHECK(read_text(fix) != before);
   CHECK(job.state(cell) == CellState::finished);
-}
-
-TEST_CASE("trouble of the machine is no status: the cell stays missing, the others are kept") {
-  Job job(json{{"approaches", {"T_CUDA", "T_SAME", "T_NOTHING"}}});
-  job.run({.only = "S/T_NOTHING/1", .redo = {}, .retry = {}, .shard = {}});
-  const RunSummary summary = job.run();
-  CHECK(summary.done == 1);
-  CHECK(summary.trouble);
-  CHECK(summary.troubles ==
-        std::vector<std::string>{"S/T_CUDA/1 no result: CUDA error: unspecified launch failure"});
-  CHECK(job.has_record("T_NOTHING"));
-  CHECK(job.todo() == std::vector<std::string>{"S/T_CUDA/1"});
 }
 
 TEST_CASE("what is finished is not repeated, unless asked for or a budget grew") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <string_view>
 
 #include "harness/core/files.hpp"
@@ -51,6 +52,7 @@ std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file
     rows.push_back(std::move(row));
   }
   if (number == 0) fail("", "the header " + std::string(headers.front()));
+  if (content.back() != '\n') fail("no end of line", "a whole last line");  // "12" may be left of "123"
   return rows;
 }
 
@@ -84,6 +86,15 @@ std::string attack_csv(const AttackOutcome& outcome) {
 SplitOutcome read_predictions(const std::filesystem::path& file) {
   SplitOutcome outcome;
   for (const auto& row : read_numbers(file, {"index,label,original,fixed"})) {
+    const auto index = static_cast<int64_t>(outcome.label.size());
+    const bool are_classes = std::all_of(row.begin() + 1, row.end(), [](int64_t value) {
+      return value >= 0 && value <= std::numeric_limits<int32_t>::max();
+    });
+    if (row[0] != index || !are_classes) {
+      throw ResultsError(Problem{file.string(), "line " + std::to_string(index + 2),
+                                 "index " + std::to_string(row[0]),
+                                 "index " + std::to_string(index) + " and classes from 0", ""});
+    }
     outcome.label.push_back(static_cast<int32_t>(row[1]));
     outcome.original.push_back(static_cast<int32_t>(row[2]));
     outcome.fixed.push_back(static_cast<int32_t>(row[3]));
