@@ -64,8 +64,20 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   return result;
 }
 
+// "mistrusted: random_output: ... (a.pt)", of all models that are.
+std::string mistrust(const std::vector<Evaluated>& models) {
+  std::string text;
+  for (const Evaluated& model : models) {
+    if (model.mistrusted.empty()) continue;
+    text += (text.empty() ? "mistrusted: " : "; mistrusted: ") + model.mistrusted + " (" +
+            std::filesystem::path(model.file).filename().string() + ")";
+  }
+  return text;
+}
+
 // One row per metric, one column per model; joint metrics on the images attacked in all of them.
-Table table_of(const std::vector<Evaluated>& models) {
+// `mark` ends every row's reason.
+Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
   Table table{"evaluate", {"metric", "unit"}, {}};
   std::vector<Evaluation> runs;
   for (const Evaluated& model : models) {
@@ -73,12 +85,6 @@ Table table_of(const std::vector<Evaluated>& models) {
     runs.push_back(model.evaluation);
   }
   for (const char* column : {"mean", "std", "reason"}) table.columns.emplace_back(column);
-  std::string mistrusted;
-  for (const Evaluated& model : models) {
-    if (model.mistrusted.empty()) continue;
-    mistrusted += (mistrusted.empty() ? "mistrusted: " : "; mistrusted: ") + model.mistrusted + " (" +
-                  std::filesystem::path(model.file).filename().string() + ")";
-  }
   runs = restrict_to_common(std::move(runs));
   for (const Metric& metric : metrics()) {
     Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
@@ -93,8 +99,8 @@ Table table_of(const std::vector<Evaluated>& models) {
     if (metric.mark_above && mean && *mean > *metric.mark_above) value.reason = metric.mark;
     row.push_back(mean ? format_number(*mean) : "");
     row.push_back(deviation ? format_number(*deviation) : "");
-    const bool both = !value.reason.empty() && !mistrusted.empty();
-    row.push_back(value.reason + (both ? "; " : "") + mistrusted);
+    const bool both = !value.reason.empty() && !mark.empty();
+    row.push_back(value.reason + (both ? "; " : "") + mark);
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -173,7 +179,8 @@ int evaluate(const Arguments& arguments) {
     reporter(arguments)("evaluating " + file);
     models.push_back(evaluate_one(*opened, file));
   }
-  const Table table = table_of(models);
+  // For people it stands once, beside the model.
+  const Table table = table_of(models, format == "text" ? "" : mistrust(models));
   if (format == "csv") {
     std::cout << to_csv(table);
   } else if (format == "json") {

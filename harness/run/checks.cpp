@@ -81,7 +81,7 @@ constexpr int64_t kAskedImages = 8, kAskedAlone = 3;
 
 std::string percent_of(double share) {
   char text[64];
-  std::snprintf(text, sizeof text, "%.2g %% of the largest output", 100 * share);
+  std::snprintf(text, sizeof text, "%.3g %% of the largest output", 100 * share);
   return text;
 }
 

@@ -283,8 +283,8 @@ class Counting(Plain):
 
     def forward(self, x):
         self.asked.mul_(3.0)
-        if bool(self.asked.max() < 0):
-            x = -x
+        if bool(x.abs().max() > 1e6):
+            x = x * 0.5
         return self.fc(F.max_pool2d(torch.relu(self.conv(x * self.asked)), 2).flatten(1))
 
 
