@@ -266,7 +266,8 @@ class AttackTest(CliTest):
         for name, how in stored.items():
             write_pixels(f"{name}.h5", *how)
             model = "divides.pt" if name.startswith("raw") else "toy.pt"
-            attack = {**ATTACK, "epsilon": 30, "epsilon_unit": "pixel", "relative_step": 0.25, "sample": "all"}
+            attack = {**ATTACK, "epsilon": 30, "epsilon_unit": "pixel", "relative_step": 0.25, "random_start": False,
+                      "sample": "all"}
             subjects.append({"name": name, "model": model, "data": f"{name}.h5", "attack": attack})
         config = write_json("pixels.json", {"subjects": subjects, "approaches": ["NONE"], "runs": 1})
         run_harness(config, "--results", FOLDER / "pixels", "--device", "cpu")
