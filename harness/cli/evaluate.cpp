@@ -7,6 +7,7 @@
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
 #include "harness/report/report.hpp"
+#include "harness/run/checks.hpp"
 
 namespace harness {
 namespace {
@@ -15,6 +16,7 @@ struct Evaluated {
   std::string file;
   int64_t right = 0, repaired = 0, broken = 0, images = 0;
   Evaluation evaluation;
+  std::string mistrusted;  // "random_output: ...", or empty
 };
 
 std::optional<AttackConfig> attack_of(const Arguments& arguments) {
@@ -42,11 +44,15 @@ std::optional<AttackConfig> attack_of(const Arguments& arguments) {
 Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   const Network fixed = opened.subject->load_model(file);
   EvaluatedModel model = evaluate_predictions(*opened.subject, *opened.original, fixed);
-  if (!model.finite) {
-    throw UserError({file, "output", "values that are not finite", "finite outputs on all images", ""});
+  if (!model.finite()) {
+    throw UserError({file, model.not_finite, "", "finite values in every layer on all images", ""});
   }
   evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
-  Evaluated result{file, 0, 0, 0, 0, std::move(model.evaluation)};
+  Evaluated result;
+  result.file = file;
+  result.evaluation = std::move(model.evaluation);
+  const Invariant steady = check_random_output(fixed, opened.subject->sample());
+  if (!steady.holds) result.mistrusted = steady.name + ": " + steady.detail;
   const SplitOutcome& test = result.evaluation.test;
   for (size_t i = 0; i < test.label.size(); ++i) {
     const bool before = test.original[i] == test.label[i], after = test.fixed[i] == test.label[i];
@@ -58,8 +64,20 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   return result;
 }
 
+// "mistrusted: random_output: ... (a.pt)", of all models that are.
+std::string mistrust(const std::vector<Evaluated>& models) {
+  std::string text;
+  for (const Evaluated& model : models) {
+    if (model.mistrusted.empty()) continue;
+    text += (text.empty() ? "mistrusted: " : "; mistrusted: ") + model.mistrusted + " (" +
+            std::filesystem::path(model.file).filename().string() + ")";
+  }
+  return text;
+}
+
 // One row per metric, one column per model; joint metrics on the images attacked in all of them.
-Table table_of(const std::vector<Evaluated>& models) {
+// `mark` ends every row's reason.
+Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
   Table table{"evaluate", {"metric", "unit"}, {}};
   std::vector<Evaluation> runs;
   for (const Evaluated& model : models) {
@@ -81,7 +99,8 @@ Table table_of(const std::vector<Evaluated>& models) {
     if (metric.mark_above && mean && *mean > *metric.mark_above) value.reason = metric.mark;
     row.push_back(mean ? format_number(*mean) : "");
     row.push_back(deviation ? format_number(*deviation) : "");
-    row.push_back(value.reason);
+    const bool both = !value.reason.empty() && !mark.empty();
+    row.push_back(value.reason + (both ? "; " : "") + mark);
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -94,6 +113,10 @@ void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table
   for (const Evaluated& model : models) {
     std::cout << model.file << ": " << model.right << " of " << model.images << " right, " << model.repaired
               << " repaired, " << model.broken << " broken\n";
+    if (!model.mistrusted.empty()) std::cout << "  MISTRUSTED " << model.mistrusted << "\n";
+    if (opened.subject_config.attack && !model.evaluation.attack) {
+      std::cout << "  not attacked, " << model.evaluation.no_attack_reason << "\n";
+    }
   }
   std::erase_if(table.rows, [](const auto& row) { return row[row.size() - 3].empty(); });
   for (auto& row : table.rows) {
@@ -130,6 +153,7 @@ nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models
                     {"right", models[i].right},
                     {"repaired", models[i].repaired},
                     {"broken", models[i].broken},
+                    {"mistrusted", models[i].mistrusted},
                     {"metrics", metrics_in(i + 2)}});
   }
   return {{"images", opened.subject->data().split("test").size()},
@@ -155,7 +179,8 @@ int evaluate(const Arguments& arguments) {
     reporter(arguments)("evaluating " + file);
     models.push_back(evaluate_one(*opened, file));
   }
-  const Table table = table_of(models);
+  // For people it stands once, beside the model.
+  const Table table = table_of(models, format == "text" ? "" : mistrust(models));
   if (format == "csv") {
     std::cout << to_csv(table);
   } else if (format == "json") {

@@ -47,6 +47,7 @@ nlohmann::json effect_of(const AdHoc& opened, const Network& fixed) {
     Predictions predictions = predict(fixed, data.split(split), opened.subject->batch());
     effect[split] = split_json(
         {opened.subject->labels(split), opened.original->classes(split), std::move(predictions.classes), {}});
+    effect[split]["not_finite"] = predictions.not_finite;
   }
   return effect;
 }
@@ -128,9 +129,14 @@ int fix(const Arguments& arguments) {
     value["out"] = out;
     value["counters"] = counters;
     value["effect"] = effect_of(*opened, fixed);
+    for (const nlohmann::json& split : value["effect"]) {
+      if (split["not_finite"] == "") continue;
+      value["status"] = to_text(Status::corrupted);
+      value["reason"] = "not_finite: " + split["not_finite"].get<std::string>();
+    }
   }
   print(value, format);
-  return outcome.status == Status::ok ? 0 : 1;
+  return value["status"] == "ok" ? 0 : 1;
 }
 
 }  // namespace

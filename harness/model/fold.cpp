@@ -5,7 +5,7 @@
 namespace harness {
 namespace {
 
-// The nodes `target` depends on, dropout left out.
+// The nodes `target` depends on, dropout left out; parameters as the network has them.
 std::vector<PlanStep> live_steps(const Network& network, NodeId target) {
   const std::vector<Node>& nodes = network.nodes();
   std::vector<char> live(nodes.size(), 0);
@@ -28,8 +28,7 @@ std::vector<PlanStep> live_steps(const Network& network, NodeId target) {
     for (NodeId& input : step.node.inputs) input = position[static_cast<size_t>(input)];
     for (ParameterId parameter : node.parameters) {
       step.parameters.push_back(
-          parameter < 0 ? at::Tensor()
-                        : network.parameters()[static_cast<size_t>(parameter)].value.detach().clone());
+          parameter < 0 ? at::Tensor() : network.parameters()[static_cast<size_t>(parameter)].value.detach());
     }
     position[static_cast<size_t>(id)] = static_cast<NodeId>(steps.size());
     steps.push_back(std::move(step));
@@ -42,17 +41,6 @@ void count_readers(std::vector<PlanStep>& steps) {
   for (const PlanStep& step : steps) {
     for (NodeId input : step.node.inputs) ++steps[static_cast<size_t>(input)].readers;
   }
-}
-
-// Factor and addend per channel of a batch norm in evaluation mode, in double precision.
-std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step) {
-  const auto& p = step.parameters;
-  const double epsilon = std::get<BatchNormAttributes>(step.node.attributes).epsilon;
-  at::Tensor factor = p[3].to(at::kDouble).add(epsilon).rsqrt();
-  if (p[0].defined()) factor = factor * p[0].to(at::kDouble);
-  at::Tensor addend = -p[2].to(at::kDouble) * factor;
-  if (p[1].defined()) addend = addend + p[1].to(at::kDouble);
-  return {factor, addend};
 }
 
 bool has_averages(const PlanStep& step) {
@@ -71,6 +59,7 @@ void fold_batch_norm(std::vector<PlanStep>& steps) {
       at::Tensor& weight = layer.parameters[0];
       at::Tensor& bias = layer.parameters[1];
       const auto type = weight.scalar_type();
+      layer.before_norm = gain_of(weight, bias);
       std::vector<int64_t> per_output(static_cast<size_t>(weight.dim()), 1);
       per_output[0] = -1;
       weight = (weight.to(at::kDouble) * factor.view(per_output)).to(type);
@@ -90,10 +79,35 @@ void fold_batch_norm(std::vector<PlanStep>& steps) {
 
 }  // namespace
 
+Gain gain_of(const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor rows = at::linalg_vector_norm(weight.flatten(1), 1, at::IntArrayRef{1});
+  return {rows.max().item<double>(), bias.defined() ? bias.abs().max().item<double>() : 0};
+}
+
+std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step) {
+  const auto& p = step.parameters;
+  const double epsilon = std::get<BatchNormAttributes>(step.node.attributes).epsilon;
+  at::Tensor factor = p[3].to(at::kDouble).add(epsilon).rsqrt();
+  if (p[0].defined()) factor = factor * p[0].to(at::kDouble);
+  at::Tensor addend = -p[2].to(at::kDouble) * factor;
+  if (p[1].defined()) addend = addend + p[1].to(at::kDouble);
+  return {factor, addend};
+}
+
 std::vector<PlanStep> folded_steps(const Network& network, NodeId target) {
+  std::vector<PlanStep> steps = plain_steps(network, target);
+  for (PlanStep& step : steps) {
+    for (at::Tensor& parameter : step.parameters) {
+      if (parameter.defined()) parameter = parameter.clone();
+    }
+  }
+  fold_batch_norm(steps);
+  return steps;
+}
+
+std::vector<PlanStep> plain_steps(const Network& network, NodeId target) {
   std::vector<PlanStep> steps = live_steps(network, target);
   count_readers(steps);
-  fold_batch_norm(steps);
   return steps;
 }
 

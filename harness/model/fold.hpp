@@ -3,23 +3,38 @@
 // Internal to harness/model: the graph as other forms of it start from (gradients, inference).
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "harness/model/network.hpp"
 
 namespace harness {
 
+// |layer(x)| <= gain * |x| + offset, over all values of x and of the result, for a layer that is linear in x.
+struct Gain {
+  double gain = 0, offset = 0;
+  double operator()(double magnitude) const { return gain * magnitude + offset; }
+};
+// Of a convolution or linear layer (rows: output channels); `bias` may be undefined.
+Gain gain_of(const at::Tensor& weight, const at::Tensor& bias);
+
 struct PlanStep {
   Node node;                           // kind, attributes and output shape (node.inputs: steps)
   std::vector<at::Tensor> parameters;  // constants without grad; of a scale: factor, addend as (C,1,1)
   int readers = 0;
-  bool scale = false;  // a batch norm no layer could take: a factor and an addend per channel
+  bool scale = false;               // a batch norm no layer could take: a factor and an addend per channel
+  std::optional<Gain> before_norm;  // of a layer that took a batch norm: without it
 };
 
 // What `target` depends on, in order, as in evaluation mode: step 0 is the input, the last one computes
 // `target`. Dropout is left out. Parameters are copied with what can be folded into them (in double
 // precision): batch norm into the convolution or linear layer before it, where nothing else reads that.
 std::vector<PlanStep> folded_steps(const Network& network, NodeId target);
+// The same nodes with nothing folded; parameters are those of the network itself, not copies.
+std::vector<PlanStep> plain_steps(const Network& network, NodeId target);
+// Factor and addend per channel of a batch norm in evaluation mode, in double precision.
+std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step);
 
 // Removes step `gone`, whose readers read `instead` (an earlier step) from now on.
 template <typename Step>

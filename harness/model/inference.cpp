@@ -5,9 +5,12 @@
 #include <ATen/core/stack.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "harness/model/execute.hpp"
 #include "harness/model/fold.hpp"
+#include "harness/model/reach.hpp"
 
 namespace harness {
 namespace {
@@ -56,8 +59,14 @@ struct InferenceStep : PlanStep {
   bool fused = false;          // one kernel: convolution, sum with input 1 where there is one, epilogue
   at::Tensor packed;           // its weight
   Epilogue epilogue;           // of a fused step
+  PlanStep activation;         // that it stands for
   bool in_place = false;       // ReLU of a value that only it reads
   std::vector<NodeId> expire;  // values nobody reads after this step
+  Gain gain = {std::numeric_limits<double>::infinity(), 0};
+  // One node as the network has it: its value can be looked at, which for a folded or fused step says nothing
+  // of the nodes inside.
+  bool plain() const { return !before_norm && !scale && epilogue.name == "none" && !sum(); }
+  bool sum() const { return fused && node.inputs.size() > 1; }
 };
 
 using Steps = std::vector<InferenceStep>;
@@ -78,10 +87,10 @@ void join_activations(Steps& steps) {
     if (!epilogue) continue;
     const NodeId before = steps[i].node.inputs[0];
     InferenceStep& conv = steps[static_cast<size_t>(before)];
-    const bool sum = conv.node.inputs.size() > 1;  // the sum's kernel knows ReLU alone
     if (!conv.fused || conv.readers != 1 || conv.epilogue.name != "none") continue;
-    if (sum && steps[i].node.kind != NodeKind::relu) continue;
+    if (conv.sum() && steps[i].node.kind != NodeKind::relu) continue;  // the sum's kernel knows ReLU alone
     conv.epilogue = *epilogue;
+    conv.activation.node = steps[i].node;
     conv.readers = steps[i].readers;
     remove_step(steps, static_cast<NodeId>(i), before);
     --i;
@@ -130,14 +139,119 @@ void mark_expiry(Steps& steps) {
   }
 }
 
+// Keeps an upper bound of every value's magnitude while a batch goes through the steps.
+class Watch {
+ public:
+  // `place` null, or no longer empty: nothing is watched.
+  Watch(const Steps& steps, std::string* place) : steps_(steps), place_(place) {
+    if (watching()) bounds_.resize(steps.size());
+  }
+
+  void input(const at::Tensor& x) {
+    if (watching()) look_at(0, x);
+  }
+
+  // Before a step; false where it is folded or fused and might overflow.
+  bool admits(size_t i, const std::vector<at::Tensor>& inputs) {
+    look_ = false;
+    if (!watching()) return true;
+    const InferenceStep& step = steps_[i];
+    double reach = reach_before(step, bounds_of(step));
+    if (!(reach <= kSafeMagnitude) && has_rule(step)) {
+      for (size_t k = 0; k < inputs.size(); ++k) tighten(step.node.inputs[k], inputs[k]);
+      reach = reach_before(step, bounds_of(step));
+    }
+    bounds_[i] = {step.epilogue.name == "none" ? reach : reach_of(step.activation, {}, {reach}), false};
+    if (reach <= kSafeMagnitude) return true;
+    look_ = true;
+    return step.plain();
+  }
+
+  void result(size_t i, const at::Tensor& value) {
+    if (!look_ || !watching()) return;
+    const auto* pad = std::get_if<PadAttributes>(&steps_[i].node.attributes);
+    // Padding with minus infinity before a pooling is meant so.
+    if (pad != nullptr && !std::isfinite(pad->value)) return;
+    look_at(i, value);
+  }
+
+ private:
+  struct Bound {
+    double magnitude = 0;
+    bool exact = false;
+  };
+
+  bool watching() const { return place_ != nullptr && place_->empty(); }
+
+  void look_at(size_t i, const at::Tensor& value) {
+    bounds_[i] = {largest_magnitude(value), true};
+    if (!std::isfinite(bounds_[i].magnitude)) *place_ = steps_[i].node.name;
+  }
+
+  void tighten(NodeId input, const at::Tensor& value) {
+    Bound& bound = bounds_[static_cast<size_t>(input)];
+    // Any value that is not finite by its bounds was looked at when it was made.
+    if (!bound.exact && std::isfinite(bound.magnitude)) bound = {largest_magnitude(value), true};
+  }
+
+  std::vector<double> bounds_of(const InferenceStep& step) const {
+    std::vector<double> bounds;
+    for (const NodeId input : step.node.inputs) {
+      bounds.push_back(bounds_[static_cast<size_t>(input)].magnitude);
+    }
+    return bounds;
+  }
+
+  static bool has_rule(const InferenceStep& step) {
+    const std::vector<double> zeros(step.node.inputs.size(), 0);
+    return std::isfinite(reach_of(step, step.gain, zeros));
+  }
+
+  // Of the largest value inside a step, before its activation.
+  static double reach_before(const InferenceStep& step, const std::vector<double>& inputs) {
+    double reach = reach_of(step, step.gain, inputs);
+    if (step.sum()) reach += inputs[1];
+    return step.before_norm ? std::max(reach, (*step.before_norm)(inputs[0])) : reach;
+  }
+
+  const Steps& steps_;
+  std::string* place_;
+  std::vector<Bound> bounds_;
+  bool look_ = false;
+};
+
+at::ScalarType type_of(const Network& network) {
+  for (const Parameter& parameter : network.parameters()) {
+    if (parameter.trainable) return parameter.value.scalar_type();
+  }
+  return at::kFloat;
+}
+
 }  // namespace
 
 struct InferenceForm::Implementation {
   const Network& network;
-  Steps steps;  // empty: not fused
-  std::optional<c10::OperatorHandle> conv, conv_sum, pack;
+  std::optional<Network> black_box = {};
+  Steps steps = {};  // of importable networks
+  Steps plain = {};  // what a batch falls back to; empty where `steps` are plain
+  at::ScalarType type = at::kFloat;
+  std::optional<c10::OperatorHandle> conv = {}, conv_sum = {}, pack = {};
 
-  bool plan(int64_t batch) {
+  void plan(int64_t batch) {
+    if (!network.importable()) {
+      black_box = black_box_for_pass(network);
+      return;
+    }
+    type = type_of(network);
+    if (network.device().is_cpu() && network.input_shape().size() == 3 && plan_fused(batch)) {
+      plain = plain_form();
+    } else {
+      steps = plain_form();
+      set_gains();
+    }
+  }
+
+  bool plan_fused(int64_t batch) {
     conv = find_kernel(kConv, "");
     conv_sum = find_kernel(kConv, "binary");
     pack = find_kernel(kPack, "");
@@ -154,13 +268,28 @@ struct InferenceForm::Implementation {
     join_activations(steps);  // those behind sums
     mark_in_place(steps);
     mark_expiry(steps);
+    set_gains();
     bool any = false;
     for (InferenceStep& step : steps) {
       if (!step.fused) continue;
       pack_weight(step, batch);
       any = true;
     }
+    if (!any) steps.clear();
     return any;
+  }
+
+  Steps plain_form() const {
+    Steps result;
+    for (PlanStep& step : plain_steps(network, network.output_node())) {
+      static_cast<PlanStep&>(result.emplace_back()) = std::move(step);
+    }
+    mark_expiry(result);
+    return result;
+  }
+
+  void set_gains() {
+    for (InferenceStep& step : steps) step.gain = layer_gain(step);
   }
 
   void pack_weight(InferenceStep& step, int64_t batch) const {
@@ -197,36 +326,64 @@ struct InferenceForm::Implementation {
     return execute(step.node, inputs, step.parameters);
   }
 
-  at::Tensor output(const at::Tensor& x) const {
-    std::vector<at::Tensor> values(steps.size()), inputs;
-    values[0] = x.contiguous(at::MemoryFormat::ChannelsLast);
-    for (size_t i = 1; i < steps.size(); ++i) {
+  // Undefined where a folded or fused step might overflow.
+  at::Tensor run_all(const Steps& all, const at::Tensor& x, std::string* not_finite) const {
+    Watch watch(all, not_finite);
+    std::vector<at::Tensor> values(all.size()), inputs;
+    values[0] = x;
+    watch.input(x);
+    for (size_t i = 1; i < all.size(); ++i) {
       inputs.clear();
-      for (const NodeId input : steps[i].node.inputs) inputs.push_back(values[static_cast<size_t>(input)]);
-      for (const NodeId gone : steps[i].expire) values[static_cast<size_t>(gone)].reset();
-      values[i] = run(steps[i], inputs);
+      for (const NodeId input : all[i].node.inputs) inputs.push_back(values[static_cast<size_t>(input)]);
+      for (const NodeId gone : all[i].expire) values[static_cast<size_t>(gone)].reset();
+      if (!watch.admits(i, inputs)) return {};
+      values[i] = run(all[i], inputs);
+      watch.result(i, values[i]);
     }
     return values.back();
+  }
+
+  at::Tensor run_black_box(const at::Tensor& x, std::string* not_finite) const {
+    const at::Tensor output = black_box->output(x);
+    if (not_finite != nullptr && not_finite->empty() && !output.isfinite().all().item<bool>()) {
+      *not_finite = "output";
+    }
+    return output;
+  }
+
+  at::Tensor output(const at::Tensor& x, std::string* not_finite) const {
+    if (black_box) return run_black_box(x, not_finite);
+    if (plain.empty()) {
+      const at::NoGradGuard no_grad;
+      return run_all(steps, x.to(type), not_finite);
+    }
+    const c10::InferenceMode inference;
+    const at::Tensor input = x.to(type);
+    const at::Tensor fused = run_all(steps, input.contiguous(at::MemoryFormat::ChannelsLast), not_finite);
+    return fused.defined() ? fused : run_all(plain, input, not_finite);
   }
 };
 
 InferenceForm::InferenceForm(const Network& network, int64_t batch)
-    : self_(new Implementation{.network = network, .steps = {}, .conv = {}, .conv_sum = {}, .pack = {}}) {
+    : self_(new Implementation{.network = network}) {
   const at::NoGradGuard no_grad;
-  const bool wanted = network.importable() && network.device().is_cpu() && network.input_shape().size() == 3;
-  if (wanted && !self_->plan(batch)) self_->steps.clear();
+  self_->plan(batch);
 }
 InferenceForm::InferenceForm(InferenceForm&&) noexcept = default;
 InferenceForm::~InferenceForm() = default;
 
 bool InferenceForm::fused() const {
-  return !self_->steps.empty();
+  return !self_->plain.empty();
 }
 
-at::Tensor InferenceForm::output(const at::Tensor& x) const {
-  if (!fused()) return self_->network.output(x);
-  const c10::InferenceMode inference;
-  return self_->output(x.to(at::kFloat));
+at::Tensor InferenceForm::output(const at::Tensor& x, std::string* not_finite) const {
+  return self_->output(x, not_finite);
+}
+
+Network black_box_for_pass(const Network& network) {
+  constexpr uint64_t kSeed = 42;
+  at::manual_seed(kSeed);
+  return network.fork();
 }
 
 int64_t preferred_batch(const Network& network) {

@@ -5,6 +5,7 @@
 
 #include "harness/model/execute.hpp"
 #include "harness/model/gradient_plan.hpp"
+#include "harness/model/inference.hpp"
 
 namespace harness {
 namespace {
@@ -232,14 +233,17 @@ at::Tensor black_box_gradient(const Network& network, const at::Tensor& x, const
 
 struct InputGradient::Implementation {
   const Network& network;
-  std::vector<GradientStep> steps;  // empty: black box
+  std::optional<Network> black_box = {};
+  std::vector<GradientStep> steps = {};  // of importable networks
   at::ScalarType type = at::kFloat;
 };
 
-InputGradient::InputGradient(const Network& network, Of of)
-    : self_(new Implementation{.network = network, .steps = {}}) {
+InputGradient::InputGradient(const Network& network, Of of) : self_(new Implementation{.network = network}) {
   at::NoGradGuard constant;
-  if (!network.importable()) return;
+  if (!network.importable()) {
+    self_->black_box = black_box_for_pass(network);
+    return;
+  }
   self_->steps = plan_gradient(network, of == Of::output ? network.output_node() : network.logits_node());
   for (const Parameter& parameter : network.parameters()) {
     if (parameter.trainable) self_->type = parameter.value.scalar_type();
@@ -249,11 +253,11 @@ InputGradient::InputGradient(InputGradient&&) noexcept = default;
 InputGradient::~InputGradient() = default;
 
 bool InputGradient::concurrent() const {
-  return !self_->steps.empty() && self_->network.device().is_cpu();
+  return !self_->black_box && self_->network.device().is_cpu();
 }
 
 at::Tensor InputGradient::operator()(const at::Tensor& x, const Seed& seed) const {
-  if (self_->steps.empty()) return black_box_gradient(self_->network, x, seed).contiguous();
+  if (self_->black_box) return black_box_gradient(*self_->black_box, x, seed).contiguous();
   at::NoGradGuard constant;
   Pass pass(self_->steps, x.to(self_->type));
   return pass.backward(seed(pass.result())).to(x.scalar_type()).contiguous();

@@ -1,5 +1,6 @@
 #include "harness/model/network.hpp"
 
+#include <cmath>
 #include <sstream>
 
 #include "harness/core/error.hpp"
@@ -69,7 +70,8 @@ std::vector<at::Tensor> Network::Implementation::evaluate(const std::vector<Node
 }
 
 at::Tensor Network::Implementation::run_black_box(const at::Tensor& x) const {
-  return run_script(*black_box, x).toTensor();
+  if (x.size(0) != 1) return run_script(*black_box, x.clone()).toTensor();
+  return run_script(*black_box, at::cat({x, x})).toTensor().narrow(0, 0, 1);
 }
 
 Network Network::fork() const {
@@ -180,6 +182,27 @@ void Network::set_parameter(ParameterId id, const at::Tensor& value) {
   if (target.sizes() != value.sizes())
     interface_misuse("set_parameter with another shape: " + self_->parameters[id].name);
   target.copy_(value);
+}
+
+std::vector<std::string> Network::not_finite() const {
+  at::NoGradGuard no_grad;
+  std::vector<std::string> names;
+  const auto look_at = [&](const std::string& name, const at::Tensor& value, bool trainable) {
+    if (!value.is_floating_point() || value.numel() == 0) return;
+    const auto [low, high] = value.detach().aminmax();  // of NaN both are NaN
+    if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
+    const auto is_mask = [&] { return value.isneginf().logical_or(value.eq(0)).all().item<bool>(); };
+    if (trainable || !is_mask()) names.push_back(name);
+  };
+  if (importable()) {
+    for (const Parameter& parameter : self_->parameters) {
+      look_at(parameter.name, parameter.value, parameter.trainable);
+    }
+    return names;
+  }
+  for (const auto& item : self_->black_box->named_parameters()) look_at(item.name, item.value, true);
+  for (const auto& item : self_->black_box->named_buffers()) look_at(item.name, item.value, false);
+  return names;
 }
 
 void Network::require_grad(bool on) {

@@ -47,7 +47,9 @@ enum class Initialiser { kaiming_uniform, glorot_uniform };  // PyTorch's and Ke
 // one execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs
 // are (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
 // operator load too, for black-box use: only output(), logits() (= output), their differentiable forms,
-// probabilities(), classify(), digest(), fork(), to() and save() work then, anything else is a misuse.
+// probabilities(), classify(), not_finite(), digest(), fork(), to() and save() work then, anything else is a
+// misuse. A black box gets a copy of its inputs, and a lone image twice (its answer for one is kept), for
+// such models write to their input or squeeze the batch away.
 class Network {
  public:
   // Reads TorchScript and records it on `sample` (n >= 2 inputs, CPU). Throws UserError for files that are no
@@ -96,8 +98,11 @@ class Network {
                               const at::Tensor& candidates) const;
 
   const std::vector<Parameter>& parameters() const;
-  ParameterId find_parameter(const std::string& name) const;    // also by alias; -1 where there is none
-  NodeId node_of(ParameterId parameter) const;                  // first node that reads it; -1: none
+  ParameterId find_parameter(const std::string& name) const;  // also by alias; -1 where there is none
+  NodeId node_of(ParameterId parameter) const;                // first node that reads it; -1: none
+  // Names of the parameters, buffers and constants that hold NaN or an infinity, black boxes included. A
+  // buffer or constant of nothing but 0 and minus infinity is a mask and no fault.
+  std::vector<std::string> not_finite() const;
   void set_parameter(ParameterId id, const at::Tensor& value);  // copies; shape must agree
   void require_grad(bool on);                                   // of all trainable parameters
   void reinitialise(Initialiser initialiser, uint64_t seed);  // weights, biases, batch norm and its averages

@@ -54,6 +54,9 @@ void append_run(const RunCell& run, Table* table) {
   const std::string status = record ? to_text(record->status) : "missing";
   std::string why = record ? record->reason : to_text(run.state);
   if (run.state == CellState::stale) why += std::string(why.empty() ? "" : "; ") + "stale";
+  if (record && run.ok() && record->mistrusted()) {
+    why += std::string(why.empty() ? "" : "; ") + mistrust(*record);
+  }
   if (record && record->limited) why += std::string(why.empty() ? "" : "; ") + "LIMITED";
   const auto add = [&](const std::string& metric, const std::string& unit, const std::string& value,
                        const std::string& own) {

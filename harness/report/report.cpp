@@ -44,12 +44,26 @@ std::string share(int64_t some, size_t all, const std::string& what) {
   return std::to_string(some) + " of " + std::to_string(all) + " " + what;
 }
 
+}  // namespace
+
 std::string mistrust(const Record& record) {
   std::string names;
   for (const Invariant& invariant : record.invariants) {
     if (!invariant.holds) names += (names.empty() ? "" : ", ") + invariant.name;
   }
-  return "mistrusted: run " + std::to_string(record.cell.run) + " fails the check of " + names;
+  return "mistrusted: " + names;
+}
+
+namespace {
+
+// The same for a row of several runs: "mistrusted: random_output (run 2)".
+std::string mistrusted_runs(const ApproachReport& row, const std::string& mark) {
+  std::string runs;
+  for (const RunCell& run : row.runs) {
+    if (!run.ok() || mistrust(*run.record) != mark) continue;
+    runs += (runs.empty() ? "" : ", ") + std::to_string(run.planned.cell.run);
+  }
+  return mark + (runs.find(',') == std::string::npos ? " (run " : " (runs ") + runs + ")";
 }
 
 // Status and reason of the row: "1 of 3 CORRUPTED (accuracy: ...); LIMITED".
@@ -91,7 +105,9 @@ void summarise(ApproachReport* row) {
   if (outdated > 0) parts.push_back(share(outdated, row->runs.size(), "outdated: the configuration changed"));
   for (const std::string& note : notes) parts.push_back(note);
   for (const RunCell& run : row->runs) {
-    if (run.ok() && run.record->mistrusted()) parts.push_back(mistrust(*run.record));
+    if (run.ok() && run.record->mistrusted()) {
+      add_once(&parts, mistrusted_runs(*row, mistrust(*run.record)));
+    }
   }
   if (stale > 0)
     parts.push_back(share(stale, row->runs.size(), "stale: made by another version of the approach"));
@@ -134,6 +150,10 @@ void measure(const ResultsTree& tree, ApproachReport* row) {
     if (metric.mark_above && mean && *mean > *metric.mark_above) {
       row->marks.push_back(metric.name + " above " + std::to_string(std::lround(*metric.mark_above)) + ": " +
                            metric.mark);
+    }
+    // Most of a table's row would be empty without a word why.
+    if (value.runs.empty() && value.reason.starts_with("attack_impossible: ")) {
+      add_once(&row->marks, value.reason);
     }
     row->values.push_back(std::move(value));
   }

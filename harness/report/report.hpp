@@ -61,6 +61,9 @@ struct Report {
   std::string coverage() const;  // one line
 };
 
+// "mistrusted: random_output, untouched": the checks that a record fails, by their names.
+std::string mistrust(const Record& record);
+
 // From the records alone (and the attack flags beside them, which joint metrics need). Throws ResultsError.
 Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan);
 

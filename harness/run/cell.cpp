@@ -126,7 +126,7 @@ class CellRun {
   }
 
   bool kept_corrupted() const {
-    return kept_predict_ && (!kept_predict_->content.at("finite").get<bool>() ||
+    return kept_predict_ && (!kept_predict_->content.at("not_finite").get<std::string>().empty() ||
                              kept_predict_->content.at("accuracy").get<double>() < least_accuracy());
   }
 
@@ -169,6 +169,7 @@ class CellRun {
       context_.begin("load", 0);
       const Clock::time_point start = Clock::now();
       network_ = context_.subject.load_model(entry_.published);
+      record_.invariants = {check_random_output(*network_, context_.subject.sample())};
       record_.phases["load"] = seconds_since(start);
     }
     made_by_["fix"] = made_by();
@@ -265,6 +266,7 @@ class CellRun {
       return predict(network, test, context_.subject.batch(), images).classes;
     };
     record_.invariants.push_back(check_reload(classes(in_memory), classes(*network_)));
+    record_.invariants.push_back(check_random_output(*network_, context_.subject.sample()));
     record_.phases["reload"] = seconds_since(start);
   }
 
@@ -292,7 +294,7 @@ class CellRun {
         repair->group = context_.subject.groups("repair");
       }
       model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
-      model_.finite = kept_predict_->content.at("finite");
+      model_.not_finite = kept_predict_->content.at("not_finite");
       take_part("predict", kept_predict_->content);
       return;
     }
@@ -303,7 +305,7 @@ class CellRun {
     model_ = evaluate_predictions(context_.subject, context_.original, network());
     StageFile file{predict_identity_, content_of(watch), {"predictions.csv"}};
     file.content["phases"]["predict_original"] = context_.predict_original;
-    file.content["finite"] = model_.finite;
+    file.content["not_finite"] = model_.not_finite;
     file.content["accuracy"] = model_.accuracy;
     demand_lease();
     write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
@@ -324,7 +326,10 @@ class CellRun {
     }
     if (!wants_attack()) return;
     if (kept_attack_) {
-      model_.evaluation.attack = read_attack(folder_ / "attack.csv");
+      model_.evaluation.no_attack_reason = kept_attack_->content.at("impossible");
+      if (model_.evaluation.no_attack_reason.empty()) {
+        model_.evaluation.attack = read_attack(folder_ / "attack.csv");
+      }
       take_part("attack", kept_attack_->content);
       return;
     }
@@ -334,18 +339,22 @@ class CellRun {
     model_.phases.clear();
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
-    const StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {"attack.csv"}};
+    StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {}};
+    file.content["impossible"] = model_.evaluation.attack ? "" : model_.evaluation.no_attack_reason;
     demand_lease();
-    write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
+    if (model_.evaluation.attack) {
+      write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
+      file.files.push_back("attack.csv");
+    }
     keep(Stage::attack, file);
     take_part("attack", file.content);
     throw_if_stopped();
   }
 
   void judge() {
-    if (!model_.finite) {
+    if (!model_.finite()) {
       record_.status = Status::corrupted;
-      record_.reason = "not_finite: the fixed model's output is not finite on some inputs";
+      record_.reason = "not_finite: " + model_.not_finite;
     } else if (model_.accuracy < least_accuracy()) {
       record_.status = Status::corrupted;
       record_.reason = "accuracy: " + format_number(model_.accuracy) + " percent on the test split, below " +
@@ -357,7 +366,7 @@ class CellRun {
   void measure() {
     computed_.push_back(Stage::measure);
     const Clock::time_point start = Clock::now();
-    if (!predict_identity_.is_null() && model_.finite) {
+    if (!predict_identity_.is_null() && model_.finite()) {
       record_.metrics = measure_metrics(model_.evaluation);
       record_.invariants.push_back(check_identity(record_.metrics, context_.original.accuracy()));
       for (Invariant& check : check_counts(model_.evaluation, record_.metrics)) {

@@ -1,6 +1,9 @@
 #include "harness/run/checks.hpp"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
+#include <cstdio>
 #include <set>
 
 #include "harness/core/files.hpp"
@@ -72,6 +75,14 @@ const MetricRecord* find_metric(const std::vector<MetricRecord>& metrics, const 
     if (metric.name == name) return &metric;
   }
   return nullptr;
+}
+
+constexpr int64_t kAskedImages = 8, kAskedAlone = 3;
+
+std::string percent_of(double share) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3g %% of the largest output", 100 * share);
+  return text;
 }
 
 }  // namespace
@@ -146,6 +157,36 @@ Invariant check_unchanged(const std::vector<MetricRecord>& metrics) {
       moved += (moved.empty() ? "" : ", ") + metric->name;
   }
   return {"unchanged", moved.empty(), moved};
+}
+
+Invariant check_random_output(const Network& network, const at::Tensor& sample) {
+  const Invariant sound = {"random_output", true, ""};
+  std::optional<Network> fork;  // what the answers of a black box change in it goes with it
+  if (!network.importable()) fork = network.fork();
+  const Network& asked = fork ? *fork : network;
+  const at::Tensor x = sample.narrow(0, 0, std::min(sample.size(0), kAskedImages)).to(asked.device());
+  const at::Tensor first = asked.output(x), second = asked.output(x);
+  const double scale = std::max(first.abs().max().item<double>(), 1e-30);
+  if (!std::isfinite(scale)) return sound;
+  // false for NaN, too
+  const auto agree = [&](const at::Tensor& a, const at::Tensor& b, double tolerance, double* difference) {
+    *difference = (a - b).abs().max().item<double>() / scale;
+    return *difference <= tolerance;
+  };
+  double difference = 0;
+  if (!agree(first, second, 1e-6, &difference)) {
+    return {"random_output", false, "the same images asked twice differ by " + percent_of(difference)};
+  }
+  const at::Context& context = at::globalContext();
+  const bool coarse = asked.device().is_cuda() && (context.allowTF32CuBLAS() || context.allowTF32CuDNN());
+  const int64_t images = x.size(0), last = std::min(images, kAskedAlone) - 1;
+  for (int64_t k = 0; k <= last; ++k) {
+    const int64_t image = last > 0 ? k * (images - 1) / last : 0;
+    const at::Tensor alone = asked.output(x.narrow(0, image, 1));
+    if (agree(alone, first.narrow(0, image, 1), coarse ? 1e-2 : 1e-4, &difference)) continue;
+    return {"random_output", false, "an image alone and in a batch differ by " + percent_of(difference)};
+  }
+  return sound;
 }
 
 Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<int32_t>& reloaded) {

@@ -1,9 +1,14 @@
 #include "harness/run/evaluate.hpp"
 
+#include <c10/util/Exception.h>
+
 #include <chrono>
+#include <new>
 
 #include "harness/core/error.hpp"
+#include "harness/model/input_gradient.hpp"
 #include "harness/run/device.hpp"
+#include "harness/run/fixing.hpp"
 
 namespace harness {
 namespace {
@@ -54,6 +59,15 @@ std::vector<uint8_t> pick(const std::vector<uint8_t>& flags, const std::vector<i
   return picked;
 }
 
+// TorchScript's interpreter tells the cause last, below the lines of the model's own code.
+std::string cause_of(const std::exception& error) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch != nullptr ? torch->what_without_backtrace() : error.what();
+  if (text.find("failed in the TorchScript interpreter") == std::string::npos) return one_line(error);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return one_line(std::runtime_error(text.substr(text.rfind('\n') + 1)));
+}
+
 }  // namespace
 
 EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test,
@@ -69,12 +83,28 @@ EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test,
   return model;
 }
 
+std::string attack_obstacle(const Subject& subject, const Network& network) {
+  const at::Tensor x = subject.sample().narrow(0, 0, 2).to(network.device());
+  try {
+    InputGradient(network, InputGradient::Of::output)(
+        x, [](const at::Tensor& values) { return at::ones_like(values); });
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (is_machine_trouble(error)) throw;
+    return "attack_impossible: no gradient with respect to the images: " + cause_of(error);
+  }
+  return "";
+}
+
 EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed) {
   double seconds = 0;
-  bool finite = true;
+  std::string not_finite;
   const auto outcome = [&](const std::string& split) {
     Predictions predictions = predict(fixed, subject.data().split(split), subject.batch());
-    finite = finite && predictions.finite;
+    if (not_finite.empty()) not_finite = predictions.not_finite;
     return outcome_of(subject, original, split, std::move(predictions.classes));
   };
   SplitOutcome test;
@@ -85,7 +115,7 @@ EvaluatedModel evaluate_predictions(const Subject& subject, const Original& orig
     if (subject.data().has("repair")) repair = outcome("repair");
   }
   EvaluatedModel model = evaluated_model(subject, std::move(test), std::move(repair));
-  model.finite = finite;
+  model.not_finite = not_finite;
   model.phases["predict"] = seconds;
   return model;
 }
@@ -93,6 +123,12 @@ EvaluatedModel evaluate_predictions(const Subject& subject, const Original& orig
 void evaluate_attack(const Subject& subject, Original* original, const Network& fixed,
                      EvaluatedModel* model) {
   if (!subject.config().attack) return;
+  for (const Network* one : {&subject.original(), &fixed}) {
+    if (std::string obstacle = attack_obstacle(subject, *one); !obstacle.empty()) {
+      model->evaluation.no_attack_reason = std::move(obstacle);
+      return;
+    }
+  }
   const std::vector<int64_t> images = both_correct(subject, model->evaluation.test);
   const AttackFlags* before = nullptr;
   {

@@ -14,7 +14,8 @@ namespace harness {
 // One fixed model against its original: predictions on test and repair split, attack.
 struct EvaluatedModel {
   Evaluation evaluation;
-  bool finite = true;                    // all outputs on both splits
+  std::string not_finite;  // where NaN or an infinity sits (predict.hpp), on both splits
+  bool finite() const { return not_finite.empty(); }
   double accuracy = 0;                   // percent, test split
   std::map<std::string, double> phases;  // predict, attack, attack_original
 };
@@ -22,7 +23,12 @@ struct EvaluatedModel {
 // What the classes on both splits say, from a run or read back from a file.
 EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test, std::optional<SplitOutcome> repair);
 
-// Predictions only; evaluate_attack() adds the attack (apart, so that a corrupted model is not attacked).
+// Why `network` cannot be attacked on this subject: "attack_impossible: ...", the operator without a
+// derivative; empty where it can. Tried on two images.
+std::string attack_obstacle(const Subject& subject, const Network& network);
+
+// Predictions only; evaluate_attack() adds the attack (apart, so that a corrupted model is not attacked),
+// or the reason why there is none.
 EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed);
 void evaluate_attack(const Subject& subject, Original* original, const Network& fixed, EvaluatedModel* model);
 

@@ -73,7 +73,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
     for (const char* split : {"test", "repair"}) {
       if (!data.has(split)) continue;
       Predictions predictions = predict(subject_.original(), data.split(split), subject_.batch());
-      finite_ = finite_ && predictions.finite;
+      if (not_finite_.empty()) not_finite_ = predictions.not_finite;
       if (std::string(split) == "test") {
         low_ = predictions.low;
         high_ = predictions.high;
@@ -83,9 +83,9 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
     predict_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     save();
   }
-  if (!finite_) {
-    throw UserError({subject.config().model.string(), "output", "values that are not finite",
-                     "finite outputs on the test and repair splits", ""});
+  if (!not_finite_.empty()) {
+    throw UserError({subject.config().model.string(), not_finite_, "",
+                     "finite values in every layer on the test and repair splits", ""});
   }
   if (!data.has("test")) return;
   const std::vector<int32_t> labels = subject_.labels("test");
@@ -155,7 +155,7 @@ bool Original::load() {
       const auto expected = subject_.data().has(split) ? subject_.data().split(split).size() : 0;
       if (static_cast<int64_t>(classes_[split].size()) != expected) throw std::runtime_error("sizes differ");
     }
-    finite_ = value.at("finite");
+    not_finite_ = value.at("not_finite");
     low_ = value.at("low");
     high_ = value.at("high");
     if (!subject_.data().has("test") || !subject_.config().attack) return true;
@@ -190,7 +190,7 @@ void Original::save() const {
     attacked["zero_gradient"].push_back(flags_.zero_gradient[i]);
     if (!flags_.margin.empty()) attacked["margin"].push_back(flags_.margin[i]);
   }
-  const json value = {{"identity", identity_}, {"classes", classes_}, {"finite", finite_},
+  const json value = {{"identity", identity_}, {"classes", classes_}, {"not_finite", not_finite_},
                       {"low", low_},           {"high", high_},       {"attacked", attacked}};
   make_folders(cache_.parent_path());
   write_sealed(cache_, value, -1);

@@ -25,9 +25,8 @@ class Original {
   Original(const Subject& subject, std::filesystem::path cache, std::string identity);
 
   const std::vector<int32_t>& classes(const std::string& split) const;  // test or repair
-  bool finite() const { return finite_; }
-  double predict_seconds() const { return predict_seconds_; }  // 0 where the classes were kept
-  double low() const { return low_; }                          // of the test split, after normalisation
+  double predict_seconds() const { return predict_seconds_; }           // 0 where the classes were kept
+  double low() const { return low_; }  // of the test split, after normalisation
   double high() const { return high_; }
   double accuracy() const;  // percent, of the test split
   int64_t faults(const std::string& split) const;
@@ -44,7 +43,7 @@ class Original {
   std::filesystem::path cache_;
   std::string identity_;
   std::map<std::string, std::vector<int32_t>> classes_;
-  bool finite_ = true;
+  std::string not_finite_;  // predict.hpp
   double predict_seconds_ = 0;
   double low_ = 0, high_ = 1;
   std::vector<int64_t> correct_;  // test images the original gets right, in attack order

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "harness/data/dataset.hpp"
@@ -11,11 +12,13 @@ namespace harness {
 // Classes of a whole split, in split order, and what else one pass over it shows.
 struct Predictions {
   std::vector<int32_t> classes;
-  bool finite = true;        // all outputs
+  std::string not_finite;    // the first place where NaN or an infinity sits, as a sentence; or empty
   double low = 0, high = 0;  // smallest and largest network input
+  bool finite() const { return not_finite.empty(); }
 };
 
-// In batches of `batch` images, the network in its InferenceForm. Throws Interrupted (stop.hpp). `first` > 0:
+// In batches of `batch` images, the network in its InferenceForm. Parameters and the values of all nodes have
+// to be finite; of a black box the parameters and the output. Throws Interrupted (stop.hpp). `first` > 0:
 // only that many images.
 Predictions predict(const Network& network, const Split& split, int64_t batch, int64_t first = 0);
 

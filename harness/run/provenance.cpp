@@ -23,7 +23,9 @@ json import_of(const ImportReport& report) {
 json attack_of(const CellContext& context) {
   if (!context.subject.config().attack || !context.subject.data().has("test")) return nullptr;
   const PgdOptions options = context.original.attack_options();
+  const std::optional<double> full_scale = context.subject.full_scale();
   return {{"epsilon_input", options.epsilon},
+          {"pixel_full_scale", full_scale ? json(*full_scale) : json(nullptr)},
           {"steps", options.steps},
           {"relative_step", options.relative_step},
           {"bounds", {options.low, options.high}},

@@ -10,7 +10,11 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kStageSchema = 1;
+// Of a stage's file. Predictions and attacks of 1 do not say where a model is not finite, or why it cannot be
+// attacked: they are made again.
+int schema_of(Stage stage) {
+  return stage == Stage::fix ? 1 : 2;
+}
 
 // In the order they are removed: what is judged by a file goes before the file.
 const std::vector<std::vector<std::string>> kFiles = {
@@ -73,7 +77,7 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
   json files;
   try {
     json value = unseal(json::parse(text), file);
-    if (value.at("schema") != kStageSchema) return std::nullopt;
+    if (value.at("schema") != schema_of(stage)) return std::nullopt;
     found = {value.at("identity"), value.at("content"), {}};
     files = value.at("files");
   } catch (const UserError&) {
@@ -93,9 +97,10 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
 void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {
   json files = json::object();
   for (const std::string& name : file.files) files[name] = digest_of_file(folder / name);
-  write_sealed(
-      file_of(folder, stage),
-      {{"schema", kStageSchema}, {"identity", file.identity}, {"content", file.content}, {"files", files}});
+  write_sealed(file_of(folder, stage), {{"schema", schema_of(stage)},
+                                        {"identity", file.identity},
+                                        {"content", file.content},
+                                        {"files", files}});
 }
 
 void clear_from(const fs::path& folder, Stage stage) {

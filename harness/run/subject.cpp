@@ -1,14 +1,21 @@
 #include "harness/run/subject.hpp"
 
+#include <functional>
+#include <limits>
+
 #include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
 #include "harness/model/inference.hpp"
+#include "harness/run/checks.hpp"
 
 namespace harness {
 namespace {
 
 constexpr int64_t kSampleSize = 16;
 constexpr int64_t kMegabyte = int64_t{1} << 20;
+constexpr int64_t kPieceValues = int64_t{1} << 22;  // of images looked at together
+constexpr double kBoundsSlack = 1e-4;               // of their width: bounds are typed with few digits
 
 template <typename T>
 std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType type) {
@@ -16,7 +23,52 @@ std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType type) {
   return {flat.data_ptr<T>(), flat.data_ptr<T>() + flat.numel()};
 }
 
+struct Range {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+
+  void take(const at::Tensor& values) {
+    const auto [least, greatest] = values.aminmax();
+    low = std::min(low, least.item<double>());
+    high = std::max(high, greatest.item<double>());
+  }
+  std::string text() const { return "values from " + format_number(low) + " to " + format_number(high); }
+};
+
+// Calls take(images as stored) piece by piece, until it says false.
+void for_each_piece(const Split& split, const std::function<bool(const at::Tensor&)>& take) {
+  const int64_t piece = std::max<int64_t>(1, kPieceValues / split.stored(0, 1).numel());
+  for (int64_t begin = 0; begin < split.size(); begin += piece) {
+    if (!take(split.stored(begin, std::min(begin + piece, split.size())))) return;
+  }
+}
+
+void refuse_not_finite(const Network& network, const std::filesystem::path& file) {
+  const std::vector<std::string> names = network.not_finite();
+  if (names.empty()) return;
+  const std::string more = names.size() > 1 ? ", as in " + std::to_string(names.size() - 1) + " more" : "";
+  throw UserError(
+      {file.string(), names.front(), "NaN or an infinite value" + more, "parameters that are finite", ""});
+}
+
 }  // namespace
+
+double pixel_full_scale(const std::filesystem::path& file) {
+  // Opened once more: the subject's own data may be limited.
+  const Dataset data = Dataset::open(file, {}, 0);
+  const bool bytes = data.info().stored_type == "uint8";
+  Range range;
+  for (const std::string& name : data.split_names()) {
+    for_each_piece(data.split(name), [&](const at::Tensor& stored) {
+      range.take(stored);
+      return !bytes || range.high <= 1;
+    });
+  }
+  if (range.low < 0 || range.high > 255) {
+    throw UserError({file.string(), "/images", range.text(),
+                     "0 to 1 or 0 to 255, as the attack's epsilon is in pixels (epsilon_unit)", ""});
+  }
+  return range.high > 1 ? 255 : 1;
+}
 
 at::Tensor sample_inputs(const Dataset& data) {
   for (const char* name : {"test", "repair", "validation", "train"}) {
@@ -38,6 +90,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
                      ""});
   }
   original_->to(device);
+  check_original();
   batch_ = config.batch.value_or(preferred_batch(*original_));
   group_names_ = data_.info().group_names;
   if (subject.groups) {
@@ -53,13 +106,54 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
       throw UserError({file.string(), "history", "operator " + checkpoint.report().unknown_operator,
                        "a checkpoint of layers that can be imported", ""});
     }
+    refuse_not_finite(checkpoint, file);
     auto& set = history_.emplace_back();
     for (const Parameter& parameter : checkpoint.parameters()) set[parameter.name] = parameter.value;
   }
   order_seed_ = derive_seed(config.seed, subject.name + "/attack/order");
   start_seed_ = derive_seed(config.seed, subject.name + "/attack/start");
+  if (subject.attack && subject.attack->epsilon_in_pixels) full_scale_ = pixel_full_scale(subject.data);
+  if (subject.attack && subject.attack->bounds && data_.has("test")) check_bounds();
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void Subject::check_original() const {
+  refuse_not_finite(*original_, subject_.model);
+  const Invariant steady = check_random_output(*original_, sample_);
+  if (steady.holds) return;
+  throw UserError(
+      {subject_.model.string(), "output", "answers that change: " + steady.detail,
+       "one answer to an image, asked again and in any batch (export after model.eval(); F.dropout "
+       "needs training=self.training)",
+       ""});
+}
+
+void Subject::check_bounds() const {
+  const auto& bounds = *subject_.attack->bounds;
+  const double slack = kBoundsSlack * (bounds[1] - bounds[0]);
+  const auto inside = [&](const Range& range) {
+    return range.low >= bounds[0] - slack && range.high <= bounds[1] + slack;
+  };
+  const Split& test = data_.split("test");
+  const DatasetInfo& info = data_.info();
+  if (info.stored_type == "uint8") {  // what bytes can become: mostly no image has to be read
+    Range possible;
+    for (const uint8_t value : {uint8_t{0}, uint8_t{255}}) {
+      possible.take(test.normalised(at::full({1, info.shape[0], 1, 1}, value, at::kByte)));
+    }
+    if (inside(possible)) return;
+  }
+  Range range;
+  for_each_piece(test, [&](const at::Tensor& stored) {
+    range.take(test.normalised(stored));
+    return true;
+  });
+  if (inside(range)) return;
+  throw UserError({subject_.data.string(), "/test/images", range.text() + " after normalisation",
+                   "values within the attack's bounds [" + format_number(bounds[0]) + ", " +
+                       format_number(bounds[1]) + "], which are in the network's input unit",
+                   ""});
 }
 
 Network Subject::load_model(const std::filesystem::path& file) const {
@@ -81,7 +175,6 @@ std::vector<uint8_t> Subject::groups(const std::string& split) const {
   return groups.defined() ? to_vector<uint8_t>(groups, at::kByte) : std::vector<uint8_t>();
 }
 
-// One pixel step of 0..255 is 1 in stored units for uint8 images; float images are taken as 0..divisor.
 // Channels have one epsilon (the study's attack knows no other), so channels of different std share that of
 // the mean std.
 double Subject::epsilon_in_inputs() const {
@@ -90,8 +183,7 @@ double Subject::epsilon_in_inputs() const {
   double std_sum = 0;
   for (const double value : info.std) std_sum += value;
   const double std_mean = info.std.empty() ? 1 : std_sum / static_cast<double>(info.std.size());
-  const double full_scale = info.stored_type == "uint8" ? info.divisor : 255;
-  return subject_.attack->epsilon / (full_scale * std_mean);
+  return subject_.attack->epsilon / (255 / full_scale_.value() * info.divisor * std_mean);
 }
 
 PgdOptions Subject::attack_options() const {

@@ -17,8 +17,13 @@ namespace harness {
 // (test before the others). Throws UserError where no split has.
 at::Tensor sample_inputs(const Dataset& data);
 
+// What 255 pixel steps are in stored units: 255 where any stored value of the file is above 1, else 1; of the
+// whole file, whatever part of it is used. Throws UserError for values below 0 or above 255.
+double pixel_full_scale(const std::filesystem::path& file);
+
 // One subject, opened: data and original on their device, and how its attack is done (DESIGN 7). Throws
-// UserError for files that cannot be used or do not fit each other.
+// UserError for files that cannot be used or do not fit each other, for an original with parameters that are
+// not finite or with random answers, and for images outside the bounds of the attack.
 class Subject {
  public:
   Subject(const SubjectConfig& subject, const Config& config, at::Device device);
@@ -45,8 +50,12 @@ class Subject {
   PgdOptions attack_options() const;
   uint64_t attack_order_seed() const { return order_seed_; }
   uint64_t attack_start_seed() const { return start_seed_; }
+  // What 255 pixel steps are in stored units; empty where epsilon is not given in pixels.
+  std::optional<double> full_scale() const { return full_scale_; }
 
  private:
+  void check_original() const;
+  void check_bounds() const;
   double epsilon_in_inputs() const;
 
   std::chrono::steady_clock::time_point start_ =
@@ -59,6 +68,7 @@ class Subject {
   std::vector<std::string> group_names_;
   std::vector<int64_t> attack_order_;
   uint64_t order_seed_ = 0, start_seed_ = 0;
+  std::optional<double> full_scale_;
   int64_t batch_ = 1;
   double load_seconds_ = 0;
 };

@@ -258,6 +258,36 @@ class BakedBatch(Plain):
         return self.fc(F.max_pool2d(torch.relu(self.conv(x)), 2).flatten(1))
 
 
+class Careless(Plain):
+    """A black box (its values decide the flow) that writes to its input, squeezes and has a mask as a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([0.0, float("-inf"), float("-inf"), float("-inf")]))
+
+    def forward(self, x):
+        x.sub_(0.1)
+        if bool(x.abs().max() > 1e6):
+            x = x * 0.5
+        weights = torch.softmax(self.mask, 0)
+        features = F.max_pool2d(torch.relu(self.conv(x)), 2).flatten(1).unsqueeze(2).squeeze()
+        return F.linear(features, self.fc.weight, self.fc.bias + weights)
+
+
+class Counting(Plain):
+    """Its answer depends on how often it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("asked", torch.ones(1))
+
+    def forward(self, x):
+        self.asked.mul_(3.0)
+        if bool(x.abs().max() > 1e6):
+            x = x * 0.5
+        return self.fc(F.max_pool2d(torch.relu(self.conv(x * self.asked)), 2).flatten(1))
+
+
 class TupleOutput(Plain):
     def forward(self, x):
         y = self.fc(F.max_pool2d(torch.relu(self.conv(x)), 2).flatten(1))
@@ -285,7 +315,7 @@ def main(folder):
                 activations=Activations, pools=Pools, normalise=Normalise, shapes=Shapes, dropouts=Dropouts,
                 tied=Tied, products=Products, unknown=Unknown, masked=Masked, mixes=MixesImages)
     scripted = dict(branch=Branch, view=WriteToView, trains=TrainsOtherwise, tuple=TupleOutput, dict=DictOutput,
-                    logit=OneLogit, dropout_identity=DropoutIdentity)
+                    logit=OneLogit, dropout_identity=DropoutIdentity, careless=Careless, counting=Counting)
     traced = dict(baked_flatten=BakedFlatten, baked_batch=BakedBatch)
 
     def made(kind):
@@ -308,6 +338,9 @@ def main(folder):
     for name, kind in traced.items():
         torch.jit.trace(made(kind), example, check_trace=False).save(f"{folder}/{name}_traced.pt")
     torch.jit.trace(made(Dropouts).train(), example, check_trace=False).save(f"{folder}/train_mode_traced.pt")
+    model = made(Careless)
+    model.conv.weight.data[1, 2, 0, 1] = float("nan")
+    torch.jit.script(model).save(f"{folder}/careless_nan_scripted.pt")
     torch.jit.script(made(Plain).half()).save(f"{folder}/half_scripted.pt")
     torch.jit.script(made(Plain).double()).save(f"{folder}/double_scripted.pt")
     quantised = torch.ao.quantization.quantize_dynamic(made(Plain), {nn.Linear}, dtype=torch.qint8)

@@ -439,7 +439,7 @@ class StatusTest(CliTest):
                f"original's {100 * int((label == before).sum()) / 120!r}"
         self.assertEqual(found["published:BAD"], ("ok", f"1 of 2 CORRUPTED ({zero})"))
         self.assertEqual(found["published:NAN"],
-                         ("CORRUPTED", "not_finite: the fixed model's output is not finite on some inputs"))
+                         ("CORRUPTED", "not_finite: parameter fc.bias holds NaN or an infinite value"))
         self.assertEqual([(record(f"toy/published:BAD/{run}", results)["status"],
                            (cell(f"toy/published:BAD/{run}", results) / "attack.csv").exists()) for run in (1, 2)],
                          [("ok", True), ("CORRUPTED", False)])

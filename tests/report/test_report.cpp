@@ -191,7 +191,7 @@ TEST_CASE("records of another configuration count as outdated, of another versio
   CHECK(row_of(report, "B").status == "ok");
   CHECK(row_of(report, "B").reason == "1 of 1 stale: made by another version of the approach");
   CHECK(row_of(report, "C").reason == "LIMITED: part of the data");
-  CHECK(row_of(report, "D").reason == "mistrusted: run 1 fails the check of untouched");
+  CHECK(row_of(report, "D").reason == "mistrusted: untouched (run 1)");
   CHECK(report.coverage() ==
         "3 of 4 cells have a record, 1 outdated (the configuration changed since), 1 stale (made by another "
         "version of the approach), 1 mistrusted (a check failed); LIMITED: made from part of the data");
