@@ -38,7 +38,8 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
                      ""});
   }
   original_->to(device);
-  batch_ = config.batch.value_or(preferred_batch(*original_));
+  original_->verify(sample_, config.batch.value_or(preferred_batch(*original_)));
+  batch_ = config.batch.value_or(preferred_batch(*original_));  // a black box may have another
   group_names_ = data_.info().group_names;
   if (subject.groups) {
     if (group_names_.empty()) {
@@ -69,6 +70,7 @@ Network Subject::load_model(const std::filesystem::path& file) const {
                      std::to_string(data_.info().classes) + " classes, as the original", ""});
   }
   network.to(original_->device());
+  network.verify(sample_, batch_);
   return network;
 }
 
