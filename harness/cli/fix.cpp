@@ -60,6 +60,9 @@ void print(const nlohmann::json& value, const std::string& format) {
   std::cout << "status: " << value["status"].get<std::string>() << "\n";
   const std::string reason = value["reason"];
   if (!reason.empty()) std::cout << "reason: " << reason << "\n";
+  if (value.contains("model_detail")) {
+    std::cout << "model: " << value["model_detail"].get<std::string>() << "\n";
+  }
   if (!value.contains("out")) return;
   std::cout << "fixed model: " << value["out"].get<std::string>() << "\n";
   char time[32];
@@ -117,6 +120,9 @@ int fix(const Arguments& arguments) {
   FixOutcome outcome = run_fix(job);
   nlohmann::json value = {
       {"status", to_text(outcome.status)}, {"reason", outcome.reason}, {"seconds", outcome.seconds}};
+  // What `inspect` says of the model: why a layer graph or a change is not to be had.
+  const ImportReport& report = opened->subject->original().report();
+  if (!report.detail.empty()) value["model_detail"] = report.detail;
   if (outcome.status == Status::ok) {
     const Network& fixed = *outcome.result.network;
     save(*opened, fixed, out);

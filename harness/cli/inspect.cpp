@@ -1,11 +1,13 @@
 #include <ATen/Functions.h>
 
+#include <cmath>
 #include <iostream>
 
 #include "harness/cli/adhoc.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
+#include "harness/model/inference.hpp"
 
 namespace harness {
 namespace {
@@ -116,18 +118,24 @@ json splits_json(const AdHoc& opened) {
   return splits;
 }
 
+std::string difference_text(double value) {
+  return std::isnan(value) ? "not a number" : format_number(value);
+}
+
 void print_text(const json& value) {
   std::cout << "importable: " << (value["importable"] ? "yes" : "no") << "\n";
   if (!value["importable"]) {
     std::cout << "unknown operator: " << value["unknown_operator"].get<std::string>() << " ("
               << value["detail"].get<std::string>() << ")\n";
   }
-  std::cout << "greatest difference to TorchScript: " << format_number(value["max_abs_difference"])
-            << " (relative " << format_number(value["max_rel_difference"]) << ")\n";
+  std::cout << "greatest difference to TorchScript: " << difference_text(value["max_abs_difference"])
+            << " (relative " << difference_text(value["max_rel_difference"]) << ")\n";
   if (value["importable"]) std::cout << "parameters: " << value["parameters"] << "\n";
   std::cout << "classes: " << value["classes"] << "\ndigest: " << value["digest"].get<std::string>() << "\n";
   const std::string obstacle = value["training_obstacle"];
   if (!obstacle.empty()) std::cout << "cannot be trained: " << obstacle << "\n";
+  const std::string detail = value["detail"];
+  if (value["importable"] && !detail.empty() && detail != obstacle) std::cout << "note: " << detail << "\n";
   std::vector<std::vector<std::string>> rows;
   for (const json& node : value["nodes"]) {
     rows.push_back({node["name"], node["kind"], shape_text(node["output_shape"]), node["parameters"].dump(),
@@ -172,6 +180,7 @@ json inspect_with_shape(const Arguments& arguments, const std::string& model, co
   for (int64_t i = 0; i < sample.numel(); ++i) values[i] = static_cast<float>(stream.normal());
   Network network = Network::load(model, sample);
   network.to(device.first());
+  network.verify(sample, preferred_batch(network));
   return network_json(network);
 }
 

@@ -120,6 +120,21 @@ at::Tensor run_slice(const Node& node, const at::Tensor& x) {
   return a.squeeze ? x.select(a.dim, a.begin) : x.slice(a.dim, a.begin, a.end, a.step);
 }
 
+at::Tensor run_concat(const Node& node, const std::vector<at::Tensor>& inputs,
+                      const std::vector<at::Tensor>& parameters) {
+  const auto& dims = std::get<DimsAttributes>(node.attributes).dims;
+  if (parameters.empty()) return at::cat(inputs, dims[0]);
+  std::vector<at::Tensor> operands = inputs;
+  for (size_t k = 0; k < parameters.size(); ++k) {
+    const at::Tensor& once = parameters[k];
+    std::vector<int64_t> sizes = inputs[0].sizes().vec();
+    const int64_t dim = dims[0] - (inputs[0].dim() - once.dim());
+    sizes[static_cast<size_t>(dims[0])] = dim < 0 ? 1 : once.size(dim);
+    operands.insert(operands.begin() + dims[k + 1], once.expand(sizes));
+  }
+  return at::cat(operands, dims[0]);
+}
+
 at::Tensor run_reshape(const Node& node, const at::Tensor& x) {
   std::vector<int64_t> sizes = {x.size(0)};
   const auto& rest = std::get<ReshapeAttributes>(node.attributes).sizes;
@@ -165,7 +180,7 @@ at::Tensor execute(const Node& node, const std::vector<at::Tensor>& inputs,
     case NodeKind::div:
       return run_arithmetic(node, inputs, parameters);
     case NodeKind::concat:
-      return at::cat(inputs, std::get<DimsAttributes>(node.attributes).dims[0]);
+      return run_concat(node, inputs, parameters);
     case NodeKind::reshape:
       return run_reshape(node, inputs[0]);
     case NodeKind::permute:

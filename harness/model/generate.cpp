@@ -48,7 +48,9 @@ class Writer {
   static std::string value(NodeId id) { return "v" + std::to_string(id); }
   std::string parameter(const Node& node, size_t role) const {
     const ParameterId id = node.parameters.at(role);
-    return id < 0 ? "None" : attribute(network_.parameters[id].name);
+    if (id < 0) return "None";
+    const std::string text = attribute(network_.parameters[id].name);
+    return network_.transposed.count(id) > 0 ? "torch.t(" + text + ")" : text;
   }
 
   std::string call(const Node& node, const std::string& function, const std::string& rest) const {
@@ -115,10 +117,23 @@ class Writer {
   }
 
   std::string concat(const Node& node) const {
+    const auto& dims = std::get<DimsAttributes>(node.attributes).dims;
+    std::vector<std::string> operands;
+    for (const NodeId input : node.inputs) operands.push_back(value(input));
+    for (size_t k = 0; k < node.parameters.size(); ++k) {
+      const std::vector<int64_t>& shape = network_.nodes[node.inputs[0]].shape;
+      const at::Tensor& once = network_.parameters[node.parameters[k]].value;
+      std::string sizes = "[" + value(node.inputs[0]) + ".size(0)";
+      for (size_t i = 1; i <= shape.size(); ++i) {
+        const int64_t dim = dims[0] - (static_cast<int64_t>(shape.size()) + 1 - once.dim());
+        const bool along = static_cast<int64_t>(i) == dims[0];
+        sizes += ", " + std::to_string(!along ? shape[i - 1] : dim < 0 ? 1 : once.size(dim));
+      }
+      operands.insert(operands.begin() + dims[k + 1], parameter(node, k) + ".expand(" + sizes + "])");
+    }
     std::string values;
-    for (const NodeId input : node.inputs) values += (values.empty() ? "" : ", ") + value(input);
-    return "torch.cat([" + values + "], " +
-           std::to_string(std::get<DimsAttributes>(node.attributes).dims[0]) + ")";
+    for (const std::string& operand : operands) values += (values.empty() ? "" : ", ") + operand;
+    return "torch.cat([" + values + "], " + std::to_string(dims[0]) + ")";
   }
 
   std::string dimensions(const Node& node, const std::string& function, bool one) const {
@@ -236,8 +251,12 @@ class Tree {
 
 torch::jit::Module generate_script(const Network::Implementation& implementation) {
   Tree tree(std::make_shared<torch::jit::CompilationUnit>());
-  for (const Parameter& parameter : implementation.parameters) {
-    const at::Tensor value = parameter.value.detach().cpu().clone().requires_grad_(parameter.trainable);
+  for (size_t id = 0; id < implementation.parameters.size(); ++id) {
+    const Parameter& parameter = implementation.parameters[id];
+    const at::Tensor value = implementation.stored(static_cast<ParameterId>(id))
+                                 .cpu()
+                                 .clone(at::MemoryFormat::Contiguous)
+                                 .requires_grad_(parameter.trainable);
     tree.put(parameter.name, value, parameter.trainable);
     for (const std::string& alias : parameter.aliases) tree.put(alias, value, parameter.trainable);
   }

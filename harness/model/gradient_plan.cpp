@@ -81,7 +81,7 @@ void choose_sweep(std::vector<GradientStep>& steps, size_t position) {
       if (is_plain_sum(steps, step.node)) step.sweep = Sweep::add;
       break;
     case NodeKind::concat:
-      step.sweep = Sweep::concat;
+      if (step.node.parameters.empty()) step.sweep = Sweep::concat;
       break;
     case NodeKind::reshape:
       step.sweep = Sweep::reshape;

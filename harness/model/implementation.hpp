@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/jit/api/module.h>
 
+#include <set>
+
 #include "harness/model/execute.hpp"
 #include "harness/model/network.hpp"
 
@@ -19,14 +21,23 @@ struct Network::Implementation {
   int64_t classes = 0;
   std::vector<int64_t> input_shape;
   std::vector<Parameter> parameters;
+  std::set<ParameterId> transposed;  // dense weights that the file holds as (in,out): save() turns them back
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
 
   void need_graph(const char* what) const;  // misuse where the model is a black box
+  // Drops the graph; the module, with the values of now, is all that is left, on the CPU.
+  void become_black_box(const std::string& unknown_operator, const std::string& detail,
+                        const std::string& training_obstacle);
   // Values of `wanted`, computed from `known` (values of nodes that are not computed again).
   std::vector<at::Tensor> evaluate(const std::vector<NodeId>& wanted, std::map<NodeId, at::Tensor> known,
                                    const std::map<ParameterId, at::Tensor>& overrides = {},
                                    const PassMode& mode = {}) const;
+  // A parameter's value as the file holds it.
+  at::Tensor stored(ParameterId id) const {
+    const at::Tensor value = parameters.at(static_cast<size_t>(id)).value.detach();
+    return transposed.count(id) > 0 ? value.t() : value;
+  }
   at::Tensor run_black_box(const at::Tensor& x) const;
 };
 
@@ -36,7 +47,13 @@ torch::jit::Module load_script(const std::filesystem::path& file);
 c10::IValue run_script(torch::jit::Module& module, const at::Tensor& x);
 // Fills nodes, parameters and report of an implementation whose `original` is set.
 void import_graph(Network::Implementation& implementation, const at::Tensor& sample);
-// The bytes of a TorchScript file; of the original structure, or generated (generate.cpp).
+// `count` images, those of `images` over and over.
+at::Tensor repeated(const at::Tensor& images, int64_t count);
+// Network::verify(); `sample` on the CPU or on the network's device.
+void verify_import(Network::Implementation& implementation, const at::Tensor& sample, int64_t batch);
+// A module of its own on the CPU with the network's values, of the original structure or generated.
+torch::jit::Module module_with_values(const Network::Implementation& implementation);
+// The bytes of its TorchScript file.
 std::string script_with_values(const Network::Implementation& implementation);
 torch::jit::Module generate_script(const Network::Implementation& implementation);
 

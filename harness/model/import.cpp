@@ -21,7 +21,7 @@ std::string difference(const Recording& a, const Recording& b) {
     const at::Tensor &x = a.constants[i].value, &y = b.constants.at(i).value;
     if (x.sizes() != y.sizes() || !at::equal(x, y)) return "other values of " + a.constants[i].name;
   }
-  return "";
+  return a.transposed == b.transposed ? "" : "other orientations of weights";
 }
 
 // Operations whose value nothing reads (auxiliary heads) go.
@@ -63,6 +63,46 @@ void join_negations(Recording& recording) {
   }
 }
 
+// A stored product with its bias behind it, x * w + b, is one dense layer. Where the product is read
+// elsewhere, too, the sum stays.
+void join_biases(Recording& recording, const std::vector<Parameter>& parameters) {
+  std::vector<int> readers(recording.nodes.size(), 0);
+  ++readers[recording.output];
+  for (const Node& node : recording.nodes) {
+    for (const NodeId input : node.inputs) ++readers[input];
+  }
+  for (Node& node : recording.nodes) {
+    if (node.kind != NodeKind::add || node.inputs.size() != 1 || node.parameters.size() != 1) continue;
+    const Node& product = recording.nodes[node.inputs[0]];
+    if (product.kind != NodeKind::linear || product.parameters[1] >= 0 || readers[node.inputs[0]] != 1)
+      continue;
+    const ParameterId bias = node.parameters[0];
+    const auto& a = std::get<ArithmeticAttributes>(node.attributes);
+    if (bias >= static_cast<ParameterId>(parameters.size()) || a.alpha != 1 || a.reversed) continue;
+    const at::Tensor& value = parameters[bias].value;
+    if (value.dim() != 1 || value.size(0) != product.shape.back()) continue;
+    // The product, which nobody reads any more, is dropped as unused.
+    node.name = product.name;
+    node.kind = NodeKind::linear;
+    node.attributes = NoAttributes{};
+    node.inputs = product.inputs;
+    node.parameters = {product.parameters[0], bias};
+  }
+}
+
+// torch.jit.freeze() makes constants of all parameters.
+std::string frozen(const Recording& recording, const std::vector<Parameter>& parameters) {
+  const bool trainable =
+      std::any_of(parameters.begin(), parameters.end(), [](const Parameter& one) { return one.trainable; });
+  const bool layers = std::any_of(recording.nodes.begin(), recording.nodes.end(), [](const Node& node) {
+    return node.kind == NodeKind::conv || node.kind == NodeKind::linear;
+  });
+  if (trainable || !layers) return "";
+  return "the model is frozen: its weights are constants of the graph, which nothing can change; export it "
+         "before "
+         "torch.jit.freeze, as torch.jit.script(model).save(FILE)";
+}
+
 // Names of operations without parameters count by kind, over what is left.
 void number_names(Recording& recording) {
   std::map<std::string, int> counts;
@@ -74,18 +114,12 @@ void number_names(Recording& recording) {
   }
 }
 
-at::Tensor batch_of(const at::Tensor& sample, int64_t size) {
-  std::vector<at::Tensor> images;
-  for (int64_t i = 0; i < size; ++i) images.push_back(sample[i % sample.size(0)]);
-  return at::stack(images);
-}
-
 std::string training_obstacle(const Recording& evaluation, const torch::jit::Module& module,
                               const std::vector<Parameter>& parameters, const at::Tensor& sample,
                               ImportReport& report) {
   torch::jit::Module copy = module.deepcopy();
   copy.train();
-  const Recording training = record(copy, parameters, batch_of(sample, 2));
+  const Recording training = record(copy, parameters, repeated(sample, 2));
   report.follows_train = training.saw_training;
   const std::string found = difference(evaluation, training);
   if (!found.empty()) return "train mode computes something else: " + found;
@@ -101,11 +135,9 @@ std::string training_obstacle(const Recording& evaluation, const torch::jit::Mod
 void import_graph(Network::Implementation& implementation, const at::Tensor& sample) {
   ImportReport& report = implementation.report;
   const auto black_box = [&](const std::string& name, const std::string& detail) {
-    report.importable = false;
-    report.unknown_operator = name;
-    report.detail = detail;
-    report.training_obstacle = "operator " + name + " is unknown";
-    implementation.black_box = std::make_shared<torch::jit::Module>(implementation.original->deepcopy());
+    const std::string kind = name.find("::") == std::string::npos ? "" : "operator ";
+    implementation.become_black_box(name, detail,
+                                    kind + name + (kind.empty() ? ": " + detail : " is unknown"));
   };
   std::vector<Parameter> parameters;
   try {
@@ -115,27 +147,35 @@ void import_graph(Network::Implementation& implementation, const at::Tensor& sam
   }
   // Two batch sizes: what follows the batch differs, everything else must agree.
   torch::jit::Module copy = implementation.original->deepcopy();
-  Recording first = record(copy, parameters, batch_of(sample, 2));
+  Recording first = record(copy, parameters, repeated(sample, 2));
   if (!first.unknown_operator.empty()) return black_box(first.unknown_operator, first.detail);
-  const Recording second = record(copy, parameters, batch_of(sample, 3));
+  const Recording second = record(copy, parameters, repeated(sample, 3));
   if (!second.unknown_operator.empty()) return black_box(second.unknown_operator, second.detail);
   if (const std::string found = difference(first, second); !found.empty()) {
     return black_box("batch size", "two and three images are computed differently: " + found);
   }
   report.training_obstacle = training_obstacle(first, *implementation.original, parameters, sample, report);
   join_negations(first);
+  join_biases(first, parameters);
   drop_unused(first);
   number_names(first);
+  if (const std::string found = frozen(first, parameters); !found.empty()) {
+    report.detail = report.training_obstacle = found;
+  }
+  implementation.transposed = first.transposed;
   for (Parameter& constant : first.constants) parameters.push_back(std::move(constant));
-  for (Parameter& parameter : parameters) {
+  for (size_t id = 0; id < parameters.size(); ++id) {
     // Under no-grad mode, so that the copies are leaves.
-    parameter.value = parameter.value.detach().clone(at::MemoryFormat::Contiguous);
+    const at::Tensor value = parameters[id].value.detach();
+    const bool turn = first.transposed.count(static_cast<ParameterId>(id)) > 0;
+    parameters[id].value = (turn ? value.t() : value).clone(at::MemoryFormat::Contiguous);
   }
   implementation.parameters = std::move(parameters);
   implementation.nodes = std::move(first.nodes);
   implementation.output = implementation.logits = first.output;
   const Node& last = implementation.nodes[first.output];
-  if (last.kind == NodeKind::softmax || last.kind == NodeKind::log_softmax) {
+  if (last.kind == NodeKind::softmax || last.kind == NodeKind::log_softmax ||
+      last.kind == NodeKind::sigmoid) {
     implementation.logits = last.inputs[0];
     implementation.ends_in_softmax = last.kind == NodeKind::softmax;
   }

@@ -140,7 +140,7 @@ at::Tensor Network::logits(const at::Tensor& x) const {
 }
 
 at::Tensor Network::probabilities(const at::Tensor& x) const {
-  return self_->ends_in_softmax ? output(x) : at::softmax(output(x), 1);
+  return self_->ends_in_softmax ? output(x) : at::softmax(logits(x), 1);
 }
 
 at::Tensor Network::classify(const at::Tensor& x) const {

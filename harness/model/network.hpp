@@ -14,7 +14,8 @@
 
 namespace harness {
 
-// A named tensor of the model. Parameters that share storage are one entry with several names.
+// A named tensor of the model. Parameters that share storage are one entry with several names. The weight of
+// a dense layer is (out,in), also where the file holds it as (in,out).
 struct Parameter {
   std::string name;                  // state_dict name; "constant_N" for constants of the graph
   at::Tensor value;                  // owned by its Network; never shared between networks
@@ -22,14 +23,16 @@ struct Parameter {
   std::vector<std::string> aliases;  // further state_dict names of the same storage
 };
 
-// What import found (DESIGN 4).
+// What import found.
 struct ImportReport {
   bool importable = false;
-  std::string unknown_operator;   // first operator that is no layer node; empty when importable
-  std::string detail;             // one sentence: where and why
+  // The first operator that is no layer node, "parameter NAMES" where forward() computes with those, "differs
+  // from TorchScript"; empty when importable.
+  std::string unknown_operator;
+  std::string detail;             // one sentence: where and why; also what else the owner should know
   std::string training_obstacle;  // empty, or why retraining approaches are UNADAPTABLE
-  double max_abs_difference = 0;  // logits, imported against TorchScript, on the sample
-  double max_rel_difference = 0;  // the same over the largest absolute logit of the sample
+  double max_abs_difference = 0;  // outputs, imported against TorchScript, the greatest that was seen
+  double max_rel_difference = 0;  // the same over the largest absolute output of the batch
   int64_t baked_batch = 0;        // batch size a trace has baked into a flatten; 0: none
   bool follows_train = false;     // train() changes what the TorchScript computes (scripted, not traced)
 };
@@ -47,14 +50,21 @@ enum class Initialiser { kaiming_uniform, glorot_uniform };  // PyTorch's and Ke
 // one execution (README.md of this folder). Inputs are float32 (N,C,H,W), normalised, on device(); outputs
 // are (N, classes). Move-only; fork() makes independent copies that share the graph. Models with an unknown
 // operator load too, for black-box use: only output(), logits() (= output), their differentiable forms,
-// probabilities(), classify(), not_finite(), digest(), fork(), to() and save() work then, anything else is a
-// misuse. A black box gets a copy of its inputs, and a lone image twice (its answer for one is kept), for
-// such models write to their input or squeeze the batch away.
+// probabilities(), classify(), not_finite(), digest(), fork(), to(), verify() and save() work then, anything
+// else is a misuse. A black box gets a copy of its inputs, and a lone image twice (its answer for one is
+// kept), for such models write to their input or squeeze the batch away.
 class Network {
  public:
   // Reads TorchScript and records it on `sample` (n >= 2 inputs, CPU). Throws UserError for files that are no
-  // TorchScript, for half precision, quantised, one-logit and tuple or dictionary models, naming the remedy.
+  // TorchScript, for graphs that reach files or other processes, for half precision, quantised, one-logit and
+  // tuple or dictionary models, naming the remedy. The import is verified on the CPU, at the sample's size.
   static Network load(const std::filesystem::path& file, const at::Tensor& sample);
+  // Compares the output on device() with TorchScript's: of one image, and of `batch` images (those of
+  // `sample` over and over); of a trace with a baked batch size, at that size alone. Where they are more than
+  // 1e-4 of the greatest output apart, or no numbers, the network is a black box from then on ("differs from
+  // TorchScript"). For whoever moves a loaded network to a device or computes in batches; does nothing for
+  // black boxes.
+  void verify(const at::Tensor& sample, int64_t batch);
   Network(Network&&) noexcept;
   Network& operator=(Network&&) noexcept;
   ~Network();
@@ -66,16 +76,18 @@ class Network {
   bool importable() const { return report().importable; }
   const std::vector<Node>& nodes() const;
   NodeId output_node() const;
-  NodeId logits_node() const;  // the output, or what a trailing softmax or log-softmax reads
-  bool ends_in_softmax() const;
+  NodeId logits_node() const;    // the output, or what a trailing softmax, log-softmax or sigmoid reads
+  bool ends_in_softmax() const;  // a softmax: neither a log-softmax nor a sigmoid
   int64_t classes() const;
   const std::vector<int64_t>& input_shape() const;  // C,H,W
 
   // Evaluation mode, no autograd history. `x` may be a slab of any size; no slabbing inside.
-  at::Tensor output(const at::Tensor& x) const;         // what the TorchScript model returns
-  at::Tensor logits(const at::Tensor& x) const;         // before a trailing softmax
-  at::Tensor probabilities(const at::Tensor& x) const;  // output if it is a softmax, else softmax of it
-  at::Tensor classify(const at::Tensor& x) const;       // int64 (N), arg max of the output
+  at::Tensor output(const at::Tensor& x) const;    // what the TorchScript model returns
+  at::Tensor logits(const at::Tensor& x) const;    // before a trailing softmax, log-softmax or sigmoid
+  at::Tensor classify(const at::Tensor& x) const;  // int64 (N), arg max of the output
+  // One distribution an image: the output if it is a softmax, else the softmax of the logits. Scores of a
+  // trailing sigmoid are none (each class is scored for itself): what it reads has their order.
+  at::Tensor probabilities(const at::Tensor& x) const;
   // Values of `ids` (ascending). Autograd is recorded where x or a parameter requires grad and grad mode is
   // on.
   std::vector<at::Tensor> activations(const at::Tensor& x, const std::vector<NodeId>& ids) const;

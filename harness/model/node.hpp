@@ -37,8 +37,10 @@ enum class NodeKind : uint8_t {
   add,
   sub,
   mul,
-  div,      // two nodes, or one and a constant: ArithmeticAttributes
-  concat,   // DimsAttributes (one)
+  div,  // two nodes, or one and a constant: ArithmeticAttributes
+  // DimsAttributes: the dimension, then the place of each parameter among the operands. The inputs take the
+  // other places in their order; a parameter (a class token, zeros) is repeated for every image.
+  concat,
   reshape,  // ReshapeAttributes; every flatten and view
   permute,  // DimsAttributes
   slice,    // SliceAttributes; also select (squeeze)

@@ -3,32 +3,11 @@
 #include <array>
 #include <unordered_map>
 
-#include "harness/model/recorder.hpp"
+#include "harness/model/operators.hpp"
 
 namespace harness {
+namespace operators {
 namespace {
-
-using Recognise = void (*)(Recorder&, Call&);
-
-Node make(NodeKind kind, std::vector<NodeId> inputs, Attributes attributes = NoAttributes{},
-          std::vector<ParameterId> parameters = {}) {
-  return {kind, "", std::move(inputs), std::move(parameters), std::move(attributes), {}};
-}
-
-void emit(Recorder& recorder, Call& call, Node node) {
-  recorder.emit(std::move(node), call.outputs.at(0));
-}
-
-int64_t rank_of(const c10::IValue& value) {
-  return value.toTensor().dim();
-}
-
-// A dimension counted from the front that is not the batch.
-int64_t dimension(Recorder& recorder, const Call& call, int64_t dim, int64_t rank) {
-  const int64_t counted = dim < 0 ? dim + rank : dim;
-  if (counted == 0) recorder.stop(call.name(), "works across the images of a batch");
-  return counted;
-}
 
 // Attribute lists in TorchScript may hold one value for all dimensions.
 std::vector<int64_t> spread(std::vector<int64_t> values, size_t count) {
@@ -72,28 +51,38 @@ void conv(Recorder& recorder, Call& call) {
 }
 
 void linear(Recorder& recorder, Call& call) {
-  const ParameterId weight = recorder.parameter_of(call["weight"]);
+  const ParameterId weight = recorder.weight_of(call["weight"]);
   emit(recorder, call,
        make(NodeKind::linear, {recorder.node_of(call["input"])}, NoAttributes{},
             {weight, recorder.parameter_of(call["bias"])}));
 }
 
+// A bias is one number for each output, whatever the product's shape.
+void refuse_other_bias(Recorder& recorder, const Call& call, const c10::IValue& bias) {
+  if (bias.isTensor() && bias.toTensor().dim() != 1)
+    recorder.stop(call.name(), "adds something else than a bias");
+}
+
 void addmm(Recorder& recorder, Call& call) {
-  const ParameterId weight = recorder.transposed_parameter(call["mat2"]);
-  if (weight < 0 || call.number("alpha") != 1 || call.number("beta") != 1) {
-    recorder.stop(call.name(), "not of the form bias + x * transpose(weight)");
+  if (!call["mat2"].isTensor() || recorder.tracked(call["mat2"]) || call.number("alpha") != 1 ||
+      call.number("beta") != 1) {
+    recorder.stop(call.name(), "not of the form bias + x * weight");
   }
+  refuse_other_bias(recorder, call, call["self"]);
+  const NodeId input = recorder.node_of(call["mat1"]);
+  const ParameterId weight = recorder.transposed_weight(call["mat2"]);
   emit(recorder, call,
-       make(NodeKind::linear, {recorder.node_of(call["mat1"])}, NoAttributes{},
-            {weight, recorder.parameter_of(call["self"])}));
+       make(NodeKind::linear, {input}, NoAttributes{}, {weight, recorder.parameter_of(call["self"])}));
 }
 
 void matmul(Recorder& recorder, Call& call) {
   const c10::IValue& right = call.has("other") ? call["other"] : call["mat2"];
-  const ParameterId weight = recorder.transposed_parameter(right);
-  if (weight < 0) recorder.stop(call.name(), "not of the form x * transpose(weight)");
+  if (recorder.tracked(right) || right.toTensor().dim() != 2) {
+    recorder.stop(call.name(), "not of the form x * weight");
+  }
+  const NodeId input = recorder.node_of(call["self"]);
   emit(recorder, call,
-       make(NodeKind::linear, {recorder.node_of(call["self"])}, NoAttributes{}, {weight, -1}));
+       make(NodeKind::linear, {input}, NoAttributes{}, {recorder.transposed_weight(right), -1}));
 }
 
 void batch_norm(Recorder& recorder, Call& call) {
@@ -211,11 +200,16 @@ void arithmetic(Recorder& recorder, Call& call) {
   }
   a.reversed = !recorder.tracked(left);
   const c10::IValue& constant = a.reversed ? left : right;
+  const at::Tensor partner = (a.reversed ? right : left).toTensor();
   std::vector<ParameterId> parameters;
-  if (constant.isTensor() && constant.toTensor().dim() > 0) {
-    parameters.push_back(recorder.parameter_of(constant));
+  if (!constant.isTensor()) {
+    a.scalar = constant.toScalar().toDouble();
+  } else if (constant.toTensor().dim() > 0) {
+    parameters.push_back(recorder.operand(constant, partner));
+  } else if (const auto number = recorder.number_in(constant.toTensor())) {
+    a.scalar = *number;
   } else {
-    a.scalar = constant.isTensor() ? constant.toTensor().item<double>() : constant.toScalar().toDouble();
+    parameters.push_back(recorder.parameter_of(constant));
   }
   if (a.reversed && (kind == NodeKind::add || kind == NodeKind::mul) && a.alpha == 1) a.reversed = false;
   emit(recorder, call, make(kind, {recorder.node_of(recorder.tracked(left) ? left : right)}, a, parameters));
@@ -243,128 +237,13 @@ void reciprocal(Recorder& recorder, Call& call) {
   emit(recorder, call, make(NodeKind::div, {recorder.node_of(call["self"])}, a));
 }
 
-void concat(Recorder& recorder, Call& call) {
-  std::vector<NodeId> inputs;
-  const auto tensors = call["tensors"].toTensorVector();
-  for (const at::Tensor& tensor : tensors) inputs.push_back(recorder.node_of(tensor));
-  const int64_t dim = dimension(recorder, call, call["dim"].toInt(), tensors.at(0).dim());
-  emit(recorder, call, make(NodeKind::concat, inputs, DimsAttributes{{dim}, false}));
-}
-
-// flatten, squeeze, unsqueeze, unflatten: one kind, by the shape that came out.
-void reshape(Recorder& recorder, Call& call) {
-  const auto shape = call.outputs.at(0).toTensor().sizes();
-  const NodeId input = recorder.node_of(call["self"]);
-  if (shape == call["self"].toTensor().sizes()) return recorder.alias(call.outputs[0], input);
-  emit(recorder, call, make(NodeKind::reshape, {input}, ReshapeAttributes{shape.slice(1).vec()}));
-}
-
-// view and reshape compute their output here: a trace may have baked in the batch size it was made with.
-void view(Recorder& recorder, Call& call) {
-  const at::Tensor x = call["self"].toTensor();
-  std::vector<int64_t> sizes = call.has("shape") ? call.integers("shape") : call.integers("size");
-  const int64_t batch = recorder.batch();
-  int64_t rest = 1;
-  for (size_t i = 1; i < sizes.size(); ++i) rest *= sizes[i];
-  const bool flattens =
-      sizes.size() >= 2 && (rest * batch == x.numel() || (sizes.size() == 2 && sizes[1] == -1));
-  if (flattens && sizes[0] != -1 && sizes[0] != batch) {
-    recorder.note_baked_batch(sizes[0]);
-    sizes[0] = batch;
-  }
-  try {
-    call.outputs = {x.reshape(sizes)};
-  } catch (const std::exception&) {
-    recorder.stop(call.name(),
-                  "fixed batch: the trace holds the size of the batch it was made with; export with "
-                  "torch.jit.script, or write the reshape as flatten(x, 1)");
-  }
-  reshape(recorder, call);
-}
-
-void permute(Recorder& recorder, Call& call) {
-  const int64_t rank = rank_of(call["self"]);
-  DimsAttributes a;
-  if (call.has("dims")) {
-    for (const int64_t dim : call.integers("dims")) a.dims.push_back(dim < 0 ? dim + rank : dim);
-  } else {
-    for (int64_t dim = 0; dim < rank; ++dim) a.dims.push_back(dim);
-    const auto counted = [&](int64_t dim) { return static_cast<size_t>(dim < 0 ? dim + rank : dim); };
-    std::swap(a.dims[counted(call["dim0"].toInt())], a.dims[counted(call["dim1"].toInt())]);
-  }
-  if (a.dims[0] != 0) recorder.stop(call.name(), "moves the batch dimension");
-  emit(recorder, call, make(NodeKind::permute, {recorder.node_of(call["self"])}, a));
-}
-
-void emit_slice(Recorder& recorder, const c10::IValue& x, SliceAttributes a, c10::IValue& output) {
-  recorder.emit(make(NodeKind::slice, {recorder.node_of(x)}, a), output);
-}
-
-void slice(Recorder& recorder, Call& call) {
-  const at::Tensor x = call["self"].toTensor(), y = call.outputs[0].toTensor();
-  const int64_t dim = call["dim"].toInt() < 0 ? call["dim"].toInt() + x.dim() : call["dim"].toInt();
-  if (x.sizes() == y.sizes()) return recorder.alias(call.outputs[0], recorder.node_of(call["self"]));
-  if (dim == 0) recorder.stop(call.name(), "picks images of a batch");
-  SliceAttributes a;
-  a.dim = dim;
-  a.step = call["step"].toInt();
-  const int64_t start = call["start"].isNone() ? 0 : call["start"].toInt();
-  a.begin = std::min(start < 0 ? start + x.size(dim) : start, x.size(dim));
-  a.end = std::min(a.begin + y.size(dim) * a.step, x.size(dim));
-  emit_slice(recorder, call["self"], a, call.outputs[0]);
-}
-
-void narrow(Recorder& recorder, Call& call) {
-  SliceAttributes a;
-  a.dim = dimension(recorder, call, call["dim"].toInt(), rank_of(call["self"]));
-  a.begin = call["start"].toInt();
-  a.end = a.begin + call["length"].toInt();
-  emit_slice(recorder, call["self"], a, call.outputs[0]);
-}
-
-void select(Recorder& recorder, Call& call) {
-  const at::Tensor x = call["self"].toTensor();
-  SliceAttributes a;
-  a.dim = dimension(recorder, call, call["dim"].toInt(), x.dim());
-  a.begin = call["index"].toInt() < 0 ? call["index"].toInt() + x.size(a.dim) : call["index"].toInt();
-  a.end = a.begin + 1;
-  a.squeeze = true;
-  emit_slice(recorder, call["self"], a, call.outputs[0]);
-}
-
-// chunk, split and unbind give a list: one slice node for each part.
-void split(Recorder& recorder, Call& call) {
-  const int64_t dim = dimension(recorder, call, call["dim"].toInt(), rank_of(call["self"]));
-  const bool squeeze = call.name() == "aten::unbind";
-  auto list = call.outputs[0].toTensorList();
-  int64_t begin = 0;
-  for (size_t i = 0; i < list.size(); ++i) {
-    c10::IValue part = list.get(i);
-    const int64_t end = begin + (squeeze ? 1 : part.toTensor().size(dim));
-    emit_slice(recorder, call["self"], {dim, begin, end, 1, squeeze}, part);
-    list.set(i, part.toTensor());
-    begin = end;
-  }
-}
-
-void pad(Recorder& recorder, Call& call) {
-  PadAttributes a;
-  a.amounts = call.has("pad") ? call.integers("pad") : call.integers("padding");
-  if (call.has("mode")) a.mode = call["mode"].toStringRef();
-  if (call.name().find("reflection") != std::string::npos) a.mode = "reflect";
-  if (call.name().find("replication") != std::string::npos) a.mode = "replicate";
-  if (call.has("value") && !call["value"].isNone()) a.value = call.number("value");
-  if (static_cast<int64_t>(a.amounts.size()) / 2 >= rank_of(call["self"]))
-    recorder.stop(call.name(), "pads the batch");
-  emit(recorder, call, make(NodeKind::pad, {recorder.node_of(call["self"])}, a));
-}
-
 void dropout(Recorder& recorder, Call& call) {
   recorder.note_training(call, call["train"].toBool());
   DropoutAttributes a;
   a.probability = call.number("p");
   a.per_channel = call.name() == "aten::feature_dropout";
-  emit(recorder, call, make(NodeKind::dropout, {recorder.node_of(call["input"])}, a));
+  const NodeId input = recorder.node_of(call.in_place() ? call["self"] : call["input"]);
+  recorder.emit(make(NodeKind::dropout, {input}, a), call.outputs.at(0), call.in_place());
 }
 
 // Copies, layouts and conversions that change no value.
@@ -375,6 +254,8 @@ void identity(Recorder& recorder, Call& call) {
   }
   recorder.alias(call.outputs[0], recorder.node_of(input));
 }
+
+using Recognise = void (*)(Recorder&, Call&);
 
 const std::unordered_map<std::string, Recognise>& table() {
   static const std::unordered_map<std::string, Recognise> entries = {
@@ -458,29 +339,55 @@ const std::unordered_map<std::string, Recognise>& table() {
   return entries;
 }
 
-constexpr std::array kShapeQueries = {"aten::size",          "aten::dim",     "aten::len",
-                                      "aten::numel",         "aten::stride",  "aten::is_floating_point",
-                                      "aten::is_contiguous", "prim::device",  "prim::dtype",
-                                      "prim::layout",        "prim::is_cuda", "prim::is_cpu",
-                                      "prim::requires_grad", "aten::__is__",  "aten::__isnot__"};
+constexpr std::array kShapeQueries = {
+    "aten::size",         "aten::dim",          "aten::len",           "aten::numel",
+    "aten::stride",       "aten::get_device",   "aten::element_size",  "aten::is_floating_point",
+    "aten::is_complex",   "aten::is_same_size", "aten::is_contiguous", "aten::__is__",
+    "aten::__isnot__",    "prim::device",       "prim::dtype",         "prim::layout",
+    "prim::ndim",         "prim::is_cuda",      "prim::is_cpu",        "prim::is_meta",
+    "prim::is_nested",    "prim::is_sparse",    "prim::is_quantized",  "prim::is_mkldnn",
+    "prim::requires_grad"};
+constexpr std::array kFilled = {"aten::zeros_like", "aten::ones_like", "aten::full_like",
+                                "aten::new_zeros",  "aten::new_ones",  "aten::new_full"};
+constexpr std::array kShapedByOther = {"aten::expand_as", "aten::view_as", "aten::type_as", "aten::to"};
+constexpr std::array kMessages = {"aten::format", "aten::warn", "prim::Print", "aten::percentFormat"};
 constexpr std::array kListOperators = {"aten::append", "aten::__getitem__", "aten::_set_item", "aten::insert",
                                        "aten::extend", "aten::pop",         "aten::list",      "aten::add",
                                        "aten::slice",  "aten::copy",        "aten::reverse"};
 
 }  // namespace
+}  // namespace operators
 
 bool is_shape_query(const std::string& name) {
-  return std::find(kShapeQueries.begin(), kShapeQueries.end(), name) != kShapeQueries.end();
+  return std::find(operators::kShapeQueries.begin(), operators::kShapeQueries.end(), name) !=
+         operators::kShapeQueries.end();
+}
+
+bool is_filled(const std::string& name) {
+  return std::find(operators::kFilled.begin(), operators::kFilled.end(), name) != operators::kFilled.end();
+}
+
+bool ignores_values(const Recorder& recorder, const Call& call) {
+  return is_filled(call.name()) ||
+         (std::find(operators::kShapedByOther.begin(), operators::kShapedByOther.end(), call.name()) !=
+              operators::kShapedByOther.end() &&
+          !recorder.tracked(call.arguments().at(0)));
+}
+
+bool is_message(const std::string& name) {
+  return std::find(operators::kMessages.begin(), operators::kMessages.end(), name) !=
+         operators::kMessages.end();
 }
 
 bool is_list_operator(const Call& call) {
   return call.arguments().at(0).isList() &&
-         std::find(kListOperators.begin(), kListOperators.end(), call.name()) != kListOperators.end();
+         std::find(operators::kListOperators.begin(), operators::kListOperators.end(), call.name()) !=
+             operators::kListOperators.end();
 }
 
 bool recognise(Recorder& recorder, Call& call) {
-  const auto entry = table().find(call.name());
-  if (entry == table().end()) return false;
+  const auto entry = operators::table().find(call.name());
+  if (entry == operators::table().end()) return false;
   entry->second(recorder, call);
   return true;
 }

@@ -6,16 +6,10 @@
 
 #include <algorithm>
 
+#include "harness/model/model_file.hpp"
+
 namespace harness {
 namespace {
-
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
-bool same_geometry(const at::Tensor& a, const at::Tensor& b) {
-  return a.storage_offset() == b.storage_offset() && a.sizes() == b.sizes() && a.strides() == b.strides();
-}
 
 std::string base_name(const c10::FunctionSchema& schema) {
   std::string name = schema.name();
@@ -47,31 +41,6 @@ double Call::number(const char* argument) const {
   return (*this)[argument].toScalar().toDouble();
 }
 
-std::vector<Parameter> module_parameters(const torch::jit::Module& module) {
-  std::vector<Parameter> parameters;
-  std::map<const void*, size_t> by_storage;
-  const auto add = [&](const std::string& name, const at::Tensor& value, bool trainable) {
-    const void* storage = value.numel() > 0 ? value.storage().data() : nullptr;
-    const auto known = storage == nullptr ? by_storage.end() : by_storage.find(storage);
-    if (known == by_storage.end()) {
-      if (storage != nullptr) by_storage[storage] = parameters.size();
-      parameters.push_back({name, value, trainable, {}});
-      return;
-    }
-    Parameter& first = parameters[known->second];
-    if (!same_geometry(first.value, value)) {
-      throw std::runtime_error("parameters " + first.name + " and " + name +
-                               " share storage in different shapes");
-    }
-    first.aliases.push_back(name);
-    first.trainable = first.trainable || trainable;
-  };
-  for (const auto& item : module.named_parameters())
-    add(item.name, item.value, item.value.is_floating_point());
-  for (const auto& item : module.named_buffers()) add(item.name, item.value, false);
-  return parameters;
-}
-
 Recording record(torch::jit::Module& module, const std::vector<Parameter>& parameters,
                  const at::Tensor& sample) {
   at::NoGradGuard no_grad;
@@ -90,7 +59,7 @@ Recording record(torch::jit::Module& module, const std::vector<Parameter>& param
 }
 
 Recorder::Recorder(const std::vector<Parameter>& parameters, const at::Tensor& sample, bool train_mode)
-    : parameters_(parameters), batch_(sample.size(0)), train_mode_(train_mode) {
+    : parameters_(parameters), batch_(sample.size(0)), train_mode_(train_mode), trace_(parameters) {
   // In-place operators may write to the input: the caller's sample stays as it is.
   const at::Tensor input = sample.clone();
   Node node;
@@ -111,24 +80,33 @@ void Recorder::run(torch::jit::Module& module) {
     for (const std::string& alias : parameters_[i].aliases) ids[alias] = static_cast<ParameterId>(i);
   }
   const auto learn = [&](const std::string& name, const at::Tensor& value) {
-    if (const auto id = ids.find(name); id != ids.end()) {
-      parameter_ids_[value.unsafeGetTensorImpl()] = id->second;
-      alive_.push_back(value);
-    }
+    if (const auto id = ids.find(name); id != ids.end()) trace_.learn(id->second, value);
   };
   for (const auto& item : module.named_parameters()) learn(item.name, item.value);
   for (const auto& item : module.named_buffers()) learn(item.name, item.value);
 
   auto graph = module.get_method("forward").graph()->copy();
   torch::jit::Inline(*graph);
-  if (graph->inputs().size() != 2) stop("forward", "takes other arguments than one image batch");
   environment_[graph->inputs()[0]] = module._ivalue();
+  if (graph->inputs().size() < 2) stop("forward", "takes no image batch");
   environment_[graph->inputs()[1]] = alive_[0];
+  const c10::FunctionSchema schema = module.get_method("forward").function().getSchema();
+  for (size_t i = 2; i < graph->inputs().size(); ++i) {
+    const c10::Argument& argument = schema.arguments().at(i);
+    if (!argument.default_value())
+      stop("forward", "takes other arguments than one image batch: " + argument.name());
+    environment_[graph->inputs()[i]] = *argument.default_value();
+  }
   run_block(graph->block());
   const c10::IValue output = environment_.at(graph->outputs()[0]);
   if (!output.isTensor() || !tracked(output))
     stop("forward", "returns something else than one tensor of the input");
+  refuse_stale("forward", {output});
   recording_.output = node_of(output);
+  refuse_written_state();
+  for (const auto& [id, transposed] : orientation_) {
+    if (transposed) recording_.transposed.insert(id);
+  }
 }
 
 void Recorder::stop(const std::string& name, const std::string& detail) const {
@@ -229,12 +207,12 @@ bool Recorder::tracked(const c10::IValue& value) const {
          tracked_.count(value.toTensor().unsafeGetTensorImpl()) > 0;
 }
 
+// Tuples and dictionaries hand their tensors on; what takes one computes nothing.
 bool Recorder::any_tracked(const c10::IValue& value) const {
-  if (value.isTensorList()) {
-    const auto list = value.toTensorVector();
-    return std::any_of(list.begin(), list.end(), [&](const at::Tensor& t) { return tracked(t); });
-  }
-  return tracked(value);
+  if (!value.isTensor() && !value.isTensorList()) return false;
+  bool found = false;
+  for_each_tensor(value, [&](const at::Tensor& tensor) { found = found || tracked(tensor); });
+  return found;
 }
 
 NodeId Recorder::node_of(const c10::IValue& value) const {
@@ -244,68 +222,63 @@ NodeId Recorder::node_of(const c10::IValue& value) const {
 }
 
 void Recorder::run_operator(torch::jit::Node* node) {
-  if (node->maybeOperator() == nullptr) stop(node->kind().toQualString(), "not an operator of this LibTorch");
+  const std::string name = node->kind().toQualString();
+  if (node->maybeOperator() == nullptr) stop(name, "not an operator of this LibTorch");
   std::vector<c10::IValue> arguments;
   for (torch::jit::Value* value : node->inputs()) arguments.push_back(environment_.at(value));
+  refuse_stale(name, arguments);
   if (std::any_of(arguments.begin(), arguments.end(),
                   [&](const auto& value) { return any_tracked(value); })) {
-    return record_operator(node, std::move(arguments));
+    record_operator(node, std::move(arguments));
+  } else {
+    run_untracked(node, arguments);
   }
-  // Not of the input: sizes, numbers, list handling, things made of parameters. Computed, not recorded.
+}
+
+// Not of the input: sizes, numbers, list handling, things made of parameters. Computed, not recorded.
+void Recorder::run_untracked(torch::jit::Node* node, const std::vector<c10::IValue>& arguments) {
+  const c10::FunctionSchema& schema = node->schema();
   torch::jit::Stack stack(arguments.begin(), arguments.end());
+  if (schema.is_vararg()) stack.emplace_back(static_cast<int64_t>(arguments.size()));
   try {
     node->getOperation()(stack);
   } catch (const std::exception& error) {
-    stop(node->kind().toQualString(), first_line(error.what()));
+    stop(schema.name(), cause_of(error.what()));
   }
-  remember_derived(node->kind().toQualString(), arguments, stack);
   for (size_t i = 0; i < node->outputs().size(); ++i) environment_[node->output(i)] = stack.at(i);
-}
-
-void Recorder::remember_derived(const std::string& name, const std::vector<c10::IValue>& arguments,
-                                const std::vector<c10::IValue>& outputs) {
-  bool from_trainable = false;
-  ParameterId only = -1;
-  for (const c10::IValue& value : arguments) {
-    if (!value.isTensor() || !value.toTensor().defined()) continue;
-    const c10::TensorImpl* impl = value.toTensor().unsafeGetTensorImpl();
-    if (const auto id = parameter_ids_.find(impl); id != parameter_ids_.end()) {
-      only = id->second;
-      from_trainable = from_trainable || parameters_[id->second].trainable;
-    }
-    from_trainable = from_trainable || derived_.count(impl) > 0;
+  note_writes(schema, arguments, false);
+  const Call call(schema, base_name(schema), arguments);
+  if (is_shape_query(call.name()) || is_message(call.name())) return;
+  // Containers hand on what they hold.
+  const bool container = !arguments.empty() &&
+                         (is_list_operator(call) || arguments[0].isTuple() || arguments[0].isGenericDict());
+  if (container) return;
+  const std::vector<c10::IValue> outputs(stack.begin(), stack.end());
+  for (const c10::IValue& output : outputs) {
+    for_each_tensor(output, [&](const at::Tensor& tensor) { alive_.push_back(tensor); });
   }
-  for (const c10::IValue& value : outputs) {
-    if (!value.isTensor() || !value.toTensor().defined()) continue;
-    const at::Tensor output = value.toTensor();
-    const c10::TensorImpl* impl = output.unsafeGetTensorImpl();
-    alive_.push_back(output);
-    if (parameter_ids_.count(impl) > 0) continue;
-    const bool transpose = name == "aten::t" || name == "aten::transpose" || name == "aten::numpy_T";
-    if (transpose && only >= 0 && output.dim() == 2) transposed_[impl] = only;
-    if (from_trainable) derived_.insert(impl);
-  }
-}
-
-void Recorder::refuse_write_to_view(const c10::FunctionSchema& schema,
-                                    const std::vector<c10::IValue>& arguments) const {
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const auto* alias = schema.arguments()[i].alias_info();
-    if (alias == nullptr || !alias->isWrite() || !tracked(arguments[i])) continue;
-    const at::Tensor target = arguments[i].toTensor();
-    for (const at::Tensor& other : alive_) {
-      if (other.unsafeGetTensorImpl() != target.unsafeGetTensorImpl() && other.is_alias_of(target)) {
-        stop(schema.name(), "an in-place operation on a view; use the form that returns a new tensor");
-      }
-    }
-  }
+  if (is_filled(call.name())) return;
+  trace_.follow(call.name(), arguments, outputs);
+  // Numbers and truth values stay in the recording as they are now.
+  const bool tensors = std::all_of(outputs.begin(), outputs.end(), [](const c10::IValue& value) {
+    return value.isTensor() || value.isTensorList() || value.isNone();
+  });
+  if (!tensors) note_read(schema.name(), trace_.sources(arguments));
 }
 
 void Recorder::record_operator(torch::jit::Node* node, std::vector<c10::IValue> arguments) {
   const c10::FunctionSchema& schema = node->schema();
-  refuse_write_to_view(schema, arguments);
+  torch::jit::Stack stack(arguments.begin(), arguments.end());
+  if (schema.is_vararg()) stack.emplace_back(static_cast<int64_t>(arguments.size()));
+  for (size_t i = 0; i < arguments.size() && i < schema.arguments().size(); ++i) {
+    const auto* alias = schema.arguments()[i].alias_info();
+    if (alias == nullptr || !alias->isWrite() || !arguments[i].isTensor() || tracked(arguments[i])) continue;
+    // Written by what comes of the input: what it held before is what the node reads.
+    const std::set<ParameterId> from = trace_.sources({arguments[i]});
+    if (!from.empty()) stop(schema.name(), "writes values of the input into " + trace_.names(from));
+    if (arguments[i].toTensor().defined()) arguments[i] = arguments[i].toTensor().clone();
+  }
   Call call(schema, base_name(schema), arguments);
-  const bool mutates = schema.is_mutable();
   // A view of a baked size would fail or, worse, mix images: the table decides it before it runs.
   if (call.name() == "aten::view" || call.name() == "aten::reshape") {
     if (recognise(*this, call)) {
@@ -313,45 +286,36 @@ void Recorder::record_operator(torch::jit::Node* node, std::vector<c10::IValue> 
       return;
     }
   }
-  torch::jit::Stack stack(arguments.begin(), arguments.end());
+  const std::vector<c10::IValue> given(stack.begin(), stack.begin() + static_cast<int64_t>(arguments.size()));
   try {
     node->getOperation()(stack);
   } catch (const std::exception& error) {
-    stop(schema.name(), "fails on " + std::to_string(batch_) + " images: " + first_line(error.what()));
+    stop(schema.name(), "fails on " + std::to_string(batch_) + " images: " + cause_of(error.what()));
   }
   call.outputs.assign(stack.begin(), stack.end());
   if (is_list_operator(call)) {
     for (size_t i = 0; i < node->outputs().size(); ++i) environment_[node->output(i)] = call.outputs.at(i);
     return;
   }
+  if (ignores_values(*this, call)) {
+    // The values are those of the other arguments, which the input has no part in.
+    std::erase_if(arguments, [&](const c10::IValue& value) { return any_tracked(value); });
+    trace_.follow(call.name(), arguments, call.outputs);
+    alive_.push_back(call.outputs.at(0).toTensor());
+    environment_[node->output(0)] = call.outputs[0];
+    return;
+  }
+  // Dropout in evaluation mode returns what it is given.
+  const bool drops = call.has("train") && call.has("p") && !call["train"].toBool();
+  if (!drops) note_writes(schema, given, true);
   const bool makes_tensor =
       std::any_of(call.outputs.begin(), call.outputs.end(),
                   [](const c10::IValue& value) { return value.isTensor() || value.isTensorList(); });
-  if (!makes_tensor && !mutates && !is_shape_query(call.name())) {
+  if (!makes_tensor && !schema.is_mutable() && !is_shape_query(call.name())) {
     stop(schema.name(), "the model's course depends on tensor values");
   }
   if (makes_tensor && !recognise(*this, call)) stop(schema.name(), "no layer operator known here");
   for (size_t i = 0; i < node->outputs().size(); ++i) environment_[node->output(i)] = call.outputs.at(i);
-}
-
-ParameterId Recorder::parameter_of(const c10::IValue& value) {
-  if (value.isNone() || !value.toTensor().defined()) return -1;
-  const at::Tensor tensor = value.toTensor();
-  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
-  if (const auto id = parameter_ids_.find(impl); id != parameter_ids_.end()) return id->second;
-  if (derived_.count(impl) > 0) stop("parameter", "a weight computed from parameters inside forward");
-  const auto id = static_cast<ParameterId>(parameters_.size() + recording_.constants.size());
-  recording_.constants.push_back(
-      {"constant_" + std::to_string(recording_.constants.size()), tensor.detach().clone(), false, {}});
-  parameter_ids_[impl] = id;
-  alive_.push_back(tensor);
-  return id;
-}
-
-ParameterId Recorder::transposed_parameter(const c10::IValue& value) const {
-  if (!value.isTensor()) return -1;
-  const auto id = transposed_.find(value.toTensor().unsafeGetTensorImpl());
-  return id == transposed_.end() ? -1 : id->second;
 }
 
 std::string Recorder::unique_name(const Node& node) {
@@ -374,13 +338,13 @@ std::string Recorder::unique_name(const Node& node) {
   return name;
 }
 
-NodeId Recorder::emit(Node node, c10::IValue& output) {
+NodeId Recorder::emit(Node node, c10::IValue& output, bool in_place) {
   at::Tensor value = output.toTensor();
-  const bool inplace_or_input = tracked(output);
+  const bool is_input = tracked(output) && !in_place;
   if (value.dim() == 0 || value.size(0) != batch_) {
     stop(to_text(node.kind), "the images of a batch do not stay apart in the first dimension");
   }
-  if (inplace_or_input && node.kind == NodeKind::dropout) {
+  if (is_input && node.kind == NodeKind::dropout) {
     value = value.clone();  // an identity of its own: train mode tells the two apart
     output = value;
   }
@@ -395,6 +359,7 @@ NodeId Recorder::emit(Node node, c10::IValue& output) {
 void Recorder::alias(const c10::IValue& output, NodeId node) {
   const at::Tensor value = output.toTensor();
   tracked_[value.unsafeGetTensorImpl()] = node;
+  stale_.erase(value.unsafeGetTensorImpl());
   alive_.push_back(value);
 }
 

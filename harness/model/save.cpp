@@ -7,31 +7,40 @@
 
 namespace harness {
 
-std::string script_with_values(const Network::Implementation& implementation) {
+torch::jit::Module module_with_values(const Network::Implementation& implementation) {
   // Under grad mode, deepcopy() would make parameters that are no leaves.
   at::NoGradGuard no_grad;
-  std::ostringstream bytes;
   if (!implementation.report.importable) {
-    torch::jit::Module copy = implementation.black_box->deepcopy();
+    const auto& source = implementation.black_box ? implementation.black_box : implementation.original;
+    torch::jit::Module copy = source->deepcopy();
     copy.to(at::kCPU);
-    copy.save(bytes);
-    return bytes.str();
+    return copy;
   }
-  if (implementation.structure_changed) {
-    generate_script(implementation).save(bytes);
-    return bytes.str();
-  }
+  if (implementation.structure_changed) return generate_script(implementation);
   torch::jit::Module copy = implementation.original->deepcopy();
   std::map<std::string, at::Tensor> targets;
   for (const auto& item : copy.named_parameters()) targets[item.name] = item.value;
   for (const auto& item : copy.named_buffers()) targets[item.name] = item.value;
-  for (const Parameter& parameter : implementation.parameters) {
-    // Aliases share the storage of the first name, in the copy too. Constants of the graph have no entry.
-    if (const auto target = targets.find(parameter.name); target != targets.end()) {
-      target->second.copy_(parameter.value);
+  for (size_t id = 0; id < implementation.parameters.size(); ++id) {
+    const Parameter& parameter = implementation.parameters[id];
+    // Constants of the graph have no entry.
+    const auto target = targets.find(parameter.name);
+    if (target == targets.end()) continue;
+    target->second.copy_(implementation.stored(static_cast<ParameterId>(id)));
+    // deepcopy() takes tensors that share storage apart: they share it again, in the file, too.
+    for (const std::string& alias : parameter.aliases) {
+      if (at::Tensor& other = targets.at(alias); !other.is_same(target->second)) {
+        other.set_data(target->second.detach());
+      }
     }
   }
-  copy.save(bytes);
+  return copy;
+}
+
+std::string script_with_values(const Network::Implementation& implementation) {
+  at::NoGradGuard no_grad;
+  std::ostringstream bytes;
+  module_with_values(implementation).save(bytes);
   return bytes.str();
 }
 

@@ -90,8 +90,9 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
                      ""});
   }
   original_->to(device);
+  original_->verify(sample_, config.batch.value_or(preferred_batch(*original_)));
+  batch_ = config.batch.value_or(preferred_batch(*original_));  // a black box may have another
   check_original();
-  batch_ = config.batch.value_or(preferred_batch(*original_));
   group_names_ = data_.info().group_names;
   if (subject.groups) {
     if (group_names_.empty()) {
@@ -163,6 +164,7 @@ Network Subject::load_model(const std::filesystem::path& file) const {
                      std::to_string(data_.info().classes) + " classes, as the original", ""});
   }
   network.to(original_->device());
+  network.verify(sample_, batch_);
   return network;
 }
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 
 import numpy as np
+import torch
 from toy import ATTACK, CONFIG, FOLDER, SIZES, CliTest, labels_of, main, measures, predict, run_harness, state_of
 from toy import write_json
 
@@ -72,6 +73,17 @@ MISTAKES = {  # what follows "command line: "
         "--approach/0/parameters/stepz: found an unknown key, expected one of learning_rate, steps; did you mean "
         "steps?",
 }
+
+
+class Scaled(torch.nn.Module):
+    """A number that is a parameter decides how strong the scores are."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.strength = model, torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return self.model(x) * float(self.strength)
 
 
 class WordsTest(CliTest):
@@ -275,6 +287,27 @@ class FixTest(CliTest):
                          ("ok", "", [], "trained.pt"))
         self.assertEqual((found["counters"]["optimiser_steps"], found["counters"]["added_weights"]), (3, 0))
         self.assertEqual(found["effect"]["repair"]["images"], SIZES["repair"])
+
+    def test_the_model_is_called_what_it_is(self):
+        """`fix` says what `inspect` says: of a black box, of a frozen model, of a file that is no model."""
+        model = torch.jit.load(str(FOLDER / "toy.pt"))
+        torch.jit.freeze(model).save(str(FOLDER / "frozen.pt"))
+        torch.jit.script(Scaled(model)).save(str(FOLDER / "scaled.pt"))
+        torch.save(model.state_dict(), FOLDER / "state_dict.pt")
+        for name, text in (("frozen.pt", "before torch.jit.freeze"), ("scaled.pt", "computes with strength")):
+            inspected = json.loads(run_harness("inspect", name, "--data", "toy.h5", "--format", "json", "--device",
+                                               "cpu").stdout)
+            self.assertIn(text, inspected["detail"])
+            self.assertIn(text, run_harness("inspect", name, "--shape", "1,1,8,8").stdout)
+            words = [*FIX, "CT", "--out", "none.pt", "--quiet", "--device", "cpu"]
+            words[words.index("toy.pt")] = name
+            result = run_harness(*words, code=1).stdout
+            self.assertIn("status: UNADAPTABLE\n", result)
+            self.assertIn(f"\nmodel: {inspected['detail']}\n", result)
+        self.refused(["inspect", "state_dict.pt", "--shape", "1,1,8,8"],
+                     "state_dict.pt: found a state dict: weights by name, without the model, expected TorchScript, as "
+                     "torch.jit.save writes it; to make it: scripts/export ARCHITECTURE --weights FILE, or "
+                     "scripts/export --factory FILE.py:FUNCTION --weights FILE\n")
 
     def test_no_fix_no_file(self):
         words = [*FIX, "AR", "--out", "none.pt", "--quiet"]

@@ -1,0 +1,126 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "harness/core/files.hpp"
+#include "harness/model/implementation.hpp"
+#include "harness/model/model_file.hpp"
+
+namespace harness {
+namespace {
+
+// Of the greatest output of a batch: 100 times what rounding makes of float32 in deep networks.
+constexpr double kGreatestDifference = 1e-4;
+
+void differs(Network::Implementation& implementation, const std::string& detail) {
+  implementation.become_black_box("differs from TorchScript", detail,
+                                  "the import differs from TorchScript: " + detail);
+}
+
+// TorchScript and the network side by side.
+class Verification {
+ public:
+  explicit Verification(Network::Implementation& network)
+      : network_(network), module_(module_with_values(network)), device_(network.device) {
+    module_.to(device_);
+  }
+
+  void compare(const at::Tensor& images) {
+    if (!network_.report.importable) return;
+    const int64_t count = images.size(0);
+    at::Tensor theirs;
+    try {
+      theirs = answer(images);
+    } catch (const std::exception& error) {
+      // Squeezes and the like cannot take a lone image; the layer graph can.
+      if (count > 1)
+        differs(network_, "TorchScript fails on " + place(count) + ": " + cause_of(error.what()));
+      return;
+    }
+    const at::Tensor ours = network_.evaluate({network_.output}, {{0, images.to(network_.device)}})[0];
+    if (count == 1 && theirs.numel() == ours.numel()) theirs = theirs.reshape(ours.sizes());
+    if (theirs.sizes() != ours.sizes()) {
+      return differs(network_, "another shape of the output on " + place(count));
+    }
+    judge(ours.cpu(), theirs.cpu(), count);
+  }
+
+ private:
+  // Graphs may hold tensors of the CPU, which then is where they are asked.
+  at::Tensor answer(const at::Tensor& images) {
+    if (!device_.is_cpu()) {
+      try {
+        return run_script(module_, images.to(device_, /*non_blocking=*/false, /*copy=*/true)).toTensor();
+      } catch (const std::exception&) {
+        device_ = at::kCPU;
+        module_ = module_with_values(network_);
+      }
+    }
+    return run_script(module_, images.to(device_, /*non_blocking=*/false, /*copy=*/true)).toTensor();
+  }
+
+  void judge(const at::Tensor& ours, const at::Tensor& theirs, int64_t count) {
+    const double absolute = (ours - theirs).abs().max().item<double>();
+    const double relative = absolute == 0 ? 0 : absolute / theirs.abs().max().item<double>();
+    ImportReport& report = network_.report;
+    // A value that is no number stays one.
+    if (!(absolute <= report.max_abs_difference)) report.max_abs_difference = absolute;
+    if (!(relative <= report.max_rel_difference)) report.max_rel_difference = relative;
+    if (relative <= kGreatestDifference) return;
+    differs(network_, std::isnan(relative) ? "outputs that are not a number, on " + place(count)
+                                           : "a difference of " + format_number(relative) +
+                                                 " of the greatest output on " + place(count) + ", where " +
+                                                 format_number(kGreatestDifference) + " is allowed");
+  }
+
+  std::string place(int64_t count) const {
+    return std::to_string(count) + (count == 1 ? " image (" : " images (") + network_.device.str() + ")";
+  }
+
+  Network::Implementation& network_;
+  torch::jit::Module module_;
+  at::Device device_;
+};
+
+}  // namespace
+
+void Network::Implementation::become_black_box(const std::string& unknown_operator, const std::string& detail,
+                                               const std::string& training_obstacle) {
+  black_box = std::make_shared<torch::jit::Module>(module_with_values(*this));
+  device = at::kCPU;
+  report.importable = false;
+  report.unknown_operator = unknown_operator;
+  report.detail = detail;
+  report.training_obstacle = training_obstacle;
+  nodes.clear();
+  parameters.clear();
+  transposed.clear();
+  output = logits = -1;
+  ends_in_softmax = false;
+}
+
+at::Tensor repeated(const at::Tensor& images, int64_t count) {
+  std::vector<at::Tensor> chosen;
+  for (int64_t i = 0; i < count; ++i) chosen.push_back(images[i % images.size(0)]);
+  return at::stack(chosen);
+}
+
+void verify_import(Network::Implementation& implementation, const at::Tensor& sample, int64_t batch) {
+  if (!implementation.report.importable) return;
+  const at::NoGradGuard no_grad;
+  const at::Tensor images = sample.to(implementation.dtype);
+  Verification verification(implementation);
+  if (const int64_t baked = implementation.report.baked_batch; baked > 0) {
+    return verification.compare(repeated(images, baked));
+  }
+  verification.compare(images.slice(0, 0, 1));
+  if (batch > 1) verification.compare(repeated(images, batch));
+}
+
+void Network::verify(const at::Tensor& sample, int64_t batch) {
+  const at::Device there = self_->device;
+  verify_import(*self_, sample, batch);
+  if (there != self_->device) to(there);
+}
+
+}  // namespace harness
