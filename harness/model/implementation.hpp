@@ -49,8 +49,10 @@ c10::IValue run_script(torch::jit::Module& module, const at::Tensor& x);
 void import_graph(Network::Implementation& implementation, const at::Tensor& sample);
 // `count` images, those of `images` over and over.
 at::Tensor repeated(const at::Tensor& images, int64_t count);
-// Network::verify(); `sample` on the CPU or on the network's device.
-void verify_import(Network::Implementation& implementation, const at::Tensor& sample, int64_t batch);
+// Compares with TorchScript on one image, where the batch size is not baked, and on all of `images`, for
+// which it answers `theirs` (undefined: it is asked). Makes a black box of what differs.
+void verify_import(Network::Implementation& implementation, const at::Tensor& images,
+                   const at::Tensor& theirs);
 // A module of its own on the CPU with the network's values, of the original structure or generated.
 torch::jit::Module module_with_values(const Network::Implementation& implementation);
 // The bytes of its TorchScript file.

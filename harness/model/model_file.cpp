@@ -38,22 +38,21 @@ uint64_t number_at(const std::string& bytes, size_t offset, size_t count) {
 
 // The central directory of a zip archive; nullopt where its end is missing.
 std::optional<std::vector<Entry>> zip_entries(std::ifstream& in, uint64_t size) {
-  constexpr size_t kEnd = 22, kLongestComment = 65535, kEntry = 46;
+  constexpr size_t kEnd = 22, kLongestComment = 65535, kEntry = 46, kLongestDirectory = size_t{1} << 26;
   const uint64_t tail = std::min<uint64_t>(size, kEnd + kLongestComment);
   const std::string end = bytes_at(in, size - tail, tail);
   const size_t found = end.rfind("PK\5\6");
   if (found == std::string::npos || found + kEnd > end.size()) return std::nullopt;
   // Archives beyond 4 GB have these numbers elsewhere; none of the files told apart here is one.
-  const std::string directory =
-      bytes_at(in, number_at(end, found + 16, 4), std::min<uint64_t>(number_at(end, found + 12, 4), size));
+  const uint64_t length = std::min<uint64_t>({number_at(end, found + 12, 4), size, kLongestDirectory});
+  const std::string directory = bytes_at(in, number_at(end, found + 16, 4), length);
   std::vector<Entry> entries;
-  for (size_t at = 0; directory.compare(at, 4, "PK\1\2") == 0;) {
+  for (size_t at = 0; at + kEntry <= directory.size() && directory.compare(at, 4, "PK\1\2") == 0;) {
     const size_t name = number_at(directory, at + 28, 2);
     entries.push_back({.name = directory.substr(at + kEntry, name),
                        .header = number_at(directory, at + 42, 4),
                        .stored = number_at(directory, at + 10, 2) == 0});
     at += kEntry + name + number_at(directory, at + 30, 2) + number_at(directory, at + 32, 2);
-    if (at >= directory.size()) break;
   }
   return entries;
 }

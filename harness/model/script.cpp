@@ -84,7 +84,7 @@ Network Network::load(const std::filesystem::path& file, const at::Tensor& sampl
   }
   refuse_output(output, probe.size(0), file.string());
   implementation->classes = output.toTensor().size(1);
-  verify_import(*implementation, images, images.size(0));
+  verify_import(*implementation, probe, output.toTensor());
   return Network(std::move(implementation));
 }
 

@@ -70,9 +70,12 @@ void refuse_operators(const torch::jit::Module& module, const std::string& file)
       }
     }
   };
+  // With all that it calls. Parts have other methods that loading or copying may run (__setstate__).
   look(module.get_method("forward"), true);
   for (const torch::jit::Module& part : module.modules()) {
-    for (const torch::jit::Method& method : part.get_methods()) look(method, false);
+    for (const torch::jit::Method& method : part.get_methods()) {
+      if (method.name() != "forward") look(method, false);
+    }
   }
 }
 

@@ -77,6 +77,20 @@ TEST_CASE("a file cut anywhere is refused, never read beyond its end") {
   }
 }
 
+TEST_CASE("a damaged archive is told apart without an error") {
+  std::ifstream in(fixture("plain_scripted").parent_path() / "kind_state_dict", std::ios::binary);
+  const std::string whole((std::istreambuf_iterator<char>(in)), {});
+  const TemporaryFolder folder;
+  // The directory of entries is at the end: lengths and offsets in it become anything.
+  for (size_t i = 0; i < 300; ++i) {
+    std::string damaged = whole;
+    damaged[damaged.size() - 1 - i] = static_cast<char>(0xff);
+    std::ofstream(folder / "damaged", std::ios::binary) << damaged;
+    INFO(i << " bytes before the end");
+    CHECK_NOTHROW(problem_with_model_file(folder / "damaged"));
+  }
+}
+
 TEST_CASE("the cause is the interpreter's last line") {
   CHECK(cause_of("The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript "
                  "(most recent "
