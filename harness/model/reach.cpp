@@ -83,8 +83,12 @@ double reach_of(const PlanStep& step, const Gain& gain, const std::vector<double
     case NodeKind::mul:
     case NodeKind::div:
       return arithmetic_reach(step, inputs);
-    case NodeKind::concat:
-      return *std::max_element(inputs.begin(), inputs.end());
+    case NodeKind::concat: {  // of nodes, and of parameters that stand beside every image
+      double reach = 0;
+      for (const double input : inputs) reach = std::max(reach, input);
+      for (const at::Tensor& parameter : step.parameters) reach = std::max(reach, largest_magnitude(parameter));
+      return reach;
+    }
     case NodeKind::avg_pool:
       return average_reach(node, inputs[0]);
     case NodeKind::max_pool:
