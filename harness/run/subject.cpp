@@ -1,13 +1,17 @@
 #include "harness/run/subject.hpp"
 
+#include <c10/util/Exception.h>
+
 #include <functional>
 #include <limits>
+#include <new>
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
 #include "harness/model/inference.hpp"
 #include "harness/run/checks.hpp"
+#include "harness/run/fixing.hpp"
 
 namespace harness {
 namespace {
@@ -121,7 +125,18 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
 
 void Subject::check_original() const {
   refuse_not_finite(*original_, subject_.model);
-  const Invariant steady = check_random_output(*original_, sample_);
+  Invariant steady;
+  try {
+    steady = check_random_output(*original_, sample_);
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (is_machine_trouble(error)) throw;
+    throw UserError({subject_.model.string(), "forward()", one_line(error),
+                     "a model that takes batches of any size", ""});
+  }
   if (steady.holds) return;
   throw UserError(
       {subject_.model.string(), "output", "answers that change: " + steady.detail,

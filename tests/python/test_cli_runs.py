@@ -239,9 +239,9 @@ class SelectionTest(CliTest):
     def test_set_and_threads(self):
         results = FOLDER / "set"
         run_harness("config.json", "--results", results, "--only", "toy/NONE/1", "--threads", 2, "--set",
-                    "/subjects/0/attack/bounds=[0,1]", "--set", "/subjects/0/attack/steps=3", "--set", "/keep=none")
+                    "/subjects/0/attack/bounds=[-1,2]", "--set", "/subjects/0/attack/steps=3", "--set", "/keep=none")
         of = record("toy/NONE/1", results)["provenance"]
-        self.assertEqual((of["attack"]["bounds"], of["attack"]["steps"], of["threads"]), ([0, 1], 3, 2))
+        self.assertEqual((of["attack"]["bounds"], of["attack"]["steps"], of["threads"]), ([-1, 2], 3, 2))
         self.assertEqual(record("toy/NONE/1")["provenance"]["threads"], 1)
         self.assertFalse((cell("toy/NONE/1", results) / "fixed.pt").exists())
         config = json.loads(run_harness("check", "config.json", "--set", "/approaches=[\"NONE\",\"RAND:AR\"]", "--set",
