@@ -110,7 +110,7 @@ void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progres
 
 // In a shard, whoever finds all cells done writes the tables: the last one does.
 bool write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
-                            const RunSummary& summary, Progress& progress) {
+                            Progress& progress) {
   const Report report = make_report(tree, cells_of(plan));
   if (is_part && report.missing + report.outdated > 0) {
     progress.say("tables: left to the shard that ends last (" + report.coverage() + ")");
@@ -121,8 +121,7 @@ bool write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry
     write_tables(tree, report);
   } catch (const ResultsError&) {
     throw;
-  } catch (const UserError& error) {  // a disk that was full before: no fault of the command line
-    if (summary.troubles.empty()) throw;
+  } catch (const UserError& error) {  // a disk that is full: no fault of the command line
     std::cerr << error.what() << "\n";
     return false;
   }
@@ -166,7 +165,7 @@ int run(const Arguments& arguments) {
   if (quiet) {  // this is no progress: results are missing
     for (const std::string& line : summary.troubles) std::cerr << line << "\n";
   }
-  const bool written = write_and_print_tables(tree, plan, selection.shard.is_part(), summary, progress);
+  const bool written = write_and_print_tables(tree, plan, selection.shard.is_part(), progress);
   say_summary(arguments, tree, summary, progress);
   if (summary.interrupted) {
     progress.say("interrupted; the same command continues");
