@@ -3,6 +3,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 #include "harness/model/inference.hpp"
+#include "harness/run/device.hpp"
 
 namespace harness {
 namespace {
@@ -28,7 +29,8 @@ at::Tensor sample_inputs(const Dataset& data) {
 }
 
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
-    : subject_(subject),
+    : start_((synchronise(device), std::chrono::steady_clock::now())),
+      subject_(subject),
       data_(Dataset::open(subject.data, config.limit, config.resident_megabytes * kMegabyte)) {
   sample_ = sample_inputs(data_);
   original_ = Network::load(subject.model, sample_);
@@ -59,6 +61,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   order_seed_ = derive_seed(config.seed, subject.name + "/attack/order");
   start_seed_ = derive_seed(config.seed, subject.name + "/attack/start");
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
+  synchronise(device);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 

@@ -8,8 +8,9 @@ namespace harness {
 //   failed probe   entries (plan.hpp): opens their subjects and published models    -> probed {problems} |
 //   failed cell    entry, reuse ("everything", "retry", "nothing")                  -> part {name, spent}
 //   ...,
-//             progress {done, what} ..., then one of finished {status, reason, mistrusted, seconds,
-//             computed}, failed (text: no result, trouble of the machine), refused {problems}, interrupted
+//             after part fix its begin in memory: fix_begun {resident megabytes}, progress {done, what} ...,
+//             then one of finished {status, reason, mistrusted, seconds, computed}, failed (text: no result,
+//             trouble of the machine), refused {problems}, interrupted
 // Returns the exit code. A worker that was not started by a planner says so (UserError).
 int run_worker();
 
