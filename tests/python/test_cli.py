@@ -282,10 +282,10 @@ class FixTest(CliTest):
         self.assertEqual(found["effect"]["repair"]["images"], SIZES["repair"])
 
     def test_continued_training_makes_the_steps_of_another_approach(self):
+        # seven are too few to repair anything, and so all that IR makes
         words = ["--set", "max_iters=7", "--out", "steps.pt", "--quiet", "--format", "json"]
-        steps = [json.loads(run_harness(*FIX, key, *words).stdout)["counters"]["optimiser_steps"]
-                 for key in ("IR", "CT:IR")]
-        self.assertEqual(steps, [7, 7])
+        found = json.loads(run_harness(*FIX, "CT:IR", *words).stdout)
+        self.assertEqual((found["status"], found["counters"]["optimiser_steps"]), ("ok", 7))
         found = json.loads(run_harness(*FIX, "CT:AR", "--out", "none.pt", "--quiet", "--format", "json", code=1).stdout)
         self.assertEqual((found["status"], found["reason"]),
                          ("UNADAPTABLE", "structure: AR makes no optimiser steps on images that training could make as "
