@@ -55,7 +55,7 @@ class PhaseTimer {
 // (its functions empty, or load() without a value); the run engine decides.
 using CheckpointState = std::map<std::string, at::Tensor>;
 struct CheckpointSlot {
-  std::function<std::optional<CheckpointState>()> load;
+  std::function<std::optional<CheckpointState>()> load;  // asked once, when the context is made
   std::function<void(const CheckpointState&, const FixLog&)> save;
   std::function<bool()> due;  // enough time has passed since the last one
 };
@@ -85,16 +85,19 @@ class FixContext {
   const std::string& shadow() const { return setup_.shadow; }
   uint64_t seed(std::string_view purpose) const;  // for at::Generator and the like
   RandomStream stream(std::string_view purpose) const;
-  bool should_stop() const;  // from any thread
-  Poll poll() const;         // throws FixStopped when should_stop()
-  // The same for what comes before a first result: empty in a fix that goes on from a checkpoint.
-  Poll preparing() const { return resumed_ ? Poll() : poll(); }
+  bool should_stop() const;                  // from any thread
+  bool was_stopped() const;                  // should_stop() has answered true, or a poll has thrown
+  Poll poll() const;                         // throws FixStopped when should_stop()
+  bool resumed() const { return !!saved_; }  // goes on from a checkpoint: true from the beginning
+  // The same as poll() for what comes before a first result: empty in a fix that goes on from a checkpoint,
+  // whose earlier result a stop would lose.
+  Poll preparing() const { return resumed() ? Poll() : poll(); }
   Passes passes() const { return {batch(), preparing()}; }
   void progress(double done, const std::string& what) const;
   // The checkpoint of an earlier, interrupted run of this fix; nothing where there is none.
-  std::optional<CheckpointState> load_checkpoint();
+  const std::optional<CheckpointState>& load_checkpoint() const { return saved_; }
   // Ask at every point where a fix could go on from, and save where true. When should_stop() ends a fix, it
-  // saves without asking.
+  // saves without asking, also where it returns a network: a stop signal throws that away.
   bool checkpoint_due() const { return setup_.checkpoint.due && setup_.checkpoint.due(); }
   void save_checkpoint(const CheckpointState& state) const;
   const std::optional<TrainingConfig>& training() const { return setup_.training; }
@@ -105,7 +108,8 @@ class FixContext {
  private:
   Setup setup_;
   FixLog log_;
-  bool resumed_ = false;
+  std::optional<CheckpointState> saved_;
+  mutable bool was_stopped_ = false;
   mutable std::mutex stopping_;
 };
 
@@ -150,16 +154,20 @@ struct Approach {
   // parameters are those of this approach, and ctx.parameters() those of the control.
   std::function<FixResult(const Network& original, FixContext&, const Parameters&)> fix_on_random_weights =
       {};
-  // CT:KEY: how many optimiser steps fix() makes on that many training images.
-  std::function<int64_t(const Parameters&, const TrainingConfig&, int64_t train_size)> optimiser_steps = {};
+  // CT:KEY: the fix itself, run for the number of optimiser steps on images that it makes and logs as the
+  // counter "optimiser_steps"; parameters as above.
+  std::function<FixResult(const Network& original, FixContext&, const Parameters&)> fix_for_its_steps = {};
+  // Of a control (info.shadows): whether it can do anything with that approach.
+  std::function<bool(const Approach& other)> can_imitate = {};
 };
 
 // Misuse: a key that is taken, a missing function, a declared test split. Always true.
 bool register_approach(Approach approach);
 const std::vector<Approach>& approaches();  // sorted by key
 const Approach* find_approach(const std::string& key);
-Catalog approach_catalog();
-// The defaults of `info`, replaced by the values of the same name in `given`: what a control hands on.
+Catalog approach_catalog();  // with `imitates` of the controls filled in
+// The defaults of `info`, replaced by the values of the same name in `given`: what a control hands on. A null
+// that `info` does not allow counts as not given.
 Parameters parameters_of(const ApproachInfo& info, const Parameters& given);
 
 }  // namespace harness

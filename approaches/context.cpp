@@ -38,6 +38,7 @@ PhaseTimer::~PhaseTimer() {
 FixContext::FixContext(Setup setup) : setup_(std::move(setup)) {
   if (setup_.info == nullptr || setup_.data == nullptr)
     interface_misuse("FixContext without approach or data");
+  if (setup_.checkpoint.load) saved_ = setup_.checkpoint.load();
 }
 
 const Split& FixContext::split(const std::string& name) const {
@@ -58,19 +59,20 @@ RandomStream FixContext::stream(std::string_view purpose) const {
   return RandomStream(seed(purpose));
 }
 
-std::optional<CheckpointState> FixContext::load_checkpoint() {
-  std::optional<CheckpointState> state = setup_.checkpoint.load ? setup_.checkpoint.load() : std::nullopt;
-  resumed_ = state.has_value();
-  return state;
-}
-
 void FixContext::save_checkpoint(const CheckpointState& state) const {
   if (setup_.checkpoint.save) setup_.checkpoint.save(state, log_);
 }
 
 bool FixContext::should_stop() const {
   const std::scoped_lock lock(stopping_);
-  return setup_.stop && setup_.stop();
+  const bool stop = setup_.stop && setup_.stop();
+  was_stopped_ = was_stopped_ || stop;
+  return stop;
+}
+
+bool FixContext::was_stopped() const {
+  const std::scoped_lock lock(stopping_);
+  return was_stopped_;
 }
 
 Poll FixContext::poll() const {

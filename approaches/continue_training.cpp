@@ -1,5 +1,6 @@
-// CT, a control: goes on training the original for some steps, without any repair logic. What a retraining
-// approach gains over CT:KEY, which makes as many steps as that approach, is its own merit.
+// CT, a control: goes on training the original for some steps, without any repair logic. What an approach
+// that trains gains over CT:KEY, which makes as many steps as that approach, is its own merit. Many an
+// approach stops early, so CT:KEY first makes the fix of KEY and counts.
 #include "approaches/train/trainer.hpp"
 #include "harness/core/error.hpp"
 
@@ -7,13 +8,31 @@ namespace harness {
 namespace {
 
 constexpr int64_t kStepsPerSeriesEntry = 50;  // over which "training_loss" is averaged
+const std::string kSteps = "ct.steps";        // in a checkpoint of the training
+const std::string kCount = "count";           // phase
 
 std::optional<Refusal> adapt(const AdaptContext& context) {
   if (const auto refusal = refuse_without_training(context)) return refusal;
   if (context.shadow.empty()) return std::nullopt;
   const Approach* shadowed = find_approach(context.shadow);
-  if (shadowed != nullptr && shadowed->optimiser_steps) return std::nullopt;
-  return Refusal{"structure", context.shadow + " makes no optimiser steps that could be imitated"};
+  if (shadowed == nullptr || !shadowed->fix_for_its_steps) {
+    return Refusal{"structure",
+                   context.shadow + " makes no optimiser steps on images that training could make as well"};
+  }
+  for (const std::string& split : shadowed->info.needs) {
+    if (!context.data.has(split)) return Refusal{"missing_split", split};
+  }
+  const Parameters parameters = parameters_of(shadowed->info, context.parameters);
+  AdaptContext of_shadowed{.network = context.network,
+                           .data = context.data,
+                           .parameters = parameters,
+                           .shadow = "",
+                           .training = context.training,
+                           .history_size = context.history_size,
+                           .repair_faults = context.repair_faults,
+                           .repair_correct = context.repair_correct,
+                           .repair_error_types = context.repair_error_types};
+  return shadowed->adapt(of_shadowed);
 }
 
 TrainingConfig recipe_of(const FixContext& context) {
@@ -23,13 +42,34 @@ TrainingConfig recipe_of(const FixContext& context) {
   return recipe;
 }
 
-int64_t steps_of(const FixContext& context, const TrainingConfig& recipe) {
+// The steps to make; nothing, and why, where counting them was stopped (the checkpoint is then that of KEY's
+// fix) or that fix ended before it made any.
+std::optional<int64_t> steps_of(const Network& original, FixContext& context, Refusal* why) {
   if (context.shadow().empty()) return context.parameters().integer("steps");
+  const std::optional<CheckpointState>& saved = context.load_checkpoint();
+  if (saved && saved->count(kSteps) > 0) return saved->at(kSteps).item<int64_t>();
   const Approach* shadowed = find_approach(context.shadow());
-  if (shadowed == nullptr || !shadowed->optimiser_steps)
+  if (shadowed == nullptr || !shadowed->fix_for_its_steps)
     interface_misuse("CT cannot imitate " + context.shadow());
-  return shadowed->optimiser_steps(parameters_of(shadowed->info, context.parameters()), recipe,
-                                   context.split("train").size());
+  FixLog& log = context.log();
+  {
+    const PhaseTimer timer(log, kCount);
+    const Parameters parameters = parameters_of(shadowed->info, context.parameters());
+    *why = shadowed->fix_for_its_steps(original, context, parameters).failure;
+  }
+  if (context.was_stopped()) {
+    *why = {"timeout", "stopped before the steps of " + context.shadow() + " were counted"};
+    return std::nullopt;
+  }
+  const auto logged = log.counters.find("optimiser_steps");
+  if (logged == log.counters.end()) return std::nullopt;
+  const int64_t steps = logged->second;
+  // the record is to say what the training did, not what that fix did
+  log.counters.clear();
+  log.scalars.clear();
+  log.series.clear();
+  std::erase_if(log.phases, [](const auto& phase) { return phase.first != kCount; });
+  return steps;
 }
 
 class LossSeries {
@@ -63,13 +103,15 @@ class LossSeries {
 
 // Trains `network`; the number of steps made, fewer than `steps` when asked to stop.
 int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, FixContext& context) {
-  const std::optional<CheckpointState> saved = context.load_checkpoint();
+  std::optional<CheckpointState> saved = context.load_checkpoint();
+  if (saved && saved->count(kSteps) == 0) saved.reset();  // of the fix whose steps were counted
   LossSeries losses(context.log().series["training_loss"]);
   if (saved) losses.load(*saved);
   Trainer trainer(network, context.split("train"), recipe, context.seed("train"), saved);
   const auto save = [&] {
     CheckpointState state = trainer.state();
     losses.save(state);
+    state[kSteps] = at::scalar_tensor(steps, at::kLong);
     context.save_checkpoint(state);
   };
   while (trainer.steps() < steps) {
@@ -86,13 +128,15 @@ int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, Fix
 }
 
 FixResult fix(const Network& original, FixContext& context) {
-  const PhaseTimer timer(context.log(), "train");
-  const TrainingConfig recipe = recipe_of(context);
-  const int64_t steps = steps_of(context, recipe);
   FixResult result;
+  const std::optional<int64_t> counted = steps_of(original, context, &result.failure);
+  if (!counted) return result;
+  result.failure = {};
+  const PhaseTimer timer(context.log(), "train");
+  const int64_t steps = *counted;
   result.touched.everything = true;
   result.network = original.fork();
-  const int64_t made = train(*result.network, steps, recipe, context);
+  const int64_t made = train(*result.network, steps, recipe_of(context), context);
   context.log().counters["optimiser_steps"] = made;
   if (made < steps) {
     result.note = "stopped after " + std::to_string(made) + " of " + std::to_string(steps) + " steps";
@@ -105,29 +149,33 @@ FixResult fix(const Network& original, FixContext& context) {
 }
 
 const bool registered = register_approach({
-    .info =
-        {.key = "CT",
-         .name = "Continued training (control)",
-         .level = Level::control,
-         .publication = "this project",
-         .needs = {"train"},
-         .parameters = {{.name = "steps",
-                         .type = ParameterType::integer,
-                         .default_value = 500,
-                         .meaning = "optimiser steps; CT:KEY makes as many as KEY instead",
-                         .unit = "steps",
-                         .source = "this project",
-                         .minimum = 0},
-                        {.name = "learning_rate",
-                         .default_value = nullptr,
-                         .meaning =
-                             "instead of the training recipe's; a subject without one: Adam, 1e-4, batch 128",
-                         .unit = "",
-                         .source = "this project",
-                         .minimum = 0,
-                         .nullable = true}}},
+    .info = {.key = "CT",
+             .name = "Continued training (control)",
+             .level = Level::control,
+             .publication = "this project",
+             .needs = {"train"},
+             .uses = {"repair", "validation"},
+             .parameters =
+                 {{.name = "steps",
+                   .type = ParameterType::integer,
+                   .default_value = 500,
+                   .meaning = "optimiser steps; CT:KEY makes as many as KEY makes, counted by making its fix",
+                   .unit = "steps",
+                   .source = "this project",
+                   .minimum = 0},
+                  {.name = "learning_rate",
+                   .default_value = nullptr,
+                   .meaning =
+                       "instead of the training recipe's; a subject without one: Adam, 1e-4, batch 128",
+                   .unit = "",
+                   .source = "this project",
+                   .minimum = 0,
+                   .nullable = true}},
+             .shadows = true,
+             .alone = true},
     .adapt = adapt,
     .fix = fix,
+    .can_imitate = [](const Approach& other) { return static_cast<bool>(other.fix_for_its_steps); },
 });
 
 }  // namespace

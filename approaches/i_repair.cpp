@@ -298,6 +298,11 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
   return std::nullopt;
 }
 
+FixResult repair(const Network& original, FixContext& context, const Parameters& parameters) {
+  const bool none = parameters.text("masks") == "none";
+  return IRepair(original, context, parameters).run(none ? Masks::none : Masks::influence);
+}
+
 const bool registered = register_approach({
     .info = {.key = "IR",
              .name = "I-REPAIR",
@@ -308,15 +313,13 @@ const bool registered = register_approach({
              .parameters = parameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          const bool none = context.parameters().text("masks") == "none";
-          return IRepair(original, context, context.parameters()).run(none ? Masks::none : Masks::influence);
-        },
+    .fix = [](const Network& original,
+              FixContext& context) { return repair(original, context, context.parameters()); },
     .fix_on_random_weights =
         [](const Network& original, FixContext& context, const Parameters& parameters) {
           return IRepair(original, context, parameters).run(Masks::random);
         },
+    .fix_for_its_steps = repair,
 });
 
 }  // namespace

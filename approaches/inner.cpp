@@ -367,6 +367,10 @@ const bool registered = register_approach({
         [](const Network& original, FixContext& context, const Parameters& parameters) {
           return Inner(original, context, parameters).run(true);
         },
+    .fix_for_its_steps =
+        [](const Network& original, FixContext& context, const Parameters& parameters) {
+          return Inner(original, context, parameters).run(false);
+        },
 });
 
 }  // namespace

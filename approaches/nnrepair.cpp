@@ -71,8 +71,12 @@ class NNRepair {
                   : Refusal{"no_fix", "no class has a misclassified input and a program with an answer"};
       return result;
     }
-    result = combine(selected());
-    if (stopped) result.note = "stopped after " + std::to_string(next) + " classes";
+    result = combine(selected(next));
+    if (stopped) {
+      result.note = "stopped after " + std::to_string(next) + " classes";
+    } else if (cut_short_) {
+      result.note = "stopped in the selection, which is on the repair split";
+    }
     return result;
   }
 
@@ -182,7 +186,7 @@ class NNRepair {
   }
 
   // Step 6: experts whose one-against-rest F1 is above the original's on data for training.
-  std::vector<int64_t> selected() {
+  std::vector<int64_t> selected(int64_t next) {
     if (parameters_.text("selection") == "none") return experts_;
     const PhaseTimer timer(context_.log(), "select");
     std::string source = context_.has_split("train")        ? "train"
@@ -194,6 +198,8 @@ class NNRepair {
         view = view_head(original_, head_, context_.split(source), {context_.batch(), context_.poll()});
     } catch (const FixStopped&) {  // what there is of experts is not lost
       source = "repair";
+      cut_short_ = true;
+      save(next);
     }
     log("selected_on_" + source, static_cast<double>(context_.split(source).size()));
     std::vector<int64_t> chosen;
@@ -288,6 +294,7 @@ class NNRepair {
   HeadView view_;                 // of the repair split
   std::vector<int64_t> hard_;     // inputs that every expert leaves right
   std::vector<int64_t> experts_;  // classes that have one
+  bool cut_short_ = false;        // the selection was stopped
 };
 
 std::optional<Refusal> adapt(const AdaptContext& context) {

@@ -49,6 +49,7 @@ const bool registered = register_approach({
              .shadows = true},
     .adapt = adapt,
     .fix = fix,
+    .can_imitate = [](const Approach& other) { return static_cast<bool>(other.fix_on_random_weights); },
 });
 
 }  // namespace

@@ -137,7 +137,7 @@ class Reassure {
     const double first = setting.sharpness;
     std::optional<Network> best;
     int64_t most = -1, before = -1;
-    for (double n = first; !best || (most < wanted.numel() && !context_.should_stop());) {
+    for (double n = first; !best || (most < wanted.numel() && !stop_search());) {
       PatchSetting candidate = setting;
       candidate.sharpness = n;
       Network network = with_patches(original_, head_, candidate);
@@ -155,6 +155,14 @@ class Reassure {
       before = found;
     }
     return std::move(*best);
+  }
+
+  // The answers are to be kept then: without a stop, blunter or sharper supports might repair more.
+  bool stop_search() {
+    if (!context_.should_stop()) return false;
+    search_stopped_ = true;
+    save();
+    return true;
   }
 
   FixResult patch() {
@@ -194,7 +202,11 @@ class Reassure {
     context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
     if (repaired == 0) return failed("no_fix", "no fault is right with its patch");
     describe(*result.network, setting);
-    if (stopped_) result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
+    if (stopped_) {
+      result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
+    } else if (search_stopped_) {
+      result.note = "stopped in the search of the sharpness";
+    }
     if (!trouble.empty()) {
       result.note += (result.note.empty() ? "" : "; ") + std::to_string(answers_.size() - patched.size()) +
                      " faults without a patch: " + trouble;
@@ -274,7 +286,7 @@ class Reassure {
   at::Tensor low_, high_;                    // (D), double
   std::vector<int64_t> positions_, labels_;  // of the faults
   std::vector<RegionAnswer> answers_;        // of the first faults
-  bool stopped_ = false;
+  bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
 };
 
 std::optional<Refusal> refuse(const AdaptContext& context) {

@@ -23,6 +23,9 @@ bool register_approach(Approach approach) {
   if (info.key.empty() || !approach.adapt || !approach.fix) {
     interface_misuse("approach \"" + info.key + "\" is registered without a key, adapt or fix");
   }
+  if (info.shadows != static_cast<bool>(approach.can_imitate)) {
+    interface_misuse("approach " + info.key + " has to say whether and what it imitates");
+  }
   for (const auto* names : {&info.needs, &info.uses}) {
     if (std::find(names->begin(), names->end(), "test") != names->end()) {
       interface_misuse("approach " + info.key + " declares the test split, which no approach may see");
@@ -49,7 +52,15 @@ const Approach* find_approach(const std::string& key) {
 
 Catalog approach_catalog() {
   Catalog catalog;
-  for (const Approach& approach : registered()) catalog.push_back(approach.info);
+  for (const Approach& approach : registered()) {
+    catalog.push_back(approach.info);
+    if (!approach.can_imitate) continue;
+    for (const Approach& other : registered()) {
+      if (!other.info.shadows && approach.can_imitate(other)) {
+        catalog.back().imitates.push_back(other.info.key);
+      }
+    }
+  }
   return catalog;
 }
 
@@ -57,7 +68,8 @@ Parameters parameters_of(const ApproachInfo& info, const Parameters& given) {
   nlohmann::json values = nlohmann::json::object();
   for (const ParameterSpec& spec : info.parameters) {
     const auto entry = given.values().find(spec.name);
-    values[spec.name] = entry != given.values().end() ? *entry : spec.default_value;
+    const bool is_given = entry != given.values().end() && (spec.nullable || !entry->is_null());
+    values[spec.name] = is_given ? *entry : spec.default_value;
   }
   return Parameters(std::move(values));
 }

@@ -81,7 +81,7 @@ class ThreeM {
     return {.seconds = parameters_.number("solver_seconds") > 0 ? parameters_.number("solver_seconds")
                                                                 : lp::kInfinity,
             .bytes = static_cast<size_t>(parameters_.integer("solver_memory")) << 20,
-            .stop = [this] { return searching_ && context_.should_stop(); }};
+            .stop = [this] { return stoppable_ && context_.should_stop(); }};
   }
 
   static Refusal refusal(const lp::LeastChange& found) {
@@ -114,6 +114,7 @@ class ThreeM {
   // Section 8: what float32 has spoilt is solved again with twice the margin.
   Changes solve_last_layer(Refusal& failure) {
     margin_ = parameters_.number("margin");
+    stoppable_ = !context_.resumed();  // what the search found needs the answer
     for (int doublings = 0; doublings <= kDoublings; ++doublings) {
       context_.progress(0, "solve");
       Changes changes;
@@ -142,6 +143,7 @@ class ThreeM {
   // Section 3.4: what the layer before the head should give, h + step * o.
   Changes search(const Changes& single, FixResult& result) {
     const PhaseTimer timer(context_.log(), "search");
+    stoppable_ = true;
     prepare_search();
     const std::string name = parameters_.text("search");
     const MoveSearchSettings settings{.heuristic = name == "random"   ? MoveHeuristic::random
@@ -152,7 +154,7 @@ class ThreeM {
                                       .depth = parameters_.integer("depth"),
                                       .width = parameters_.integer("width"),
                                       .seed = context_.seed("search")};
-    const auto saved = context_.load_checkpoint();
+    const auto& saved = context_.load_checkpoint();
     if (saved) context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
     bool stopped = false;
     const MoveSearchState state = search_moves(
@@ -177,7 +179,7 @@ class ThreeM {
     context_.log().counters["proposals"] = state.proposals;
     if (stopped) result.note = "stopped after " + std::to_string(state.proposals) + " proposals";
     if (std::ranges::all_of(state.best, [](int64_t o) { return o == 0; })) return single;
-    searching_ = false;  // neither counted nor ended by a stop signal: it has been solved before
+    searching_ = stoppable_ = false;  // neither counted nor ended by a stop signal: it has been solved before
     return propose(state.best);
   }
 
@@ -302,7 +304,7 @@ class ThreeM {
   at::Tensor below_, before_;   // (points, features): what the hidden layer reads, and gives before its ReLU
   std::vector<int64_t> units_;  // of the hidden layer that the search moves
   double margin_ = 0, step_ = 0;
-  bool searching_ = true;
+  bool searching_ = true, stoppable_ = true;
 };
 
 std::optional<Refusal> adapt(const AdaptContext& context) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "harness/cli/commands.hpp"
+#include "harness/cli/common.hpp"
 #include "harness/core/results.hpp"
 #include "harness/measure/memory.hpp"
 #include "harness/run/stop.hpp"
@@ -43,8 +44,7 @@ int main(int argc, char** argv) {
     std::cerr << "standard output: found a place that takes no more, expected one that can be written to\n";
     return code == 0 ? 1 : code;
   } catch (const harness::ResultsError& error) {
-    report(error, 4);
-    std::cerr << "the results are damaged there; harness run computes the cell again\n";
+    harness::say_damage(error);
     return 4;
   } catch (const harness::UserError& error) {
     return report(error, 2);

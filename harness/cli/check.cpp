@@ -2,6 +2,7 @@
 
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
+#include "harness/cli/standing.hpp"
 #include "harness/core/error.hpp"
 #include "harness/run/subject.hpp"
 
@@ -29,6 +30,26 @@ void check_subject(const SubjectConfig& subject, const Config& config, std::vect
   }
 }
 
+constexpr size_t kShownCells = 10;
+
+// What of that tree a run would keep, and what not and why: on standard error, as the configuration alone is
+// the output.
+int check_results(const Config& config, const ResultsTree& tree) {
+  std::error_code ignored;
+  if (std::filesystem::exists(tree.root(), ignored) && !std::filesystem::is_directory(tree.root(), ignored)) {
+    throw UserError({"command line", "--results", "a file, " + tree.root().string(), "a folder", ""});
+  }
+  const Standing standing = standing_of(config, tree);
+  std::cerr << tree.root().string() << ": " << standing.counts << "\n";
+  for (size_t k = 0; k < std::min(kShownCells, standing.because.size()); ++k) {
+    std::cerr << "  " << standing.because[k] << "\n";
+  }
+  if (standing.because.size() > kShownCells) {
+    std::cerr << "  and " << standing.because.size() - kShownCells << " more: harness status names them\n";
+  }
+  return standing.damaged ? 4 : 0;
+}
+
 int check(const Arguments& arguments) {
   const Config config = configured(arguments, true);
   std::cout << config.effective().dump(2) << "\n";
@@ -40,7 +61,7 @@ int check(const Arguments& arguments) {
     collect(error, &problems);
   }
   if (!problems.empty()) throw UserError(std::move(problems));
-  return 0;
+  return arguments.has("results") ? check_results(config, tree_of(arguments, config)) : 0;
 }
 
 }  // namespace
@@ -49,7 +70,10 @@ Command check_command() {
   return {{"check",
            "Reads configuration, data and models, prints the configuration with all defaults.",
            {"CONFIG"},
-           {set_option(), device_option(), limit_option()}},
+           {{"results", OptionKind::single, "DIR", "say how its cells stand in this results tree, too"},
+            set_option(),
+            device_option(),
+            limit_option()}},
           check};
 }
 

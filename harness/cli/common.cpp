@@ -112,6 +112,11 @@ std::function<void(const std::string&)> reporter(const Arguments& arguments) {
   return [](const std::string& line) { std::cerr << line << std::endl; };
 }
 
+void say_damage(const ResultsError& error) {
+  for (const Problem& problem : error.problems()) std::cerr << to_text(problem) << "\n";
+  std::cerr << "the results are damaged there; harness run computes the cell again\n";
+}
+
 void print_table(const Table& table, const std::string& format) {
   if (format == "csv") {
     std::cout << to_csv(table);

@@ -40,6 +40,9 @@ DeviceChoice prepare_device(const Config& config, const Arguments& arguments);
 // Lines for people, on standard error; nothing with --quiet.
 std::function<void(const std::string&)> reporter(const Arguments& arguments);
 
+// What is wrong in a results tree, and the remedy, on standard error; exit code 4 goes with it.
+void say_damage(const ResultsError& error);
+
 // A table as --format says.
 void print_table(const Table& table, const std::string& format);
 

@@ -110,7 +110,7 @@ int fix(const Arguments& arguments) {
       .subject = opened->subject.get(),
       .repair = opened->repair_counts(),
       .seed = derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"),
-      .budget = {arguments.number("budget", 0), std::nullopt},
+      .budget = {.seconds = arguments.number("budget", 0)},
       .progress = [&](double done, const std::string& what) {
         const auto now = std::chrono::steady_clock::now();
         if (now - last_said < std::chrono::seconds(5)) return;

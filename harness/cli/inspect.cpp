@@ -85,16 +85,10 @@ json applicability(const AdHoc& opened) {
                     {"applies", !refusal.has_value()},
                     {"reason", refusal ? refusal->code + ": " + refusal->text : ""}});
   };
-  for (const Approach& approach : approaches()) {
-    if (!approach.info.shadows) {
-      add(approach, "");
-      continue;
-    }
-    for (const Approach& other : approaches()) {
-      const auto& of = approach.info.shadow_of;
-      const bool can = of.empty() || std::find(of.begin(), of.end(), other.info.key) != of.end();
-      if (!other.info.shadows && other.info.level != Level::control && can) add(approach, other.info.key);
-    }
+  for (const ApproachInfo& info : approach_catalog()) {
+    const Approach& approach = *find_approach(info.key);
+    if (!info.shadows || info.alone) add(approach, "");
+    for (const std::string& other : info.imitates) add(approach, other);
   }
   return list;
 }

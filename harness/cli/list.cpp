@@ -62,17 +62,21 @@ void list_approaches(const std::string& format) {
                       {"needs", info.needs},
                       {"uses", info.uses},
                       {"shadows", info.shadows},
+                      {"alone", !info.shadows || info.alone},
+                      {"imitates", info.imitates},
                       {"parameters", parameters_of(info)}});
     }
     std::cout << list.dump(2) << "\n";
     return;
   }
-  Table table{
-      "approaches", {"key", "name", "level", "publication", "version", "in_study", "needs", "uses"}, {}};
+  Table table{"approaches",
+              {"key", "name", "level", "publication", "version", "in_study", "needs", "uses", "imitates"},
+              {}};
   for (const ApproachInfo& info : catalog) {
-    table.rows.push_back({info.shadows ? info.key + ":KEY" : info.key, info.name, to_text(info.level),
+    const bool only_with_key = info.shadows && !info.alone;
+    table.rows.push_back({only_with_key ? info.key + ":KEY" : info.key, info.name, to_text(info.level),
                           info.publication, std::to_string(info.version), info.in_study ? "yes" : "no",
-                          join(info.needs), join(info.uses)});
+                          join(info.needs), join(info.uses), join(info.imitates)});
   }
   print_table(table, format);
   if (format != "text") return;

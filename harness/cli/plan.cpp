@@ -4,6 +4,7 @@
 #include "approaches/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
+#include "harness/cli/standing.hpp"
 #include "harness/core/files.hpp"
 #include "harness/run/cell.hpp"
 #include "harness/run/lease.hpp"
@@ -95,20 +96,32 @@ std::uintmax_t expected_bytes(const Config& config, const std::vector<PlanEntry>
   return bytes;
 }
 
-std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
-                       const std::vector<PlanRow>& rows) {
-  std::map<std::string, int64_t> states, sources;
-  double seconds = 0;
-  for (const PlanRow& row : rows) {
-    ++states[row.shown];
-    if (!row.is_open()) continue;
-    seconds += row.cost.seconds.value_or(0);
-    ++sources[row.cost.source.empty() ? "unknown, not counted" : "from " + row.cost.source];
-  }
+// "9 cells: 6 done, 3 missing"
+std::string states_of(const std::vector<PlanRow>& rows) {
+  std::map<std::string, int64_t> states;
+  for (const PlanRow& row : rows) ++states[row.shown];
   std::string text = std::to_string(rows.size()) + " cells:";
   for (const auto& [state, count] : states) {
     text += std::string(&state == &states.begin()->first ? " " : ", ") + std::to_string(count) + " " + state;
   }
+  return text;
+}
+
+bool any_damaged(const std::vector<PlanRow>& rows) {
+  return std::any_of(rows.begin(), rows.end(),
+                     [](const PlanRow& row) { return row.state == CellState::damaged; });
+}
+
+std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
+                       const std::vector<PlanRow>& rows) {
+  std::map<std::string, int64_t> sources;
+  double seconds = 0;
+  for (const PlanRow& row : rows) {
+    if (!row.is_open()) continue;
+    seconds += row.cost.seconds.value_or(0);
+    ++sources[row.cost.source.empty() ? "unknown, not counted" : "from " + row.cost.source];
+  }
+  std::string text = states_of(rows);
   char line[256];
   std::snprintf(line, sizeof line, "\ntime to go: %.2f hours on one device", seconds / 3600);
   text += line;
@@ -236,12 +249,23 @@ int show_status(const Arguments& arguments) {
   RecordIndex index(tree);
   const std::vector<PlanRow> rows = rows_of(plan, tree, index);
   print(rows, format, summary_of(config, plan, rows));
-  const bool damaged = std::any_of(rows.begin(), rows.end(),
-                                   [](const PlanRow& row) { return row.state == CellState::damaged; });
-  return damaged ? 4 : 0;
+  return any_damaged(rows) ? 4 : 0;
 }
 
 }  // namespace
+
+Standing standing_of(const Config& config, const ResultsTree& tree) {
+  load_digests(tree.digests());
+  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
+  RecordIndex index(tree);
+  const std::vector<PlanRow> rows = rows_of(plan, tree, index);
+  Standing standing{.counts = states_of(rows), .because = {}, .damaged = any_damaged(rows)};
+  for (const PlanRow& row : rows) {
+    if (row.because.empty()) continue;
+    standing.because.push_back(row.entry->planned.cell.text() + " " + row.shown + ": " + row.because);
+  }
+  return standing;
+}
 
 Command plan_command() {
   return {{"plan",

@@ -108,25 +108,36 @@ void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progres
   }
 }
 
+// What became of the tables; each is said where it happens.
+enum class Tables { written, not_written, damaged };
+
 // In a shard, whoever finds all cells done writes the tables: the last one does.
-bool write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
-                            Progress& progress) {
-  const Report report = make_report(tree, cells_of(plan));
-  if (is_part && report.missing + report.outdated > 0) {
-    progress.say("tables: left to the shard that ends last (" + report.coverage() + ")");
-    return true;
-  }
-  std::cout << tables_text(report) << std::flush;
+Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
+                              Progress& progress) {
   try {
+    const Report report = make_report(tree, cells_of(plan));
+    if (is_part && report.missing + report.outdated > 0) {
+      progress.say("tables: left to the shard that ends last (" + report.coverage() + ")");
+      return Tables::written;
+    }
+    std::cout << tables_text(report) << std::flush;
     write_tables(tree, report);
-  } catch (const ResultsError&) {
-    throw;
+  } catch (const ResultsError& error) {
+    say_damage(error);
+    return Tables::damaged;
   } catch (const UserError& error) {  // a disk that is full: no fault of the command line
     std::cerr << error.what() << "\n";
-    return false;
+    return Tables::not_written;
   }
   progress.say("tables: " + tree.tables().string());
-  return true;
+  return Tables::written;
+}
+
+// A run that was interrupted goes on by the same command, whatever else there is: that comes first.
+int exit_code(const RunSummary& summary, Tables tables) {
+  if (summary.interrupted) return 3;
+  if (tables == Tables::damaged) return 4;
+  return summary.trouble || tables == Tables::not_written ? 1 : 0;
 }
 
 int run(const Arguments& arguments) {
@@ -165,13 +176,10 @@ int run(const Arguments& arguments) {
   if (quiet) {  // this is no progress: results are missing
     for (const std::string& line : summary.troubles) std::cerr << line << "\n";
   }
-  const bool written = write_and_print_tables(tree, plan, selection.shard.is_part(), progress);
+  const Tables written = write_and_print_tables(tree, plan, selection.shard.is_part(), progress);
   say_summary(arguments, tree, summary, progress);
-  if (summary.interrupted) {
-    progress.say("interrupted; the same command continues");
-    return 3;
-  }
-  return summary.trouble || !written ? 1 : 0;
+  if (summary.interrupted) progress.say("interrupted; the same command continues");
+  return exit_code(summary, written);
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ Command tables_command() {
        {"CONFIG"},
        {results_option(),
         set_option(),
+        limit_option(),
         format_option(),
         {"table", OptionKind::single, "NAME", "only this one: rq1 ... rq4, rq1_wide ..., runs, summary"}}},
       tables};

@@ -54,8 +54,10 @@ struct ApproachInfo {
   std::vector<std::string> uses = {};   // splits it reads where they are there
   std::vector<ParameterSpec> parameters = {};
   bool in_study = false;                    // one of the sixteen
-  bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:AP)
-  std::vector<std::string> shadow_of = {};  // keys it can imitate; empty with shadows: any
+  bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:IR)
+  std::vector<std::string> shadow_of = {};  // keys that may be written there; empty with shadows: any
+  bool alone = false;                       // with shadows: KEY without another one is an approach, too
+  std::vector<std::string> imitates = {};   // with shadows: keys it can do something with; else UNADAPTABLE
 };
 
 // Every approach that is linked in, sorted by key. The config reader, plan and tables take it as an argument,

@@ -78,6 +78,24 @@ void read_subjects(const std::vector<std::optional<SubjectDocument>>& documents,
   }
 }
 
+// Without approaches there is something to do only where models are published. Where a subject could not be
+// read nobody knows.
+void demand_work(ObjectReader& object, const std::vector<std::optional<SubjectDocument>>& documents,
+                 const Config& config) {
+  const json* approaches = object.find("approaches");
+  if (approaches == nullptr || !approaches->is_array() || !approaches->empty()) return;
+  const bool all_read = std::all_of(documents.begin(), documents.end(),
+                                    [](const auto& document) { return document.has_value(); });
+  const bool any_published =
+      std::any_of(config.subjects.begin(), config.subjects.end(),
+                  [](const SubjectConfig& subject) { return !subject.published.empty(); });
+  if (!all_read || any_published) return;
+  object.place("approaches")
+      .report("an empty list, and no subject with published models",
+              "\"all\", \"study\", or a list of approaches; it may be empty where a subject names published "
+              "models");
+}
+
 void read_settings(ObjectReader& object, Config* config) {
   if (const json* name = object.find("name")) {
     config->name = read_name(*name, object.place("name"), true).value_or("");
@@ -124,6 +142,7 @@ Config read_document(json document, const fs::path& file, const fs::path& folder
       auto documents = load_subjects(*subjects, object.place("subjects"), folder);
       overrides.apply_to_subjects(&documents);
       read_subjects(documents, options.need_files, &config);
+      demand_work(object, documents, config);
     } else {
       object.place("subjects").report(describe(*subjects), "a list of one subject or more");
     }

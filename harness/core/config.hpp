@@ -40,10 +40,12 @@ struct TrainingConfig {
   std::string initialiser = "kaiming_uniform";  // kaiming_uniform | glorot_uniform
 };
 
-// What one fix may take; absent: no limit. Neither is part of a cell's identity.
+// What one fix may take; absent: no limit. None is part of a cell's identity. Memory is counted in 10^6 bytes
+// from what there was when the fix began: model, data and what earlier cells left do not count.
 struct Budget {
-  std::optional<double> seconds;
-  std::optional<double> megabytes;  // resident memory of the process, in 10^6 bytes
+  std::optional<double> seconds = std::nullopt;
+  std::optional<double> megabytes = std::nullopt;         // growth of the process's resident memory
+  std::optional<double> device_megabytes = std::nullopt;  // growth of LibTorch's tensors on the CUDA device
 };
 
 // An approach that is a program of its own (key "command"). It is started with the path of a request file.

@@ -28,6 +28,11 @@ std::vector<std::string> shadowable(const Catalog& catalog, const ApproachInfo& 
   return keys;
 }
 
+// Those of them that it can do something with, where that is known: what a message recommends.
+std::vector<std::string> recommended(const Catalog& catalog, const ApproachInfo& control) {
+  return control.imitates.empty() ? shadowable(catalog, control) : control.imitates;
+}
+
 // A parameter's value as its type; nothing (reported) where it does not fit.
 std::optional<json> read_parameter(const json& value, const ParameterSpec& spec, const JsonPlace& place) {
   if (value.is_null() && spec.nullable) return value;
@@ -68,10 +73,10 @@ std::optional<Chosen> choose(const std::string& written, const JsonPlace& place,
     return std::nullopt;
   }
   if (colon == std::string::npos) {
-    if (!info->shadows) return Chosen{*info, ""};
+    if (!info->shadows || info->alone) return Chosen{*info, ""};
     place.report("text " + quote_text(written), key + " with the approach that it imitates, " + key +
                                                     ":KEY with KEY one of " +
-                                                    one_of(shadowable(catalog, *info)));
+                                                    one_of(recommended(catalog, *info)));
     return std::nullopt;
   }
   const std::string shadow = written.substr(colon + 1);
@@ -82,7 +87,8 @@ std::optional<Chosen> choose(const std::string& written, const JsonPlace& place,
   const std::vector<std::string> keys = shadowable(catalog, *info);
   if (std::count(keys.begin(), keys.end(), shadow) == 0) {
     const std::string near = nearest_name(shadow, keys);
-    place.report("text " + quote_text(written), key + ":KEY with KEY one of " + one_of(keys),
+    place.report("text " + quote_text(written),
+                 key + ":KEY with KEY one of " + one_of(recommended(catalog, *info)),
                  near.empty() ? "" : key + ":" + near);
     return std::nullopt;
   }
@@ -162,13 +168,14 @@ std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& 
   std::vector<ApproachConfig> approaches;
   if (value.is_string() && (value == "all" || value == "study")) {
     for (const ApproachInfo& info : catalog) {
-      if (!info.shadows && (value == "all" || info.in_study)) approaches.push_back(configured({info, ""}));
+      const bool alone = !info.shadows || info.alone;
+      if (alone && (value == "all" || info.in_study)) approaches.push_back(configured({info, ""}));
     }
     if (approaches.empty())
       place.report(describe(value), "a program with approaches: this one has none of these");
     return approaches;
   }
-  if (!value.is_array() || value.empty()) {
+  if (!value.is_array()) {
     place.report(describe(value), "\"all\", \"study\", or a list of approaches");
     return approaches;
   }

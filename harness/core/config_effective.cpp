@@ -12,7 +12,9 @@ json number_or_null(const std::optional<double>& number) {
 
 json budget_of(const std::optional<Budget>& budget) {
   if (!budget) return nullptr;
-  return {{"seconds", number_or_null(budget->seconds)}, {"megabytes", number_or_null(budget->megabytes)}};
+  return {{"seconds", number_or_null(budget->seconds)},
+          {"megabytes", number_or_null(budget->megabytes)},
+          {"device_megabytes", number_or_null(budget->device_megabytes)}};
 }
 
 json list_of(const std::vector<std::filesystem::path>& files) {

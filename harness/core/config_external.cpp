@@ -113,6 +113,13 @@ ApproachConfig read_external(ObjectReader& object, const Catalog& catalog, const
     }
   }
   approach.budget = read_budget(object);
+  if (approach.budget && approach.budget->device_megabytes) {
+    object.place("budget")
+        .at("device_megabytes")
+        .report("it for an external program",
+                "seconds and megabytes: nobody but the program itself "
+                "knows what it has on a device");
+  }
   object.finish();
   return approach;
 }

@@ -32,7 +32,7 @@ std::vector<ApproachConfig> read_approaches(const nlohmann::json& value, const J
 ApproachConfig read_external(ObjectReader& object, const Catalog& catalog,
                              const std::filesystem::path& folder, const ConfigOptions& options);
 
-// The key "budget" of any object: {"seconds": S, "megabytes": M}, one of them or both, or null for none.
+// The key "budget" of any object: seconds, megabytes and device_megabytes, one or more, or null for none.
 std::optional<Budget> read_budget(ObjectReader& object);
 
 // A name that may be a folder: letters, digits, - and _ (and dots, where allowed), no - or dot first.

@@ -164,9 +164,12 @@ std::optional<Budget> read_budget(ObjectReader& object) {
   };
   read("seconds", &budget.seconds);
   read("megabytes", &budget.megabytes);
-  if (reader.is_object() && reader.find_value("seconds") == nullptr &&
-      reader.find_value("megabytes") == nullptr) {
-    reader.place().report("no limit", "\"seconds\", \"megabytes\" or both; null for no budget");
+  read("device_megabytes", &budget.device_megabytes);
+  const bool any = reader.find_value("seconds") != nullptr || reader.find_value("megabytes") != nullptr ||
+                   reader.find_value("device_megabytes") != nullptr;
+  if (reader.is_object() && !any) {
+    reader.place().report("no limit",
+                          "\"seconds\", \"megabytes\", \"device_megabytes\" or several; null for no budget");
   }
   reader.finish();
   return budget;

@@ -159,6 +159,9 @@ void read_data(const json& value, const JsonPlace& place, Record* record) {
 void read_machine(const json& value, const JsonPlace& place, Record* record) {
   ObjectReader object(value, place);
   required(object, "device", &record->device, to_string);
+  if (const json* threads = object.find("threads")) {  // records of before have none
+    record->threads = to_integer(*threads, object.place("threads"));
+  }
   required(object, "concurrent_workers", &record->concurrent_workers, to_integer);
   required(object, "interruptions", &record->interruptions, to_integer);
   object.finish();
@@ -218,32 +221,34 @@ json Record::to_json() const {
   for (const auto& [key, seconds] : phases) phase_object[key] = from_double(seconds);
   for (const auto& [key, value] : scalars) scalar_object[key] = from_double(value);
   for (const auto& [key, values] : series) series_object[key] = from_doubles(values);
-  return {
-      {"schema", schema},
-      {"cell",
-       {{"subject", cell.subject},
-        {"model", cell.model},
-        {"approach", cell.approach},
-        {"run", cell.run},
-        {"key", key},
-        {"name", name},
-        {"level", to_text(level)},
-        {"in_study", in_study},
-        {"seed", seed},
-        {"digest", digest},
-        {"limited", limited}}},
-      {"status", to_text(status)},
-      {"reason", reason},
-      {"metrics", metric_list},
-      {"phases", phase_object},
-      {"counters", counters},
-      {"scalars", scalar_object},
-      {"series", series_object},
-      {"invariants", invariant_list},
-      {"data", {{"classes", classes}, {"group_names", group_names}}},
-      {"machine",
-       {{"device", device}, {"concurrent_workers", concurrent_workers}, {"interruptions", interruptions}}},
-      {"provenance", provenance}};
+  return {{"schema", schema},
+          {"cell",
+           {{"subject", cell.subject},
+            {"model", cell.model},
+            {"approach", cell.approach},
+            {"run", cell.run},
+            {"key", key},
+            {"name", name},
+            {"level", to_text(level)},
+            {"in_study", in_study},
+            {"seed", seed},
+            {"digest", digest},
+            {"limited", limited}}},
+          {"status", to_text(status)},
+          {"reason", reason},
+          {"metrics", metric_list},
+          {"phases", phase_object},
+          {"counters", counters},
+          {"scalars", scalar_object},
+          {"series", series_object},
+          {"invariants", invariant_list},
+          {"data", {{"classes", classes}, {"group_names", group_names}}},
+          {"machine",
+           {{"device", device},
+            {"threads", threads},
+            {"concurrent_workers", concurrent_workers},
+            {"interruptions", interruptions}}},
+          {"provenance", provenance}};
 }
 
 Record Record::from_file(const std::filesystem::path& file) {

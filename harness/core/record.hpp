@@ -63,7 +63,8 @@ struct Record {
   bool limited = false;  // made with --limit
   int64_t classes = 0;
   std::vector<std::string> group_names;
-  std::string device;  // model name of the device, "CPU" with its model
+  std::string device;   // model name of the device, "CPU" with its model and cores
+  int64_t threads = 0;  // of the process that made the fix; 0: unknown
   int64_t concurrent_workers = 1, interruptions = 0;
   nlohmann::json provenance = nlohmann::json::object();
 

@@ -51,7 +51,7 @@ CellState state_of(const PlannedCell& planned, const std::optional<Record>& reco
   json ours = planned.identity, theirs = record->provenance["identity"];
   if (!theirs.is_object()) return CellState::outdated;
   if (how == Compare::tables) {
-    for (const char* shown : {"device", "limit", "metrics"}) {
+    for (const char* shown : {"device", "metrics"}) {
       ours.erase(shown);
       theirs.erase(shown);
     }

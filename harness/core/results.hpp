@@ -42,7 +42,8 @@ enum class CellState {
 const char* to_text(CellState state);
 
 // What may differ between a plan and a record that still belong together: nothing for the run engine; for
-// tables the device and --limit, which they show, and files that are not at hand.
+// tables the device, which they show, and files that are not at hand. What was made from part of the data
+// (--limit) is no result of all of it, and the other way round.
 enum class Compare { exact, tables };
 CellState state_of(const PlannedCell& planned, const std::optional<Record>& record, Compare how);
 

@@ -148,9 +148,18 @@ class Opener {
     }
     auto open = kind == hdf5::Link::dataset ? hdf5::open_dataset(*root_, path) : std::nullopt;
     if (!open) {
-      report(path, kind == hdf5::Link::group ? "a group" : "an object that cannot be read", expected);
+      report(path, kind == hdf5::Link::group ? "a group" : unread(kind), expected);
+      return std::nullopt;
+    }
+    if (const std::string why = hdf5::suspicion(*open); !why.empty()) {
+      report(path, why, "data that lies in this file");
+      return std::nullopt;
     }
     return open;
+  }
+
+  static std::string unread(hdf5::Link kind) {
+    return kind == hdf5::Link::elsewhere ? "a link into another file" : "an object that cannot be read";
   }
 
   // Opens and checks all but the pixels.
@@ -160,7 +169,7 @@ class Opener {
     if (kind == hdf5::Link::absent) return std::nullopt;
     any_split_ = true;
     if (kind != hdf5::Link::group) {
-      report(path, kind == hdf5::Link::dataset ? "a data set" : "an object that cannot be read",
+      report(path, kind == hdf5::Link::dataset ? "a data set" : unread(kind),
              "a group with images and labels");
       return std::nullopt;
     }
@@ -189,7 +198,7 @@ class Opener {
       return false;
     }
     double values = 1;
-    for (size_t i = 1; i < 4; ++i) values *= static_cast<double>(images.shape[i]);
+    for (size_t i = 1; i < 4; ++i) values *= std::max(0.0, static_cast<double>(images.shape[i]));
     if (images.shape[0] < 1 || images.shape[0] > kMostImages || values < 1 || values > kMostValues) {
       report(place, shape_text(images.shape),
              "1 to " + std::to_string(kMostImages) + " images of at least 1x1x1 values");
@@ -258,8 +267,8 @@ class Opener {
     const std::string place = path + "/labels";
     const auto source = open_dataset(place, "labels (N; integers)");
     if (!source) return {};
-    if (!source->is_integer) {
-      report(place, source->type, "integers");
+    if (!source->is_integer || source->value_bytes > sizeof(int64_t)) {
+      report(place, source->type, "integers of at most 64 bits");
       return {};
     }
     const at::Tensor labels = read_column(place, *source, size);

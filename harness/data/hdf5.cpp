@@ -1,5 +1,7 @@
 #include "harness/data/hdf5.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "harness/core/error.hpp"
@@ -10,6 +12,12 @@ namespace harness::hdf5 {
 namespace {
 
 constexpr hssize_t kMostAttributeValues = 1 << 20;
+constexpr size_t kMostTextBytes = size_t{1} << 20;  // of all fixed texts of an attribute
+constexpr size_t kMostNumberBytes = 16;             // of one number of an attribute: long double
+// Below this many bytes nothing a data set claims does any harm. Above, it has at most as many as deflate can
+// pack into what the file holds of it (1032 to 1), and no chunk is larger than twice all of it.
+constexpr double kHarmlessBytes = 64 << 20;
+constexpr double kMostPacking = 1100;
 constexpr size_t kChunkCache = size_t{64} << 20;  // a slab's chunks are decompressed once
 
 // The number of values of a simple or scalar data space; nothing for an empty or a huge one.
@@ -46,7 +54,7 @@ std::vector<std::string> read_variable_strings(const OpenAttribute& open, const 
 std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
   const size_t length = H5Tget_size(open.type);
   std::vector<std::string> texts;
-  if (length == 0 || length > size_t{kMostAttributeValues}) return texts;
+  if (length == 0 || *open.count > kMostTextBytes / length) return texts;
   std::vector<char> buffer(*open.count * length);
   if (H5Aread(open.attribute, open.type, buffer.data()) < 0) return texts;
   const bool padded = H5Tget_strpad(open.type) == H5T_STR_SPACEPAD;
@@ -56,6 +64,38 @@ std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
     texts.push_back(std::move(text));
   }
   return texts;
+}
+
+// A list of properties for opening by a path: a link into another file on the way is not followed, `refused`
+// is set. HDF5's own answer to that would be to open whatever file the link names.
+Handle staying_inside(hid_t list_class, bool* refused) {
+  Handle access(H5Pcreate(list_class), H5Pclose);
+  H5Pset_elink_cb(
+      access,
+      [](const char*, const char*, const char*, const char*, unsigned*, hid_t, void* seen) -> herr_t {
+        *static_cast<bool*>(seen) = true;
+        return -1;
+      },
+      refused);
+  return access;
+}
+
+double bytes_of(const std::vector<int64_t>& shape, size_t value_bytes) {
+  double bytes = static_cast<double>(value_bytes);
+  for (const int64_t size : shape) bytes *= static_cast<double>(size);
+  return bytes;
+}
+
+std::string megabytes(double bytes) {
+  return std::to_string(std::lround(bytes / 1e6)) + " MB";
+}
+
+// What the file really holds of a data set: what it says, and never more than the file itself.
+double stored_bytes(hid_t dataset) {
+  const Handle file(H5Iget_file_id(dataset), H5Fclose);
+  hsize_t whole = 0;
+  if (!file || H5Fget_filesize(file, &whole) < 0) return 0;
+  return static_cast<double>(std::min<hsize_t>(H5Dget_storage_size(dataset), whole));
 }
 
 }  // namespace
@@ -105,9 +145,11 @@ Handle open_file(const std::filesystem::path& file) {
 }
 
 Link link_kind(hid_t parent, const std::string& name) {
-  if (H5Lexists(parent, name.c_str(), H5P_DEFAULT) <= 0) return Link::absent;
-  const Handle object(H5Oopen(parent, name.c_str(), H5P_DEFAULT), H5Oclose);
-  if (!object) return Link::other;
+  bool refused = false;
+  const Handle access = staying_inside(H5P_LINK_ACCESS, &refused);
+  if (H5Lexists(parent, name.c_str(), access) <= 0) return refused ? Link::elsewhere : Link::absent;
+  const Handle object(H5Oopen(parent, name.c_str(), access), H5Oclose);
+  if (!object) return refused ? Link::elsewhere : Link::other;
   switch (H5Iget_type(object)) {
     case H5I_GROUP:
       return Link::group;
@@ -150,7 +192,8 @@ std::string type_name(hid_t type) {
 }
 
 std::optional<DatasetHandle> open_dataset(hid_t parent, const std::string& name) {
-  const Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
+  bool refused = false;
+  const Handle access = staying_inside(H5P_DATASET_ACCESS, &refused);
   H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, kChunkCache, H5D_CHUNK_CACHE_W0_DEFAULT);
   DatasetHandle open;
   open.dataset = Handle(H5Dopen2(parent, name.c_str(), access), H5Dclose);
@@ -159,12 +202,41 @@ std::optional<DatasetHandle> open_dataset(hid_t parent, const std::string& name)
   if (!type || !space) return std::nullopt;
   open.type = type_name(type);
   open.is_integer = H5Tget_class(type) == H5T_INTEGER;
+  open.value_bytes = H5Tget_size(type);
   const int rank = H5Sget_simple_extent_ndims(space);
   if (rank < 0) return std::nullopt;
   std::vector<hsize_t> sizes(static_cast<size_t>(rank));
   if (rank > 0) H5Sget_simple_extent_dims(space, sizes.data(), nullptr);
-  open.shape.assign(sizes.begin(), sizes.end());
+  for (const hsize_t size : sizes) open.shape.push_back(size > INT64_MAX ? -1 : static_cast<int64_t>(size));
   return open;
+}
+
+std::string suspicion(const DatasetHandle& source) {
+  const Handle made(H5Dget_create_plist(source.dataset), H5Pclose);
+  if (!made) return "a data set without a layout";
+  if (H5Pget_external_count(made) > 0) {
+    char name[256] = "";
+    H5Pget_external(made, 0, sizeof name - 1, name, nullptr, nullptr);
+    return "a data set whose data lies in another file, " + std::string(name);
+  }
+  const H5D_layout_t layout = H5Pget_layout(made);
+  if (layout == H5D_VIRTUAL) return "a virtual data set, made of data sets of other files";
+  const double claimed = bytes_of(source.shape, source.value_bytes);
+  if (claimed <= kHarmlessBytes && layout != H5D_CHUNKED) return "";
+  if (layout == H5D_CHUNKED) {
+    std::vector<hsize_t> chunk(source.shape.size());
+    if (H5Pget_chunk(made, static_cast<int>(chunk.size()), chunk.data()) < 0)
+      return "a data set without chunks";
+    double bytes = static_cast<double>(source.value_bytes);
+    for (const hsize_t size : chunk) bytes *= static_cast<double>(size);
+    if (bytes > std::max(kHarmlessBytes, 2 * claimed)) {
+      return "chunks of " + megabytes(bytes) + " for " + megabytes(claimed) + " of data";
+    }
+  }
+  const double stored = stored_bytes(source.dataset);
+  const double most = H5Pget_nfilters(made) > 0 ? kMostPacking * stored : stored;
+  if (claimed <= std::max(kHarmlessBytes, most)) return "";
+  return megabytes(claimed) + " of data, of which the file holds " + megabytes(stored);
 }
 
 bool read_rows(const DatasetHandle& source, int64_t begin, int64_t count, hid_t memory_type, void* target) {
@@ -189,14 +261,19 @@ std::string attribute_type(hid_t object, const std::string& name) {
   if (!open.type || !open.space) return "an attribute that cannot be read";
   if (!open.count) return "an attribute without values";
   const bool scalar = H5Sget_simple_extent_ndims(open.space) == 0;
-  return (scalar ? "one " : "a list of " + std::to_string(*open.count) + " ") + type_name(open.type);
+  const size_t length = H5Tget_size(open.type);
+  const bool text = H5Tget_class(open.type) == H5T_STRING && H5Tis_variable_str(open.type) <= 0;
+  return (scalar ? "one " : "a list of " + std::to_string(*open.count) + " ") + type_name(open.type) +
+         (text && length > kMostTextBytes / *open.count ? " of " + std::to_string(length) + " bytes" : "");
 }
 
 std::optional<NumericAttribute> read_numbers(hid_t object, const std::string& name) {
   const OpenAttribute open = open_attribute(object, name);
   if (!open.count || H5Sget_simple_extent_ndims(open.space) > 1) return std::nullopt;
   const H5T_class_t kind = H5Tget_class(open.type);
-  if (kind != H5T_INTEGER && kind != H5T_FLOAT) return std::nullopt;
+  if ((kind != H5T_INTEGER && kind != H5T_FLOAT) || H5Tget_size(open.type) > kMostNumberBytes) {
+    return std::nullopt;
+  }
   NumericAttribute attribute;
   attribute.is_integer = kind == H5T_INTEGER;
   attribute.scalar = H5Sget_simple_extent_ndims(open.space) == 0;

@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
-// Thin owners over the HDF5 C API; for the sources of harness/data only.
+// Thin owners over the HDF5 C API; for the sources of harness/data only. A data file may come from anybody:
+// it never makes the reader open another file, and never makes it reserve memory for data that it cannot
+// hold.
 namespace harness::hdf5 {
 
 // An identifier of HDF5 with the function that gives it back.
@@ -63,7 +65,7 @@ std::string last_error();
 // Read-only and without file locks, which many cluster file systems refuse. Throws UserError.
 Handle open_file(const std::filesystem::path& file);
 
-enum class Link { absent, group, dataset, other };
+enum class Link { absent, group, dataset, elsewhere, other };  // elsewhere: in another file, not opened
 Link link_kind(hid_t parent, const std::string& name);
 std::vector<std::string> link_names(hid_t group);
 
@@ -74,10 +76,15 @@ struct DatasetHandle {
   Handle dataset;
   std::string type;
   bool is_integer = false;
-  std::vector<int64_t> shape;
+  size_t value_bytes = 0;      // of one value in the file
+  std::vector<int64_t> shape;  // a size that no int64 holds is -1
 };
-// Empty optional where it cannot be opened.
+// Empty optional where it cannot be opened, or only by way of another file.
 std::optional<DatasetHandle> open_dataset(hid_t parent, const std::string& name);
+
+// Why a data set is not to be read, in the words of a problem's "found"; empty: nothing speaks against it.
+// Its data lies in other files (external storage, virtual data sets), or it claims more of it than there is.
+std::string suspicion(const DatasetHandle& source);
 
 // Rows [begin, begin + count) along the first dimension, as `memory_type`; false where HDF5 fails.
 bool read_rows(const DatasetHandle& source, int64_t begin, int64_t count, hid_t memory_type, void* target);

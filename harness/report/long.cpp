@@ -112,19 +112,20 @@ Table metric_table(const Report& report, const std::string& name) {
 
 Table time_table(const Report& report) {
   Table table{"rq4", kLongColumns, {}};
-  append(&table.columns, {"device", "concurrent_workers", "interruptions"});
+  append(&table.columns, {"device", "threads", "concurrent_workers", "interruptions"});
   for (const ApproachReport& row : report.rows) {
     if (row.times.empty()) {
       Row line = head_of(row);
       append(&line, value_columns(row, empty_time()));
-      append(&line, {"", "", ""});
+      append(&line, {"", "", "", ""});
       table.rows.push_back(std::move(line));
     }
     for (const TimeGroup& group : row.times) {
       for (const Value& value : group.values) {
         Row line = head_of(row);
         append(&line, value_columns(row, value));
-        append(&line, {group.device, std::to_string(group.workers), std::to_string(group.interruptions)});
+        append(&line, {group.device, group.threads > 0 ? std::to_string(group.threads) : "",
+                       std::to_string(group.workers), std::to_string(group.interruptions)});
         table.rows.push_back(std::move(line));
       }
     }

@@ -69,11 +69,12 @@ std::string mistrusted_runs(const ApproachReport& row, const std::string& mark) 
 // Status and reason of the row: "1 of 3 CORRUPTED (accuracy: ...); LIMITED".
 void summarise(ApproachReport* row) {
   std::map<int, std::vector<const Record*>> by_gravity;
-  int64_t missing = 0, outdated = 0, limited = 0, stale = 0;
+  int64_t missing = 0, outdated = 0, other_limit = 0, limited = 0, stale = 0;
   std::vector<std::string> notes;
   for (const RunCell& run : row->runs) {
     missing += run.state == CellState::missing;
-    outdated += run.state == CellState::outdated;
+    outdated += run.state == CellState::outdated && !run.other_limit;
+    other_limit += run.other_limit;
     if (!run.record) continue;
     ++row->recorded;
     row->ok_runs += run.ok();
@@ -103,6 +104,9 @@ void summarise(ApproachReport* row) {
   }
   if (missing > 0) parts.push_back(share(missing, row->runs.size(), "missing"));
   if (outdated > 0) parts.push_back(share(outdated, row->runs.size(), "outdated: the configuration changed"));
+  if (other_limit > 0) {
+    parts.push_back(share(other_limit, row->runs.size(), "outdated: made with another --limit"));
+  }
   for (const std::string& note : notes) parts.push_back(note);
   for (const RunCell& run : row->runs) {
     if (run.ok() && run.record->mistrusted()) {
@@ -173,12 +177,15 @@ Value time_of(const std::string& phase, const std::vector<const Record*>& record
 }
 
 void measure_times(ApproachReport* row) {
-  std::map<std::pair<std::string, int64_t>, std::vector<const Record*>> groups;
+  std::map<std::tuple<std::string, int64_t, int64_t>, std::vector<const Record*>> groups;
   for (const RunCell& run : row->runs) {
-    if (run.ok()) groups[{run.record->device, run.record->concurrent_workers}].push_back(&*run.record);
+    if (!run.ok()) continue;
+    const Record& record = *run.record;
+    groups[{record.device, record.threads, record.concurrent_workers}].push_back(&record);
   }
   for (const auto& [key, records] : groups) {
-    TimeGroup group{key.first, key.second, 0, {time_of("fix", records, row->level)}};
+    const auto& [device, threads, workers] = key;
+    TimeGroup group{device, threads, workers, 0, {time_of("fix", records, row->level)}};
     std::set<std::string> phases;
     for (const Record* record : records) {
       group.interruptions += record->interruptions;
@@ -190,7 +197,20 @@ void measure_times(ApproachReport* row) {
   }
 }
 
+// What of the data a record or plan is made from, as its identity says; null: all of it, or it is not known.
+nlohmann::json limit_of(const nlohmann::json& provenance) {
+  const nlohmann::json identity = provenance.value("identity", nlohmann::json::object());
+  const nlohmann::json limit =
+      identity.is_object() ? identity.value("limit", nlohmann::json()) : nlohmann::json();
+  return limit.empty() ? nlohmann::json() : limit;
+}
+
 }  // namespace
+
+std::string TimeGroup::machine() const {
+  if (threads == 0) return device;
+  return device + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+}
 
 std::optional<double> Value::mean() const {
   if (runs.empty()) return std::nullopt;
@@ -232,7 +252,11 @@ std::vector<std::string> Report::subjects() const {
 std::string Report::coverage() const {
   std::string text = share(recorded, static_cast<size_t>(planned), "cells have a record");
   if (missing > 0) text += ", " + std::to_string(missing) + " missing";
-  if (outdated > 0) text += ", " + std::to_string(outdated) + " outdated (the configuration changed since)";
+  const int64_t changed = outdated - other_limit;
+  if (changed > 0) text += ", " + std::to_string(changed) + " outdated (the configuration changed since)";
+  if (other_limit > 0) {
+    text += ", " + std::to_string(other_limit) + " outdated (made with another --limit, or without)";
+  }
   if (stale > 0) text += ", " + std::to_string(stale) + " stale (made by another version of the approach)";
   if (mistrusted > 0) text += ", " + std::to_string(mistrusted) + " mistrusted (a check failed)";
   if (limited > 0) text += "; LIMITED: made from part of the data";
@@ -247,12 +271,16 @@ Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan
     row.cell = planned.cell;
     row.name = planned.name;
     row.level = planned.level;
-    RunCell run{planned, CellState::missing, tree.read(planned.cell)};
+    RunCell run{planned, CellState::missing, tree.read(planned.cell), false};
     run.state = state_of(planned, run.record, Compare::tables);
-    if (run.state == CellState::outdated) run.record.reset();
+    if (run.state == CellState::outdated) {
+      run.other_limit = limit_of(run.record->provenance) != limit_of({{"identity", planned.identity}});
+      run.record.reset();
+    }
     ++report.planned;
     report.missing += run.state == CellState::missing;
     report.outdated += run.state == CellState::outdated;
+    report.other_limit += run.other_limit;
     report.stale += run.state == CellState::stale;
     report.recorded += run.record.has_value();
     report.limited += run.record && run.record->limited;

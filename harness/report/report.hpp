@@ -16,6 +16,7 @@ struct RunCell {
   PlannedCell planned;
   CellState state = CellState::missing;
   std::optional<Record> record;  // finished and stale cells
+  bool other_limit = false;      // outdated, as it was made from another part of the data (--limit)
   bool ok() const { return record && record->status == Status::ok; }
 };
 
@@ -30,11 +31,14 @@ struct Value {
   std::optional<double> deviation() const;  // with n-1; none for one run
 };
 
-// Times of the ok runs of one device model under one number of concurrent workers: others are not comparable.
+// Times of the ok runs of one device model with as many threads under one number of concurrent workers:
+// others are not comparable.
 struct TimeGroup {
   std::string device;
+  int64_t threads = 0;                     // 0: unknown, as in old records
   int64_t workers = 1, interruptions = 0;  // interruptions: the sum
   std::vector<Value> values;               // TIME, then TIME_<phase> sorted
+  std::string machine() const;             // "CPU X, 2 cores, 1 thread": device and threads
 };
 
 // One approach on one subject.
@@ -57,6 +61,7 @@ struct ApproachReport {
 struct Report {
   std::vector<ApproachReport> rows;
   int64_t planned = 0, recorded = 0, missing = 0, outdated = 0, stale = 0, limited = 0, mistrusted = 0;
+  int64_t other_limit = 0;  // of the outdated ones, those that differ in --limit
   std::vector<std::string> subjects() const;
   std::string coverage() const;  // one line
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -62,8 +63,14 @@ Table summary_table(const Report& report) {
       optimal = optimal && !dominates(score_of(other), own);
     }
     std::string reason = row.reason;
-    if (row.times.size() > 1)
-      reason += std::string(reason.empty() ? "" : "; ") + "TIME: several devices, no mean";
+    if (row.times.size() > 1) {
+      const bool devices = std::any_of(row.times.begin(), row.times.end(), [&](const TimeGroup& group) {
+        return group.device != row.times.front().device;
+      });
+      reason += (reason.empty() ? "" : "; ") +
+                std::string(devices ? "TIME: several devices, no mean"
+                                    : "TIME: several numbers of threads or workers, no mean");
+    }
     for (const std::string& mark : row.marks) reason += (reason.empty() ? "" : "; ") + mark;
     std::vector<std::string> line = {row.cell.subject,
                                      row.cell.model,

@@ -180,7 +180,7 @@ std::string times_of(const Report& report, const std::string& subject, Notes* no
                                         [&](const Value& one) { return one.metric == phase; });
         line.push_back(value == group.values.end() ? "-" : entry_of(*value));
       }
-      std::string device = group.device.empty() ? "" : "device: " + group.device;
+      std::string device = group.device.empty() ? "" : "device: " + group.machine();
       if (group.workers > 1) device += ", " + std::to_string(group.workers) + " workers at once";
       line.push_back(notes->number(row.reason) + notes->number(device));
       rows.push_back(std::move(line));

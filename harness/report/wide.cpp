@@ -15,7 +15,7 @@ const std::map<std::string, std::vector<std::string>> kPaperColumns = {
     {"rq3", {"ASR", "ASR_REL_IMPROVEMENT", "AAOD", "AAOD_REL_IMPROVEMENT", "NFR"}}};
 
 struct Column {
-  std::string subject, metric, device;  // device: rq4 only
+  std::string subject, metric, device;  // device: rq4 only, with its threads
 };
 
 bool any_value(const Report& report, const std::string& subject, const std::string& metric) {
@@ -34,8 +34,8 @@ std::vector<std::string> devices_of(const Report& report, const std::string& sub
   for (const ApproachReport& row : report.rows) {
     if (row.cell.subject != subject) continue;
     for (const TimeGroup& group : row.times) {
-      if (std::find(devices.begin(), devices.end(), group.device) == devices.end()) {
-        devices.push_back(group.device);
+      if (std::find(devices.begin(), devices.end(), group.machine()) == devices.end()) {
+        devices.push_back(group.machine());
       }
     }
   }
@@ -75,7 +75,7 @@ std::string entry_of(const ApproachReport& row, const Column& column) {
     // workers of one device that shared it are not comparable with those that did not: no mean over both
     const Value* only = nullptr;
     for (const TimeGroup& group : row.times) {
-      if (group.device != column.device) continue;
+      if (group.machine() != column.device) continue;
       if (only != nullptr) return "";
       only = &group.values.front();
     }

@@ -1,6 +1,6 @@
 #include "harness/run/cell.hpp"
 
-#include <chrono>
+#include <ATen/Parallel.h>
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
@@ -17,15 +17,18 @@ namespace harness {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr int64_t kReloadImages = 250;  // that the saved model is compared on
 constexpr const char* kModel = "fixed.pt";
 const std::string kScratch = "external";
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+json json_of(const std::optional<FixMemory>& memory) {
+  if (!memory) return nullptr;
+  return {{"peak_megabytes", memory->peak},
+          {"growth_megabytes", memory->growth},
+          {"device_peak_megabytes", memory->device_peak},
+          {"device_growth_megabytes", memory->device_growth}};
 }
 
 std::set<std::string> names_in(const json& list) {
@@ -147,6 +150,7 @@ class CellRun {
       record_ = Record::from_json(kept_fix_->content.at("record"), folder_ / "fix.json");
       made_by_["fix"] = kept_fix_->content.at("made_by");
       nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
+      memory_ = kept_fix_->content.value("memory", json());
       fix_identity_ = kept_fix_->identity;
       fix_redo_ = kept_fix_->content.value("redo", "");
       identify_record();
@@ -157,6 +161,7 @@ class CellRun {
     if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
     identify_record();
     record_.device = context_.device_name;
+    record_.threads = at::get_num_threads();
     record_.concurrent_workers = context_.workers;
     fix_identity_ = fix_identity(identity_);
     StageFile file{fix_identity_, {}, {}};
@@ -167,16 +172,17 @@ class CellRun {
       compute_fix(&file);
     } else {
       context_.begin("load", 0);
-      const Clock::time_point start = Clock::now();
+      const PhaseClock clock(device());
       network_ = context_.subject.load_model(entry_.published);
       record_.invariants = {check_random_output(*network_, context_.subject.sample())};
-      record_.phases["load"] = seconds_since(start);
+      record_.phases["load"] = clock.seconds();
     }
     made_by_["fix"] = made_by();
     file.content = {{"record", record_.to_json()},
                     {"made_by", made_by_["fix"]},
                     {"nondeterministic", nondeterministic_},
-                    {"redo", fix_redo_}};
+                    {"redo", fix_redo_},
+                    {"memory", memory_}};
     keep(Stage::fix, file);
     throw_if_stopped();
   }
@@ -197,6 +203,7 @@ class CellRun {
                   .seed = entry_.planned.seed,
                   .budget = budget_of(context_.config, entry_),
                   .progress = context_.progress,
+                  .begun = context_.fix_begun,
                   .checkpoint_seconds = context_.config.checkpoint_seconds,
                   .scratch = scratch_folder()};
     auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest);
@@ -216,14 +223,14 @@ class CellRun {
     };
     if (job.external != nullptr) make_folders(job.scratch);
     context_.begin("fix", job.before.seconds);
-    const Clock::time_point start = Clock::now();
+    const PhaseClock clock(device());
     FixOutcome outcome;
     try {
       outcome = run_fix(job);
     } catch (const Interrupted&) {
       // the program itself knows how to go on; only its time is to be kept
       if (job.external != nullptr) {
-        job.before.seconds += seconds_since(start);
+        job.before.seconds += clock.seconds();
         job.save({}, job.before);
       }
       throw;
@@ -242,9 +249,10 @@ class CellRun {
     record_.scalars = outcome.log.scalars;
     record_.series = outcome.log.series;
     nondeterministic_ = outcome.nondeterministic;
+    memory_ = json_of(outcome.memory);
     if (!outcome.result.network || outcome.status != Status::ok) return;
     context_.begin("save", 0);
-    const Clock::time_point start = Clock::now();
+    const PhaseClock clock(device());
     record_.invariants = check_parameters(context_.subject.original(), *outcome.result.network,
                                           outcome.result.touched, &record_.counters);
     AtomicFile saved(folder_ / kModel);
@@ -252,13 +260,13 @@ class CellRun {
     demand_lease();
     saved.commit(Flush::content);
     file->files.push_back(kModel);
-    record_.phases["save"] = seconds_since(start);
+    record_.phases["save"] = clock.seconds();
     reload(*outcome.result.network);
   }
 
   // From here on the model is the saved one, so that it does not matter where a run is cut.
   void reload(const Network& in_memory) {
-    const Clock::time_point start = Clock::now();
+    const PhaseClock clock(device());
     network_ = context_.subject.load_model(folder_ / kModel);
     const Split& test = context_.subject.data().split("test");
     const int64_t images = std::min(kReloadImages, test.size());
@@ -267,7 +275,7 @@ class CellRun {
     };
     record_.invariants.push_back(check_reload(classes(in_memory), classes(*network_)));
     record_.invariants.push_back(check_random_output(*network_, context_.subject.sample()));
-    record_.phases["reload"] = seconds_since(start);
+    record_.phases["reload"] = clock.seconds();
   }
 
   const Network& network() {
@@ -365,7 +373,7 @@ class CellRun {
 
   void measure() {
     computed_.push_back(Stage::measure);
-    const Clock::time_point start = Clock::now();
+    const PhaseClock clock(device());
     if (!predict_identity_.is_null() && model_.finite()) {
       record_.metrics = measure_metrics(model_.evaluation);
       record_.invariants.push_back(check_identity(record_.metrics, context_.original.accuracy()));
@@ -377,7 +385,7 @@ class CellRun {
         record_.invariants.push_back(check_epsilon_zero(*model_.evaluation.attack));
       }
       if (record_.key == "NONE") record_.invariants.push_back(check_unchanged(record_.metrics));
-      record_.phases["measure"] = seconds_since(start);
+      record_.phases["measure"] = clock.seconds();
     }
     // a kept fix of another version makes a record of that version: stale until it is redone
     json identity = identity_;
@@ -386,6 +394,7 @@ class CellRun {
     record_.provenance = provenance_of(context_, entry_, nondeterministic_);
     record_.provenance["identity"] = identity;
     record_.provenance["made_by"] = made_by_;
+    record_.provenance["memory"] = memory_;
     if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
     demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
@@ -405,6 +414,8 @@ class CellRun {
     for (const std::string& name : names_in(content.at("nondeterministic"))) nondeterministic_.insert(name);
     made_by_[stage] = content.at("made_by");
   }
+
+  at::Device device() const { return context_.subject.original().device(); }
 
   json made_by() const { return maker_of(context_); }
 
@@ -442,6 +453,7 @@ class CellRun {
   std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
   std::string fix_redo_;  // token of the redo that made the fix, else empty
+  json memory_;  // of the fix; null where there was none or it is not known
   Record record_;
   std::optional<Network> network_;
   EvaluatedModel model_;

@@ -26,6 +26,8 @@ struct CellContext {
   std::function<void(double, const std::string&)> progress;
   // A part begins ("fix", "save", "predict", "attack", "measure"); `spent`: seconds of the fix before this.
   std::function<void(const std::string& part, double spent)> begin;
+  // The clock of a fix has started; resident memory of this process at that moment, which is not the fix's.
+  std::function<void(double megabytes)> fix_begun = {};
 };
 
 // What an earlier computation of the cell left that may be used again.

@@ -26,7 +26,8 @@ bool outgrown(const Config& config, const ResultsTree& tree, const PlanEntry& en
     return was.is_number() && (!limit || *limit > was.get<double>());
   };
   return (code_of(record) == "timeout" && grew("seconds", now.seconds)) ||
-         (code_of(record) == "out_of_memory" && grew("megabytes", now.megabytes));
+         (code_of(record) == "out_of_memory" &&
+          (grew("megabytes", now.megabytes) || grew("device_megabytes", now.device_megabytes)));
 }
 
 std::optional<Reuse> wanted(const Config& config, const ResultsTree& tree, const PlanEntry& entry,

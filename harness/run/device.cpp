@@ -1,9 +1,11 @@
 #include "harness/run/device.hpp"
 
 #include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <torch/cuda.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <cstdlib>
@@ -13,14 +15,17 @@
 namespace harness {
 namespace {
 
+// Cores as the system has them: a machine with more of them is another device, however many are used.
 std::string cpu_name() {
+  const int64_t cores = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const std::string count = ", " + std::to_string(cores) + (cores == 1 ? " core" : " cores");
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
     if (line.rfind("model name", 0) != 0) continue;
     const size_t colon = line.find(':');
-    if (colon != std::string::npos && colon + 2 < line.size()) return "CPU " + line.substr(colon + 2);
+    if (colon != std::string::npos && colon + 2 < line.size()) return "CPU " + line.substr(colon + 2) + count;
   }
-  return "CPU";
+  return "CPU" + count;
 }
 
 // From the driver itself, so that no CUDA header is needed (cmake/FindLibTorch.cmake).
@@ -93,6 +98,47 @@ std::string device_name(at::Device device) {
 
 void synchronise(at::Device device) {
   if (device.is_cuda()) torch::cuda::synchronize(device.index());
+}
+
+namespace {
+
+// LibTorch's allocator for that device, by the interface that needs no CUDA header; null on the CPU, and
+// before anything has been allocated on the device.
+c10::DeviceAllocator* allocator_of(at::Device device) {
+  if (!device.is_cuda()) return nullptr;
+  auto* allocator = c10::getDeviceAllocator(device.type());
+  return allocator != nullptr && allocator->initialized() ? allocator : nullptr;
+}
+
+c10::DeviceIndex index_of(at::Device device) {
+  return device.has_index() ? device.index() : c10::DeviceIndex{0};
+}
+
+constexpr auto kAllPools = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+
+}  // namespace
+
+DeviceMemory device_memory(at::Device device) {
+  c10::DeviceAllocator* allocator = allocator_of(device);
+  if (allocator == nullptr) return {};
+  const c10::CachingAllocator::Stat bytes =
+      allocator->getDeviceStats(index_of(device)).allocated_bytes[kAllPools];
+  return {static_cast<double>(bytes.current) / 1e6, static_cast<double>(bytes.peak) / 1e6};
+}
+
+void forget_device_peak(at::Device device) {
+  if (c10::DeviceAllocator* allocator = allocator_of(device)) allocator->resetPeakStats(index_of(device));
+}
+
+PhaseClock::PhaseClock(at::Device device, Synchronise synchronise)
+    : device_(device), synchronise_(std::move(synchronise)) {
+  synchronise_(device_);
+  start_ = std::chrono::steady_clock::now();
+}
+
+double PhaseClock::seconds() const {
+  synchronise_(device_);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
 void apply_switches(const Config& config, const DeviceChoice& device, int64_t threads) {

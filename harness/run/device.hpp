@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -26,11 +28,34 @@ DeviceChoice choose_device(const std::string& text);
 // The class alone, "cpu" or "cuda", without asking whether it is there: a plan for another machine.
 std::string device_class(const std::string& text);
 
-// "CPU AMD EPYC 7763", "NVIDIA H100": what rows of RQ4 are grouped by.
+// "CPU AMD EPYC 7763, 64 cores", "NVIDIA H100": what rows of RQ4 are grouped by. Cores as the system sees
+// them.
 std::string device_name(at::Device device);
 
 // Waits for everything that was started on the device.
 void synchronise(at::Device device);
+
+// Bytes of LibTorch's tensors on a CUDA device: now, and at most since forget_device_peak(). Zeros on the
+// CPU.
+struct DeviceMemory {
+  double megabytes = 0, peak_megabytes = 0;  // 10^6 bytes
+};
+DeviceMemory device_memory(at::Device device);
+void forget_device_peak(at::Device device);
+
+// Times a phase of a cell: whatever was started on the device before it began is over then, and so is what it
+// started when its seconds are asked for.
+class PhaseClock {
+ public:
+  using Synchronise = std::function<void(at::Device)>;
+  explicit PhaseClock(at::Device device, Synchronise synchronise = harness::synchronise);
+  double seconds() const;  // so far; waits for the device
+
+ private:
+  at::Device device_;
+  Synchronise synchronise_;
+  std::chrono::steady_clock::time_point start_;
+};
 
 // Threads (0: LibTorch's choice), TF32 and deterministic algorithms for the whole process.
 void apply_switches(const Config& config, const DeviceChoice& device, int64_t threads);

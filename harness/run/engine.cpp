@@ -314,6 +314,8 @@ class Engine {
       current.spent = message["part"]["spent"];
       current.part_start = Clock::now();
       progress_.part(slot.index(), current.part);
+    } else if (message.contains("fix_begun")) {
+      current.resident_before = message["fix_begun"]["resident"];
     } else if (message.contains("progress")) {
       progress_.portion(slot.index(), message["progress"]["done"], message["progress"]["what"]);
     } else if (message.contains("finished")) {
@@ -483,15 +485,16 @@ class Engine {
       }
     }
     if (budget.megabytes) {
-      const double resident = slot.process()->resident_megabytes();
-      if (resident <= *budget.megabytes) {
+      if (current.resident_before == 0) return;  // the fix has not begun: what there is, is not its own
+      const double growth = slot.process()->resident_megabytes() - current.resident_before;
+      if (growth <= *budget.megabytes) {
         current.over_memory_since = {};
         return;
       }
       if (current.over_memory_since == Clock::time_point{}) current.over_memory_since = now;
       const double over = std::chrono::duration<double>(now - current.over_memory_since).count();
-      if (over < kMemoryGraceSeconds && resident < kFarOver * *budget.megabytes) return;
-      end_fix(slot, "out_of_memory: " + std::to_string(std::lround(resident)) + " MB where " +
+      if (over < kMemoryGraceSeconds && growth < kFarOver * *budget.megabytes) return;
+      end_fix(slot, "out_of_memory: grew by " + std::to_string(std::lround(growth)) + " MB where " +
                         format_number(*budget.megabytes) + " MB are allowed");
     }
   }

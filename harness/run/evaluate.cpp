@@ -2,7 +2,6 @@
 
 #include <c10/util/Exception.h>
 
-#include <chrono>
 #include <new>
 
 #include "harness/core/error.hpp"
@@ -15,21 +14,19 @@ namespace {
 
 class Stopwatch {
  public:
-  Stopwatch(at::Device device, double* seconds) : device_(device), seconds_(seconds) {}
+  Stopwatch(at::Device device, double* seconds) : clock_(device), seconds_(seconds) {}
   ~Stopwatch() {
     try {
-      synchronise(device_);
+      *seconds_ += clock_.seconds();
     } catch (const std::exception&) {  // a broken device: what was timed reports it, or has already thrown
     }
-    *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
-  at::Device device_;
+  PhaseClock clock_;
   double* seconds_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 SplitOutcome outcome_of(const Subject& subject, const Original& original, const std::string& split,

@@ -42,23 +42,42 @@ void fail(FixOutcome* outcome, const std::string& reason) {
 constexpr std::chrono::milliseconds kMemoryPoll{100};  // reading it costs more than a cheap candidate
 constexpr double kSaveShare = 0.05;                    // of a fix's time, at most, for its checkpoints
 
-// Watches one fix: its clock, its budget, its checkpoints.
+// Watches one fix: its clock, its memory, its budget, its checkpoints. Memory counts from here on.
 class Watch {
  public:
-  explicit Watch(const FixJob& job) : job_(job) {}
+  explicit Watch(const FixJob& job) : job_(job), device_(job.subject->original().device()) {
+    forget_peak();
+    forget_device_peak(device_);
+    resident_before_ = resident_megabytes();
+    on_device_before_ = device_memory(device_).megabytes;
+    if (job.begun) job.begun(resident_before_);
+  }
 
   double seconds() const { return job_.before.seconds + since(start_); }
   bool out_of_time() const { return job_.budget.seconds && seconds() > *job_.budget.seconds; }
-  bool out_of_memory() {
-    if (!job_.budget.megabytes) return false;
+  // Empty, or which limit does not hold. Stays as it is once one did not.
+  const std::string& out_of_memory() {
+    if (!over_.empty() || (!job_.budget.megabytes && !job_.budget.device_megabytes)) return over_;
     const Clock::time_point now = Clock::now();
-    if (now - last_poll_ >= kMemoryPoll) {
-      last_poll_ = now;
-      over_ = over_ || resident_megabytes() > *job_.budget.megabytes;
+    if (now - last_poll_ < kMemoryPoll) return over_;
+    last_poll_ = now;
+    if (job_.budget.megabytes && resident_megabytes() - resident_before_ > *job_.budget.megabytes) {
+      over_ = format_number(*job_.budget.megabytes) + " MB";
+    } else if (job_.budget.device_megabytes &&
+               device_memory(device_).megabytes - on_device_before_ > *job_.budget.device_megabytes) {
+      over_ = format_number(*job_.budget.device_megabytes) + " MB on the device";
     }
     return over_;
   }
-  bool should_stop() { return stop_requested() || out_of_time() || out_of_memory(); }
+  FixMemory memory() const {
+    const double peak = std::max(peak_megabytes(), resident_megabytes());
+    const double on_device = device_memory(device_).peak_megabytes;
+    return {.peak = peak,
+            .growth = std::max(0.0, peak - resident_before_),
+            .device_peak = on_device,
+            .device_growth = std::max(0.0, on_device - on_device_before_)};
+  }
+  bool should_stop() { return stop_requested() || out_of_time() || !out_of_memory().empty(); }
 
   bool due() const {
     return job_.save && since(last_save_) >= std::max(job_.checkpoint_seconds, save_seconds_ / kSaveShare);
@@ -77,9 +96,11 @@ class Watch {
   }
 
   const FixJob& job_;
+  const at::Device device_;
+  double resident_before_ = 0, on_device_before_ = 0;  // megabytes
   Clock::time_point start_ = Clock::now(), last_save_ = start_, last_poll_{};
   double save_seconds_ = 0;
-  bool over_ = false;
+  std::string over_;
 };
 
 FixContext context_of(const FixJob& job, Watch& watch) {
@@ -108,8 +129,8 @@ void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome
     outcome->reason = outcome->result.note.empty() ? "" : "note: " + outcome->result.note;
   } else if (watch.out_of_time()) {
     fail(outcome, "timeout: no fix within " + format_number(*job.budget.seconds) + " s");
-  } else if (watch.out_of_memory()) {
-    fail(outcome, "out_of_memory: no fix within " + format_number(*job.budget.megabytes) + " MB");
+  } else if (!watch.out_of_memory().empty()) {
+    fail(outcome, "out_of_memory: no fix within " + watch.out_of_memory());
   } else if (outcome->result.failure.code.empty()) {
     fail(outcome, "no_fix: the approach found none");
   } else {
@@ -208,6 +229,7 @@ FixOutcome run_fix(const FixJob& job) {
     outcome.seconds = clock.seconds();
     fail(&outcome, (is_out_of_memory(error) ? "out_of_memory: " : "crashed: ") + one_line(error));
   }
+  outcome.memory = clock.memory();
   outcome.log = context.log();
   outcome.nondeterministic = watch.operators();
   return outcome;

@@ -21,6 +21,14 @@ struct RepairCounts {
 };
 RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<int32_t>& classes);
 
+// Memory of one fix in megabytes (10^6 bytes): the most there was, and the most by which it grew since the
+// fix began. Host: resident memory of the process. Device: tensors of LibTorch on the CUDA device, 0 on the
+// CPU. Where the kernel does not let its peak be forgotten, the host's are those since the process started.
+struct FixMemory {
+  double peak = 0, growth = 0;
+  double device_peak = 0, device_growth = 0;
+};
+
 // One fix to do: everything but the cell it belongs to.
 struct FixJob {
   const Approach* approach = nullptr;         // or else:
@@ -32,8 +40,9 @@ struct FixJob {
   uint64_t seed = 0;
   Budget budget = {};
   std::function<void(double, const std::string&)> progress = {};
-  std::optional<CheckpointState> resumed = {};  // of an interrupted run of this fix
-  FixSpent before = {};                         // what that one used up
+  std::function<void(double megabytes)> begun = {};  // its clock starts; resident memory at that moment
+  std::optional<CheckpointState> resumed = {};       // of an interrupted run of this fix
+  FixSpent before = {};                              // what that one used up
   std::function<void(const CheckpointState&, const FixSpent&)> save = {};  // empty: no checkpoints
   double checkpoint_seconds = 30;                                          // least time between two
   std::filesystem::path scratch = {};  // external: a folder that is there and may be filled; when an
@@ -45,7 +54,8 @@ struct FixOutcome {
   std::string reason;  // "code: text", or a note where status is ok
   FixResult result;    // with a network exactly where status is ok
   FixLog log;
-  double seconds = 0;  // of fix() alone, device synchronised, with those before (DESIGN 6)
+  double seconds = 0;                    // of fix() alone, device synchronised, with those before (DESIGN 6)
+  std::optional<FixMemory> memory = {};  // of this run of it; an external program's is not known
   std::set<std::string> nondeterministic;  // operators without a deterministic form
 };
 

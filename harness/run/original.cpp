@@ -1,10 +1,9 @@
 #include "harness/run/original.hpp"
 
-#include <chrono>
-
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/sealed.hpp"
+#include "harness/run/device.hpp"
 #include "harness/run/stop.hpp"
 
 namespace harness {
@@ -69,7 +68,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
   const Dataset& data = subject_.data();
   if (data.has("test") && subject_.config().attack) flags_ = no_flags(subject_);
   if (!load()) {
-    const auto start = std::chrono::steady_clock::now();
+    const PhaseClock clock(subject_.original().device());
     for (const char* split : {"test", "repair"}) {
       if (!data.has(split)) continue;
       Predictions predictions = predict(subject_.original(), data.split(split), subject_.batch());
@@ -80,7 +79,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
       }
       classes_[split] = std::move(predictions.classes);
     }
-    predict_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    predict_seconds_ = clock.seconds();
     save();
   }
   if (!not_finite_.empty()) {

@@ -65,7 +65,9 @@ json configuration_of(const CellContext& context, const PlanEntry& entry) {
 
 json to_json(const Budget& budget) {
   const auto number = [](const std::optional<double>& value) { return value ? json(*value) : json(nullptr); };
-  return {{"seconds", number(budget.seconds)}, {"megabytes", number(budget.megabytes)}};
+  return {{"seconds", number(budget.seconds)},
+          {"megabytes", number(budget.megabytes)},
+          {"device_megabytes", number(budget.device_megabytes)}};
 }
 
 json maker_of(const CellContext& context) {

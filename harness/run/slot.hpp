@@ -29,7 +29,8 @@ class Slot {
     Task task;
     std::unique_ptr<Lease> lease;
     std::string part = "load";
-    double spent = 0;  // seconds of the fix before this worker had it
+    double spent = 0;            // seconds of the fix before this worker had it
+    double resident_before = 0;  // megabytes of the worker when the fix began
     std::chrono::steady_clock::time_point part_start = std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point start = part_start;
     std::chrono::steady_clock::time_point last_beat = part_start, over_memory_since{};

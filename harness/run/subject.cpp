@@ -12,6 +12,7 @@
 #include "harness/model/inference.hpp"
 #include "harness/run/checks.hpp"
 #include "harness/run/fixing.hpp"
+#include "harness/run/device.hpp"
 
 namespace harness {
 namespace {
@@ -84,7 +85,8 @@ at::Tensor sample_inputs(const Dataset& data) {
 }
 
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
-    : subject_(subject),
+    : start_((synchronise(device), std::chrono::steady_clock::now())),
+      subject_(subject),
       data_(Dataset::open(subject.data, config.limit, config.resident_megabytes * kMegabyte)) {
   sample_ = sample_inputs(data_);
   original_ = Network::load(subject.model, sample_);
@@ -120,6 +122,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   if (subject.attack && subject.attack->epsilon_in_pixels) full_scale_ = pixel_full_scale(subject.data);
   if (subject.attack && subject.attack->bounds && data_.has("test")) check_bounds();
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
+  synchronise(device);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 

@@ -58,8 +58,7 @@ class Subject {
   void check_bounds() const;
   double epsilon_in_inputs() const;
 
-  std::chrono::steady_clock::time_point start_ =
-      std::chrono::steady_clock::now();  // first: times what follows
+  std::chrono::steady_clock::time_point start_;  // first: times what follows
   const SubjectConfig& subject_;
   Dataset data_;
   at::Tensor sample_;

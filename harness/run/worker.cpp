@@ -155,6 +155,10 @@ class Worker {
             [&](const std::string& part, double spent) {
               log.line(part + (spent > 0 ? ", going on after " + seconds_text(spent) : ""));
               reply({{"part", {{"name", part}, {"spent", spent}}}});
+            },
+        .fix_begun =
+            [](double megabytes) {
+              reply({{"fix_begun", {{"resident", megabytes}}}});
             }};
     const CellOutcome outcome = run_cell(context, entry, reuse_named(request.at("reuse")));
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();

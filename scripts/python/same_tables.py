@@ -12,11 +12,11 @@ from common.files import existing_file
 
 TABLES = ("rq1", "rq2", "rq3", "rq1_wide", "rq2_wide", "rq3_wide", "rq4_wide", "runs", "summary")
 # pareto_optimal: TIME is one of the objectives
-OF_A_RUN = {"device", "concurrent_workers", "interruptions", "pareto_optimal"}
+OF_A_RUN = {"device", "threads", "concurrent_workers", "interruptions", "pareto_optimal"}
 
 
 def is_time(name):
-    return name.split(" ")[-1].split("_")[0] == "TIME"  # wide tables: "SUBJECT METRIC"
+    return name.split(" [")[0].split(" ")[-1].split("_")[0] == "TIME"  # wide tables: "SUBJECT METRIC [DEVICE]"
 
 
 def comparable(path):

@@ -396,3 +396,45 @@ TEST_CASE("a name of one's own for the results") {
   CHECK_FALSE(is_name("-a", true));
   CHECK_FALSE(is_name(std::string(101, 'a'), true));
 }
+
+TEST_CASE("a control that is an approach on its own, too, is written either way") {
+  const Workspace space;
+  Catalog catalog = test_catalog();
+  for (ApproachInfo& info : catalog) {
+    if (info.key != "CT") continue;
+    info.alone = true;
+    info.shadow_of.clear();
+    info.imitates = {"AP"};
+  }
+  const auto keys = [&](const std::string& approaches) {
+    std::string text;
+    const Config config =
+        read_config(space.config(R"({"subjects": ["toy.json"], "approaches": )" + approaches + "}"), catalog);
+    for (const ApproachConfig& approach : config.approaches) text += approach.as + " ";
+    return text;
+  };
+  CHECK(keys(R"(["CT", "CT:AP"])") == "CT CT:AP ");
+  CHECK(keys(R"(["CT:AR"])") == "CT:AR ");  // the run says that it is UNADAPTABLE
+  CHECK(keys("\"all\"") == "AP AR CT NONE ");
+  CHECK(keys("\"study\"") == "AP AR ");
+  try {
+    keys(R"(["CT:NOPE"])");
+    FAIL("read");
+  } catch (const UserError& error) {
+    CHECK(error.problems()[0].expected == "CT:KEY with KEY one of AP");  // what it works for
+  }
+}
+
+TEST_CASE("without approaches there have to be published models") {
+  const Workspace space;
+  const std::string empty = R"({"subjects": ["toy.json"], "approaches": []})";
+  CHECK(places_of(problems_of(space.config(empty))) == std::vector<std::string>{"/approaches"});
+  ConfigOptions published;
+  published.set = {{"/subjects/0/published", R"({"AP": ["model.pt"]})"}};
+  const Config config = read_config(space.config(empty), test_catalog(), published);
+  CHECK(config.approaches.empty());
+  CHECK(config.effective()["approaches"] == json::array());
+  // where a subject cannot be read, that alone is said
+  CHECK(places_of(problems_of(space.config(R"({"subjects": ["gone.json"], "approaches": []})"))) ==
+        std::vector<std::string>{"/subjects/0"});
+}

@@ -30,6 +30,7 @@ Record full_record() {
   record.classes = 10;
   record.group_names = {"light", "dark"};
   record.device = "CPU, some model";
+  record.threads = 8;
   record.concurrent_workers = 2;
   record.interruptions = 1;
   record.provenance = {{"libtorch", "2.13.0"}, {"threads", 2}};
@@ -126,6 +127,13 @@ TEST_CASE("missing and unknown keys of a record are refused") {
   for (const json& value : {json(), json(3), json::array(), json("text")}) {
     CHECK(places_of(value) == std::vector<std::string>{"/"});
   }
+}
+
+TEST_CASE("a record from before threads were recorded is read, their number unknown") {
+  json old = full_record().to_json();
+  REQUIRE(old["machine"].erase("threads") == 1);
+  CHECK(Record::from_json(old, "r.json").threads == 0);
+  CHECK(Record::from_json(full_record().to_json(), "r.json").threads == 8);
 }
 
 TEST_CASE("a cell's folder has no colon") {

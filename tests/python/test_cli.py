@@ -145,7 +145,9 @@ class WordsTest(CliTest):
         rows = list(csv.DictReader(io.StringIO(run_harness("list", "approaches", "--format", "csv").stdout)))
         self.assertEqual(next(row for row in rows if row["key"] == "CT"), {
             "key": "CT", "name": "Continued training (control)", "level": "control", "publication": "this project",
-            "version": "1", "in_study": "no", "needs": "train", "uses": ""})
+            "version": "1", "in_study": "no", "needs": "train", "uses": "repair validation", "imitates": "IN IR"})
+        self.assertIn("RAND:KEY", {row["key"] for row in rows})
+        self.assertEqual([approaches[key]["imitates"] for key in ("CT", "AR")], [["IN", "IR"], []])
         self.assertIn("\nParameters of AR\n\n", run_harness("list", "approaches").stdout)
         text = run_harness("list", "metrics", "--format", "csv").stdout
         self.assertEqual(text.splitlines()[0], "name,unit,better,table,joint")
@@ -185,8 +187,11 @@ class InspectTest(CliTest):
                                "groups": True}
         self.assertEqual(found["data"], {"classes": 4, "splits": expected})
         answers = {one["key"]: (one["applies"], one["reason"]) for one in found["approaches"]}
-        for key in ("AR", "CT", "NONE", "RAND:AR"):
+        for key in ("AR", "CT", "CT:IR", "NONE", "RAND:AR"):
             self.assertEqual(answers[key], (True, ""), key)
+        listed = json.loads(run_harness("list", "approaches", "--format", "json").stdout)
+        self.assertEqual({key for key in answers if ":" in key},
+                         {f"{one['key']}:{other}" for one in listed for other in one["imitates"]})
         text = run_harness("inspect", "toy.pt", "--data", "untrained.h5", "--device", "cpu").stdout
         self.assertRegex(text, r"\nCT +UNADAPTABLE +Continued training \(control\) +missing_split: the approach needs "
                                r"the split train, which the data does not have\n")
@@ -287,6 +292,16 @@ class FixTest(CliTest):
                          ("ok", "", [], "trained.pt"))
         self.assertEqual((found["counters"]["optimiser_steps"], found["counters"]["added_weights"]), (3, 0))
         self.assertEqual(found["effect"]["repair"]["images"], SIZES["repair"])
+
+    def test_continued_training_makes_the_steps_of_another_approach(self):
+        # seven are too few to repair anything, and so all that IR makes
+        words = ["--set", "max_iters=7", "--out", "steps.pt", "--quiet", "--format", "json"]
+        found = json.loads(run_harness(*FIX, "CT:IR", *words).stdout)
+        self.assertEqual((found["status"], found["counters"]["optimiser_steps"]), ("ok", 7))
+        found = json.loads(run_harness(*FIX, "CT:AR", "--out", "none.pt", "--quiet", "--format", "json", code=1).stdout)
+        self.assertEqual((found["status"], found["reason"]),
+                         ("UNADAPTABLE", "structure: AR makes no optimiser steps on images that training could make as "
+                                         "well"))
 
     def test_the_model_is_called_what_it_is(self):
         """`fix` says what `inspect` says: of a black box, of a frozen model, of a file that is no model."""

@@ -118,8 +118,9 @@ class NumbersTest(CliTest):
             for metric, row in rows.items():
                 of = [one["phases"].get(metric.removeprefix("TIME").removeprefix("_") or "fix") for one in records]
                 self.assert_close(row["mean"], None if None in of else np.mean(of), f"{approach} {metric}")
-                self.assertEqual((row["device"], row["concurrent_workers"], row["interruptions"], row["unit"]),
-                                 (records[0]["machine"]["device"], "1", "0", "seconds"))
+                self.assertEqual([row[key] for key in ("device", "threads", "concurrent_workers", "interruptions",
+                                                       "unit")],
+                                 [records[0]["machine"]["device"], "1", "1", "0", "seconds"])
         self.assertEqual(next(row for row in table("rq4") if row["approach"] == "published:AP")["reason"],
                          "not_applicable: the models were fixed elsewhere")
 

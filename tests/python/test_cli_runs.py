@@ -18,7 +18,7 @@ HEADERS = {
     "rq1": "subject,model,approach,name,level,status,reason,runs,ok_runs",
     "rq2": LONG,
     "rq3": LONG,
-    "rq4": LONG + ",device,concurrent_workers,interruptions",
+    "rq4": LONG + ",device,threads,concurrent_workers,interruptions",
     "rq1_wide": "approach,name,level,toy,notes",
     "rq2_wide": "approach,name,level,toy ACC,toy ACC_REL_IMPROVEMENT,toy RR,notes",
     "rq3_wide": "approach,name,level,toy ASR,toy ASR_REL_IMPROVEMENT,toy AAOD,toy AAOD_REL_IMPROVEMENT,toy NFR,notes",
@@ -58,6 +58,36 @@ class LifecycleTest(CliTest):
         # what it prints is a configuration, and the same one
         (FOLDER / "effective.json").write_text(setUpModule.check)
         self.assertEqual(run_harness("check", "effective.json").stdout, setUpModule.check)
+
+    def test_check_says_how_a_results_tree_stands(self):
+        result = run_harness("check", "config.json", "--results", MAIN)
+        self.assertEqual((result.stdout, result.stderr), (setUpModule.check, f"{MAIN}: 8 cells: 8 done\n"))
+        self.assertEqual(run_harness("check", "config.json", "--results", "nowhere").stderr,
+                         "nowhere: 8 cells: 8 missing\n")
+        self.assertFalse((FOLDER / "nowhere").exists())
+        lines = run_harness("check", "config.json", "--results", MAIN, "--set",
+                            "/subjects/0/attack/steps=9").stderr.splitlines()
+        self.assertEqual(lines, [f"{MAIN}: 8 cells: 8 stale"] + [
+            f"  {one} stale: subject/attack/steps: 5, now 9" for one in CELLS])
+        damaged = FOLDER / "check_damaged"
+        shutil.copytree(MAIN / "cells", damaged / "cells")
+        bad = cell("toy/AR/1", damaged) / "record.json"
+        bad.write_text("{")
+        result = run_harness("check", "config.json", "--results", damaged, code=4)
+        self.assertEqual(result.stderr.splitlines()[0], f"{damaged}: 8 cells: 1 damaged, 7 done")
+        self.assertTrue(result.stderr.splitlines()[1].startswith(f"  toy/AR/1 damaged: {bad}: line 1"), result.stderr)
+
+    def test_published_models_need_no_approaches(self):
+        write_json("published.json", {**CONFIG, "name": "published", "approaches": []})
+        results = FOLDER / "published"
+        planned = json.loads(run_harness("plan", "published.json", "--results", results, "--format", "json").stdout)
+        self.assertEqual([one["id"] for one in planned["cells"]], ["toy/published:AP/1", "toy/published:AP/2"])
+        run_harness("published.json", "--results", results)
+        rows = [row for row in table("rq2") if row["approach"] == "published:AP"]
+        self.assertEqual(table("rq2", results), rows)
+        self.refused(["published.json", "--set", "/subjects/0/published={}"],
+                     'published.json: /approaches: found an empty list, and no subject with published models, expected '
+                     '"all", "study", or a list of approaches; it may be empty where a subject names published models\n')
 
     def test_plan(self):
         cells = json.loads(setUpModule.plan)["cells"]
@@ -228,6 +258,16 @@ class SelectionTest(CliTest):
             self.assertEqual({name: values.tolist() for name, values in of.items()},
                              {name: values[:count].tolist() for name, values in whole.items()})
         self.assertEqual(self.to_do(run_harness(*words)), [])
+        # part of the data is no result of all of it, nor of another part
+        for limit in ((), ("--limit", "test=20,repair=50")):
+            other = run_harness("tables", *words[:3], *limit)
+            self.assertEqual(other.stderr, "coverage: 0 of 8 cells have a record, 8 outdated (made with another --limit, "
+                                           "or without)\n")
+            self.assertEqual({(row["status"], row["reason"]) for row in table("rq1", results)},
+                             {("missing", "2 of 2 outdated: made with another --limit")})
+            states = run_harness("status", *words[:3], *limit, "--format", "json")
+            self.assertEqual({one["state"] for one in json.loads(states.stdout)["cells"]}, {"stale"})
+        self.assertEqual(run_harness("tables", *words).stdout, result.stdout)
         self.assertEqual(self.to_do(run_harness(*words[:3])), CELLS)  # the whole data takes its place
         for name in WITHOUT_TIME:
             self.assertEqual(text_of(name, results), text_of(name), name)
@@ -241,6 +281,7 @@ class SelectionTest(CliTest):
         run_harness("config.json", "--results", results, "--only", "toy/NONE/1", "--threads", 2, "--set",
                     "/subjects/0/attack/bounds=[-1,2]", "--set", "/subjects/0/attack/steps=3", "--set", "/keep=none")
         of = record("toy/NONE/1", results)["provenance"]
+        self.assertEqual(record("toy/NONE/1", results)["machine"]["threads"], 2)
         self.assertEqual((of["attack"]["bounds"], of["attack"]["steps"], of["threads"]), ([-1, 2], 3, 2))
         self.assertEqual(record("toy/NONE/1")["provenance"]["threads"], 1)
         self.assertFalse((cell("toy/NONE/1", results) / "fixed.pt").exists())
@@ -307,6 +348,30 @@ class InterruptionTest(CliTest):
             for file in ("predictions.csv", "predictions_repair.csv", "attack.csv"):
                 self.assertEqual((cell(identity, results) / file).read_bytes(),
                                  (cell(identity, whole) / file).read_bytes())
+
+
+    def test_a_damaged_record_does_not_hide_that_the_run_goes_on(self):
+        """Exit code 3 with a record that cannot be read elsewhere in the tree; 4 where nothing is left to do."""
+        write_json("long.json", {**CONFIG, "name": "long", "approaches": [
+            "NONE", {"key": "CT", "parameters": {"steps": 200000}}]})
+        results = FOLDER / "interrupted_and_damaged"
+        words = ["long.json", "--results", results, "--only"]
+        run_harness(*words, "toy/NONE/1")
+        bad = cell("toy/NONE/1", results) / "record.json"
+        bad.write_text(bad.read_text()[:100])
+        process = subprocess.Popen([BINARY, *map(str, words), "toy/CT/*"], cwd=FOLDER, env=ENVIRONMENT, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not (cell("toy/CT/1", results) / "lease.json").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 3, errors)
+        self.assertIn(f"{bad}: line ", errors)
+        self.assertIn(REMEDY, errors)
+        self.assertTrue(errors.endswith("interrupted; the same command continues\n"), errors)
+        result = run_harness(*words, "toy/NONE/2", code=4)
+        self.assertIn(f"{bad}: line ", result.stderr)
+        run_harness(*words, "toy/NONE/*")
 
 
 class DamageTest(CliTest):

@@ -19,6 +19,7 @@ import torch
 BINARY = os.environ.get("HARNESS_BINARY", "")
 TRACES = ("terminate", "Segmentation", "what():", "Traceback", "#0 ", "Sanitizer", "Assertion")
 CONFIGS, FILES = 130, 90  # of all the mutants there are; each is a process
+V110 = ("v110", "v110")  # of HDF5: no newer than what the harness reads
 CONFIG = {
     "name": "toy",
     "subjects": [
@@ -134,9 +135,9 @@ def config_mutants(rng):
         yield mutant(which, "null", "/")
 
 
-def good_file(path):
+def good_file(path, libver="earliest"):
     rng = np.random.default_rng(1)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=libver) as file:
         for split, count in (("train", 12), ("validation", 4), ("repair", 8), ("test", 8)):
             group = file.create_group(split)
             images = rng.random((count, 1, 8, 8), dtype=np.float32)
@@ -204,6 +205,72 @@ def file_mutants(rng):
     yield (lambda file: [file.__delitem__(split) for split in list(file)], "/")
 
 
+def external(file, path, elsewhere):
+    """The data set as it was, its bytes in a file beside."""
+    values = file[path][()]
+    (elsewhere / "raw.bin").write_bytes(values.tobytes())
+    del file[path]
+    file.create_dataset(path, values.shape, values.dtype, external=[(str(elsewhere / "raw.bin"), 0, values.nbytes)])
+
+
+def virtual(file, path, source):
+    shape, dtype = file[path].shape, file[path].dtype
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[...] = h5py.VirtualSource(source, path, shape, dtype)
+    del file[path]
+    file.create_virtual_dataset(path, layout)
+
+
+def linked(file, path, link):
+    del file[path]
+    file[path] = link
+
+
+def through_a_soft_link(file, good):
+    file["away"] = h5py.ExternalLink(good, "/")
+    linked(file, "/test/labels", h5py.SoftLink("/away/test/labels"))
+
+
+def never_written(file, path, shape, dtype, **options):
+    del file[path]
+    file.create_dataset(path, shape, dtype, **options)
+
+
+def wide_integers(file, path, size):
+    """Integers of `size` bytes, all of them 0."""
+    kind = h5py.h5t.STD_I64LE.copy()
+    kind.set_size(size)
+    count = len(file[path])
+    del file[path]
+    h5py.h5d.create(file.id, path.encode(), kind, h5py.h5s.create_simple((count,)))
+
+
+def hostile_files(folder):
+    """(function that changes an open file, place, words of the refusal): files that make a reader open other files,
+    or reserve memory without end. `folder` holds good.h5 and takes what lies outside of a file."""
+    good = str(folder / "good.h5")
+    far = (10**7, 1, 100, 100)
+    yield lambda file: external(file, "/test/images", folder), "/test/images", "lies in another file"
+    yield lambda file: external(file, "/repair/labels", folder), "/repair/labels", "lies in another file"
+    yield lambda file: linked(file, "/test", h5py.ExternalLink(good, "/test")), "/test", "a link into another file"
+    yield (lambda file: linked(file, "/test/images", h5py.ExternalLink(good, "/test/images")), "/test/images",
+           "a link into another file")
+    yield lambda file: through_a_soft_link(file, good), "/test/labels", "a link into another file"
+    yield lambda file: virtual(file, "/test/images", good), "/test/images", "virtual"
+    yield lambda file: virtual(file, "/train/group", good), "/train/group", "virtual"
+    yield lambda file: never_written(file, "/test/images", far, "u1"), "/test/images", "of which the file holds 0 MB"
+    yield (lambda file: never_written(file, "/test/images", far, "u1", chunks=(1, 1, 100, 100), compression="gzip"),
+           "/test/images", "of which the file holds 0 MB")
+    yield lambda file: never_written(file, "/test/labels", (10**8,), "i8"), "/test/labels", "of which the file holds"
+    yield (lambda file: never_written(file, "/test/images", (8, 1, 8, 8), "f4", maxshape=(None,) * 4,
+                                      chunks=(10**6, 1, 10, 10), compression="gzip"), "/test/images", "chunks of 400 MB")
+    yield (lambda file: never_written(file, "/test/images", (1, 2**62, 2, 1), "u1", chunks=(1, 1, 1, 1)),
+           "/test/images", "of which the file holds")
+    yield lambda file: wide_integers(file, "/test/labels", 16), "/test/labels", "int128"
+    yield (lambda file: file.attrs.create("group_names", np.array([b"light", b"dark"], dtype="S1048576")),
+           "/@group_names", "text of 1048576 bytes")
+
+
 class MalformedTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -233,7 +300,7 @@ class MalformedTest(unittest.TestCase):
         return subprocess.run([BINARY, "check", str(folder / "config.json")], capture_output=True, timeout=120,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    def refused(self, folder, file, place):
+    def refused(self, folder, file, place, words=""):
         """What is wrong with the refusal, or nothing."""
         result = self.check(folder)
         errors = result.stderr.decode(errors="replace")
@@ -243,7 +310,8 @@ class MalformedTest(unittest.TestCase):
         if any(trace in everything for trace in TRACES):
             return f"a trace: {everything[:500]}"
         wanted = f"{folder / file}: {place}"
-        if not any(wanted in line and "found " in line and "expected " in line for line in errors.splitlines()):
+        if not any(wanted in line and "found " in line and words in line and "expected " in line
+                   for line in errors.splitlines()):
             return f"no line with {wanted}: {errors[:500]}"
         return None
 
@@ -265,6 +333,19 @@ class MalformedTest(unittest.TestCase):
                  for number, (config, subject, file, place) in enumerate(mutants)]
         self.run_all(cases)
         print(f"{len(cases)} malformed configs refused", file=sys.stderr)
+
+    def test_hostile_data_files(self):
+        config = json.dumps({"subjects": ["subject.json"], "approaches": ["NONE"]})
+        subject = json.dumps({**SUBJECT, "data": "data.h5"})
+        cases = []
+        for number, (change, place, words) in enumerate(hostile_files(self.folder)):
+            folder = self.case(f"h{number}", config, subject)
+            path = folder / "data.h5"
+            good_file(path, V110)  # which can hold attributes of any size
+            with h5py.File(path, "a", libver=V110) as file:
+                change(file)
+            cases.append((folder, "data.h5", place, words))
+        self.run_all(cases)
 
     def test_malformed_data_files(self):
         rng = random.Random(21)

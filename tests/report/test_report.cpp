@@ -160,6 +160,31 @@ TEST_CASE("times of different devices are never averaged") {
   CHECK(entry(summary, 0, "reason") == "TIME: several devices, no mean");
 }
 
+TEST_CASE("times with other numbers of threads are never averaged") {
+  Results results;
+  results.ok("B", 1, {{}, {}, {}, {}}, 2).threads = 2;
+  results.ok("B", 2, {{}, {}, {}, {}}, 4).threads = 2;
+  results.ok("B", 3, {{}, {}, {}, {}}, 10).threads = 64;
+  results.ok("C", 1, {{}, {}, {}, {}}, 7).threads = 1;
+  const Report report = results.report();
+  const Table rq4 = time_table(report);
+  std::map<std::string, std::string> means;
+  for (const size_t row : rows_with(rq4, "metric", "TIME")) {
+    means[entry(rq4, row, "approach") + " " + entry(rq4, row, "device") + " " + entry(rq4, row, "threads")] =
+        entry(rq4, row, "mean");
+  }
+  CHECK(means == std::map<std::string, std::string>{
+                     {"B CPU one 2", "3"}, {"B CPU one 64", "10"}, {"C CPU one 1", "7"}});
+  const Table wide = wide_table(report, "rq4");
+  CHECK(entry(wide, 0, "S TIME [CPU one, 2 threads]") == "3");
+  CHECK(entry(wide, 0, "S TIME [CPU one, 64 threads]") == "10");
+  CHECK(entry(wide, 1, "S TIME [CPU one, 1 thread]") == "7");
+  const Table summary = summary_table(report);
+  CHECK(entry(summary, 0, "TIME").empty());
+  CHECK(entry(summary, 0, "reason") == "TIME: several numbers of threads or workers, no mean");
+  CHECK(tables_text(report).find("device: CPU one, 64 threads") != std::string::npos);
+}
+
 TEST_CASE(
     "an approach is Pareto-optimal unless another is at least as good in everything and better in one") {
   Results results;
@@ -196,6 +221,25 @@ TEST_CASE("records of another configuration count as outdated, of another versio
         "3 of 4 cells have a record, 1 outdated (the configuration changed since), 1 stale (made by another "
         "version of the approach), 1 mistrusted (a check failed); LIMITED: made from part of the data");
   CHECK(tables_text(report).rfind("LIMITED: these tables come from part of the data", 0) == 0);
+}
+
+TEST_CASE("what was made from part of the data is no result of all of it, and the other way round") {
+  Results results;
+  results.ok("A", 1, {{0}, {}, {}, {}}, 1);
+  results.ok("A", 2, {{0}, {}, {}, {}}, 1);
+  results.ok("B", 1, {{0}, {}, {}, {}}, 1);
+  results.ok("C", 1, {{0}, {}, {}, {}}, 1);
+  results.planned()[1].identity["limit"] = {{"test", 20}};
+  results.planned()[2].identity["limit"] = {{"test", 20}};
+  results.planned()[3].identity["limit"] = nlohmann::json::object();  // all of it, as if nothing stood there
+  const Report report = results.report();
+  CHECK(row_of(report, "A").reason == "1 of 2 outdated: made with another --limit");
+  CHECK(row_of(report, "A").ok_runs == 1);
+  CHECK(row_of(report, "B").status == "missing");
+  CHECK(report.outdated - report.other_limit == 1);  // C: its identity has another form
+  CHECK(report.coverage() ==
+        "1 of 4 cells have a record, 1 outdated (the configuration changed since), 2 outdated (made with "
+        "another --limit, or without)");
 }
 
 TEST_CASE("tables are a pure function of the records") {
