@@ -69,7 +69,7 @@ std::vector<at::Tensor> Network::Implementation::evaluate(const std::vector<Node
 }
 
 at::Tensor Network::Implementation::run_black_box(const at::Tensor& x) const {
-  return run_script(*black_box, x).toTensor();
+  return (placed ? run_placed(*placed, *black_box, x) : run_script(*black_box, x)).toTensor();
 }
 
 Network Network::fork() const {
@@ -83,7 +83,7 @@ Network Network::fork() const {
 void Network::to(at::Device device) {
   at::NoGradGuard no_grad;
   for (Parameter& parameter : self_->parameters) parameter.value = parameter.value.detach().to(device);
-  if (self_->black_box) self_->black_box->to(device);
+  if (self_->black_box && device != self_->device) place_black_box(*self_, device);
   self_->device = device;
 }
 
@@ -150,9 +150,9 @@ std::vector<at::Tensor> Network::activations(const at::Tensor& x, const std::vec
   return self_->evaluate(ids, {{0, x.to(self_->dtype)}});
 }
 
-at::Tensor Network::training_logits(const at::Tensor& x, at::Generator generator) {
+at::Tensor Network::training_logits(const at::Tensor& x, uint64_t seed) {
   self_->need_graph("training_logits()");
-  return self_->evaluate({self_->logits}, {{0, x.to(self_->dtype)}}, {}, {true, std::move(generator)})[0];
+  return self_->evaluate({self_->logits}, {{0, x.to(self_->dtype)}}, {}, {true, seed})[0];
 }
 
 ParameterId Network::find_parameter(const std::string& name) const {

@@ -100,6 +100,8 @@ Network Network::load(const std::filesystem::path& file, const at::Tensor& sampl
   // A trace with a baked batch size runs in TorchScript with that size only.
   const int64_t baked = implementation->report.baked_batch;
   const at::Tensor probe = baked > 0 ? sample.slice(0, 0, 1).repeat({baked, 1, 1, 1}) : sample;
+  implementation->probe = probe.to(implementation->dtype);
+  implementation->file = file.string();
   try {
     torch::jit::Module copy = module.deepcopy();
     const c10::IValue output = run_script(copy, probe.to(implementation->dtype).clone());
