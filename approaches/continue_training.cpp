@@ -1,6 +1,10 @@
 // CT, a control: goes on training the original for some steps, without any repair logic. What an approach
 // that trains gains over CT:KEY, which makes as many steps as that approach, is its own merit. Many an
 // approach stops early, so CT:KEY first makes the fix of KEY and counts.
+#include <ATen/ATen.h>
+
+#include <span>
+
 #include "approaches/train/trainer.hpp"
 #include "harness/core/error.hpp"
 
@@ -72,19 +76,22 @@ std::optional<int64_t> steps_of(const Network& original, FixContext& context, Re
   return steps;
 }
 
+// Losses stay on the device until a mean of them is due: reading one waits for the device.
 class LossSeries {
  public:
   explicit LossSeries(std::vector<double>& means) : means_(means) {}
-  void add(double loss) {
-    sum_ += loss;
-    if (++count_ == kStepsPerSeriesEntry) close();
+  void add(const at::Tensor& loss) {
+    unread_.push_back(loss);
+    if (count_ + std::ssize(unread_) == kStepsPerSeriesEntry) close();
   }
   void close() {
+    read();
     if (count_ > 0) means_.push_back(sum_ / static_cast<double>(count_));
     sum_ = 0;
     count_ = 0;
   }
-  void save(CheckpointState& state) const {
+  void save(CheckpointState& state) {
+    read();
     state["loss.means"] = at::tensor(means_, at::kDouble);
     state["loss.open"] = at::tensor(std::vector<double>{sum_, static_cast<double>(count_)}, at::kDouble);
   }
@@ -96,9 +103,18 @@ class LossSeries {
   }
 
  private:
+  void read() {
+    if (unread_.empty()) return;
+    const at::Tensor losses = at::stack(unread_).to(at::kCPU, at::kDouble);
+    for (const double loss : std::span(losses.const_data_ptr<double>(), unread_.size())) sum_ += loss;
+    count_ += std::ssize(unread_);
+    unread_.clear();
+  }
+
   std::vector<double>& means_;
-  double sum_ = 0;
+  double sum_ = 0;  // of `count_` losses since the last mean, but for those not read yet
   int64_t count_ = 0;
+  std::vector<at::Tensor> unread_;
 };
 
 // Trains `network`; the number of steps made, fewer than `steps` when asked to stop.
@@ -153,6 +169,7 @@ const bool registered = register_approach({
              .name = "Continued training (control)",
              .level = Level::control,
              .publication = "this project",
+             .version = 2,
              .needs = {"train"},
              .uses = {"repair", "validation"},
              .parameters =

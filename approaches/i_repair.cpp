@@ -12,13 +12,14 @@
 #include "approaches/train/log_state.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
 
-constexpr double kGuard = 1e-8;                     // of the score (section 3, 1c)
-constexpr int64_t kSeriesEvery = 20;                // iterations
-constexpr int64_t kKeptNumbers = int64_t{1} << 26;  // of inputs that stay on the device
+constexpr double kGuard = 1e-8;                   // of the score (section 3, 1c)
+constexpr int64_t kSeriesEvery = 20;              // iterations
+constexpr int64_t kKeptOnCpu = int64_t{1} << 26;  // numbers of inputs that stay in memory
 const std::vector<std::string> kSeries = {"still_wrong", "mask_density"};
 constexpr int64_t kManyClasses = 100;  // from here on one general input a class, as for ImageNet
 
@@ -154,28 +155,33 @@ class IRepair {
   int64_t add_gradients(WeightGradients& gradients, bool* finite, bool only_count) {
     gradients.clear();
     int64_t wrong = 0;
+    at::Tensor all_finite = at::ones({}, at::TensorOptions(at::kBool).device(original_.device()));
     const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         ask(poll_);
         const Chunk part = chunk(inputs, begin);
         const at::Tensor z = gradients.forward(part.x);
-        *finite &= z.isfinite().all().item<bool>();
+        all_finite.logical_and_(z.isfinite().all());
         const at::Tensor seed = cross_entropy_seed(z, part.label);
         if (!of_specific) {
           gradients.backward(z.sign(), {{.inputs = {}, .sum = general}});
           if (!has_dropout_) gradients.backward(seed, {{.inputs = {}, .sum = rest}});
           continue;
         }
-        const at::Tensor still = still_wrong(z, part.label);
+        const at::Tensor still = still_wrong(z, part.label).cpu();  // the one thing a chunk waits for
         wrong += still.sum().item<int64_t>();
         if (only_count) continue;
-        std::vector<WeightGradients::Group> groups = {{still.nonzero().flatten(), specific}};
-        if (!has_dropout_) groups.push_back({still.logical_not().nonzero().flatten(), rest});
+        const auto rows = [&](const at::Tensor& chosen) {
+          return chosen.nonzero().flatten().to(original_.device());
+        };
+        std::vector<WeightGradients::Group> groups = {{rows(still), specific}};
+        if (!has_dropout_) groups.push_back({rows(still.logical_not()), rest});
         gradients.backward(seed, groups);
       }
     };
     pass(specific_, true);
     if (wrong > 0 && !only_count) pass(general_, false);
+    *finite = all_finite.item<bool>();
     return wrong;
   }
 
@@ -185,10 +191,9 @@ class IRepair {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         ask(poll_);
         const Chunk part = chunk(inputs, begin);
-        at::Generator draws = at::globalContext().defaultGenerator(original_.device()).clone();
-        draws.set_current_seed(
-            context_.seed("dropout/" + name + "/" + std::to_string(iteration) + "/" + std::to_string(begin)));
-        const at::Tensor z = gradients.forward(part.x, draws);
+        const uint64_t masks =
+            context_.seed("dropout/" + name + "/" + std::to_string(iteration) + "/" + std::to_string(begin));
+        const at::Tensor z = gradients.forward(part.x, masks);
         gradients.backward(cross_entropy_seed(z, part.label), {{.inputs = {}, .sum = rest}});
       }
     };
@@ -206,7 +211,8 @@ class IRepair {
     const Chunk loaded = {inputs.load(begin, end, original_.device()),
                           inputs.labels(begin, end, original_.device())};
     const int64_t all = specific_.size() + general_.size();
-    if (all * loaded.x[0].numel() <= kKeptNumbers) chunks_[{&inputs, begin}] = loaded;
+    const int64_t kept_numbers = values_together(original_.device(), kKeptOnCpu);
+    if (all * loaded.x[0].numel() <= kept_numbers) chunks_[{&inputs, begin}] = loaded;
     return loaded;
   }
 
@@ -234,8 +240,9 @@ class IRepair {
     if (masks == Masks::influence) return mask;
     const at::Generator draws =
         at::detail::createCPUGenerator(context_.seed("masks/" + std::to_string(iteration)));
-    const double density = mask.sum().item<double>() / static_cast<double>(mask.numel());
-    return (at::rand(mask.sizes(), draws, at::TensorOptions(at::kDouble)) < density).to(mask.device());
+    const at::Tensor density = mask.sum().to(at::kDouble).div_(static_cast<double>(mask.numel()));
+    const at::Tensor drawn = at::rand(mask.sizes(), draws, at::TensorOptions(at::kDouble));
+    return drawn.to(mask.device()).lt(density);
   }
 
   void save(const MaskedOptimiser& optimiser) {
@@ -308,6 +315,7 @@ const bool registered = register_approach({
              .name = "I-REPAIR",
              .level = Level::neuron,
              .publication = "ACM SAC 2022",
+             .version = 2,
              .needs = {"repair"},
              .uses = {"validation", "train"},
              .parameters = parameter_specs(),

@@ -356,6 +356,7 @@ const bool registered = register_approach({
              .name = "INNER",
              .level = Level::neuron,
              .publication = "ISSTA 2024",
+             .version = 2,
              .needs = {"train", "repair"},
              .uses = {"validation"},
              .parameters = parameter_specs(),

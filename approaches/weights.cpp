@@ -4,7 +4,32 @@
 
 #include <algorithm>
 
+#include "harness/core/error.hpp"
+
 namespace harness {
+namespace {
+
+// Which of `weights` lie in each parameter, and where in it.
+struct Places {
+  std::vector<size_t> numbers;   // among the weights
+  std::vector<int64_t> indices;  // in the parameter
+};
+
+std::map<ParameterId, Places> places_of(const std::vector<WeightRef>& weights) {
+  std::map<ParameterId, Places> places;
+  for (size_t k = 0; k < weights.size(); ++k) {
+    Places& of = places[weights[k].parameter];
+    of.numbers.push_back(k);
+    of.indices.push_back(weights[k].index);
+  }
+  return places;
+}
+
+at::Tensor index_of(const std::vector<int64_t>& indices, const at::Tensor& beside) {
+  return at::tensor(indices, at::kLong).to(beside.device());
+}
+
+}  // namespace
 
 std::vector<TargetLayer> target_layers(const Network& network) {
   std::vector<TargetLayer> layers;
@@ -72,14 +97,32 @@ std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
                                                   std::span<const double> values) {
   const at::NoGradGuard no_grad;
   std::map<ParameterId, at::Tensor> kernels;
-  for (size_t k = 0; k < weights.size(); ++k) {
-    at::Tensor& kernel = kernels[weights[k].parameter];
-    if (!kernel.defined()) {
-      kernel = network.parameters()[weights[k].parameter].value.detach().clone(at::MemoryFormat::Contiguous);
-    }
-    kernel.view(-1).select(0, weights[k].index).fill_(static_cast<float>(values[k]));
+  for (const auto& [id, places] : places_of(weights)) {
+    const at::Tensor kernel = network.parameters()[id].value.detach().clone(at::MemoryFormat::Contiguous);
+    std::vector<float> rounded;
+    for (const size_t k : places.numbers) rounded.push_back(static_cast<float>(values[k]));
+    kernel.view(-1).index_copy_(0, index_of(places.indices, kernel),
+                                at::tensor(rounded, at::kFloat).to(kernel.options()));
+    kernels[id] = kernel;
   }
   return kernels;
+}
+
+at::Tensor stacked_kernels(const Network& network, const std::vector<WeightRef>& weights,
+                           std::span<const double> candidates) {
+  const at::NoGradGuard no_grad;
+  const std::map<ParameterId, Places> places = places_of(weights);
+  if (places.size() != 1) interface_misuse("stacked kernels of weights that are not all of one parameter");
+  const at::Tensor& kernel = network.parameters()[weights[0].parameter].value;
+  const auto count = static_cast<int64_t>(candidates.size() / weights.size());
+  std::vector<int64_t> shape = kernel.sizes().vec();
+  shape.insert(shape.begin(), count);
+  at::Tensor stacked = kernel.detach().unsqueeze(0).expand(shape).clone(at::MemoryFormat::Contiguous);
+  const std::vector<float> rounded(candidates.begin(), candidates.end());
+  stacked.view({count, -1})
+      .index_copy_(1, index_of(places.begin()->second.indices, kernel),
+                   at::tensor(rounded, at::kFloat).view({count, -1}).to(kernel.options()));
+  return stacked;
 }
 
 void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values) {
@@ -88,10 +131,13 @@ void write_weights(Network& network, const std::vector<WeightRef>& weights, std:
 }
 
 std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights) {
-  std::vector<float> values;
-  for (const WeightRef& weight : weights) {
-    const at::Tensor kernel = network.parameters()[weight.parameter].value.detach().contiguous();
-    values.push_back(kernel.view(-1).select(0, weight.index).item<float>());
+  std::vector<float> values(weights.size());
+  for (const auto& [id, places] : places_of(weights)) {
+    const at::Tensor kernel = network.parameters()[id].value.detach().reshape({-1});
+    const at::Tensor found =
+        kernel.index_select(0, index_of(places.indices, kernel)).to(at::kCPU, at::kFloat).contiguous();
+    const float* const value = found.const_data_ptr<float>();
+    for (size_t k = 0; k < places.numbers.size(); ++k) values[places.numbers[k]] = value[k];
   }
   return values;
 }

@@ -35,11 +35,15 @@ std::optional<Refusal> refuse_without_targets(const AdaptContext& context);
 std::vector<WeightRef> random_weights(const Network& network, const std::vector<TargetLayer>& layers,
                                       int64_t count, RandomStream& stream);
 
-// The kernels that `weights` belong to, with these values (rounded to float32) in place of theirs: new
-// tensors on the network's device, for Network::suffix() and set_parameter().
+// The kernels that `weights` (distinct) belong to, with these values (rounded to float32) in place of theirs:
+// new tensors on the network's device, for Network::suffix() and set_parameter(). One kernel on a device a
+// parameter, however many weights there are.
 std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
                                                   const std::vector<WeightRef>& weights,
                                                   std::span<const double> values);
+// The same for K candidates (K x weights, row-major) whose weights are all of one parameter: (K, its shape).
+at::Tensor stacked_kernels(const Network& network, const std::vector<WeightRef>& weights,
+                           std::span<const double> candidates);
 // Values as float32, in the order of `weights`; all other weights keep their bits.
 void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values);
 std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights);

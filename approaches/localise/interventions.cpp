@@ -6,12 +6,13 @@
 
 #include "approaches/search/rest.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
 
-constexpr int64_t kTogether = int64_t{1}
-                              << 21;  // values of the widest node behind, of all interventions at once
+// Values of the widest node behind, of all interventions at once; on the CPU.
+constexpr int64_t kTogetherOnCpu = int64_t{1} << 21;
 
 class Interventions {
  public:
@@ -92,7 +93,8 @@ class Interventions {
       std::vector<at::Tensor> beside;
       for (const NodeId id : layer.rest.beside()) beside.push_back(value_of(values, ids, id));
       const int64_t all = layer.forced.numel();
-      const int64_t step = std::max<int64_t>(1, kTogether / (part.numel() * layer.widest));
+      const int64_t together = values_together(network_.device(), kTogetherOnCpu);
+      const int64_t step = std::max<int64_t>(1, together / (part.numel() * layer.widest));
       for (int64_t begin = 0; begin < all; begin += step) {
         const int64_t end = std::min(all, begin + step);
         if (settings_.go_on && !settings_.go_on(done_ / total_)) return false;

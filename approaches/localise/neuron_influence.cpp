@@ -133,8 +133,10 @@ class Influence {
       broadcast[0] = count;
       const at::Tensor taken =
           weights.index_select(0, indices).view(broadcast) * read.index_select(0, indices.remainder(row));
-      copies.transpose(1, 2).index_put_({at::arange(count, output.device()), indices.div(row, "floor")},
-                                        -taken, /*accumulate=*/true);
+      const c10::List<std::optional<at::Tensor>> places(
+          {at::arange(count, indices.options()), indices.div(row, "floor")});  // distinct
+      const at::Tensor units = copies.transpose(1, 2);
+      units.index_put_(places, units.index(places) - taken);
       parts.push_back(correct_with(behind_layer_, copies));
     }
     add_to(sum, at::cat(parts));

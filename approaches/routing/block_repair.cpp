@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace harness {
 namespace {
@@ -51,32 +50,34 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
   const auto constants = c10::make_scope_exit([&] {
     for (const at::Tensor& value : moved) value.requires_grad_(false);
   });
+  // Read once: whoever reads it in each step waits for the device in each step.
+  at::Tensor finite = at::ones({}, at::TensorOptions(at::kBool).device(network_.device()));
   for (int64_t begin = 0; begin < inputs; begin += settings_.batch) {
     ask(settings_.poll);
     const int64_t end = std::min(inputs, begin + settings_.batch);
     if (settings_.train_mode && end - begin < 2) continue;  // one input has no batch statistics
-    PassMode mode{settings_.train_mode, at::globalContext().defaultGenerator(network_.device()).clone()};
-    mode.generator.set_current_seed(
-        derive_seed(settings_.seed, std::to_string(pass) + "/" + std::to_string(begin)));
+    const PassMode mode{settings_.train_mode,
+                        derive_seed(settings_.seed, std::to_string(pass) + "/" + std::to_string(begin))};
     const at::Tensor value = loss(begin, end, mode);
-    if (!std::isfinite(value.item<double>())) return false;
+    finite.logical_and_(value.detach().isfinite());
     const auto gradients = torch::autograd::grad({value}, moved);
     optimisers_[k].step(optimisers_[k].weights().join(gradients), masks_[k]);
   }
-  return true;
+  return finite.item<bool>();
 }
 
 at::Tensor BlockRepair::probe_loss(const RepairedBlock& of, int64_t begin, int64_t end,
                                    const PassMode& mode) const {
-  const auto read = [&](const LabelledInputs& inputs) {
+  const auto read = [&](const LabelledInputs& inputs, uint64_t seed) {
     const at::Tensor x = inputs.load(begin, end, network_.device());
-    return of.probe.logits(evaluate_part(network_, of.block.output, {{0, x}}, mode), settings_.train_mode);
+    return of.probe.logits(evaluate_part(network_, of.block.output, {{0, x}}, {mode.training, seed}),
+                           settings_.train_mode);
   };
-  const at::Tensor wrong = read(faulty_);
+  const at::Tensor wrong = read(faulty_, mode.seed);
   at::Tensor right;
   {
     const at::NoGradGuard constant;
-    right = read(clean_);
+    right = read(clean_, derive_seed(mode.seed, "clean"));
   }
   const at::Tensor kept =
       -((right / settings_.temperature).softmax(1) * (wrong / settings_.temperature).log_softmax(1))

@@ -37,8 +37,9 @@ class BlockRepair {
 
   size_t blocks() const { return blocks_.size(); }
   // One pass of the faults for block `k`: on its probe, faults paired with clean inputs by position as far as
-  // there are pairs; or on the network's output. `pass`: a number no other pass has. False: the loss is not
-  // finite. Stopped, a pass has been made in part: load() an earlier state.
+  // there are pairs; or on the network's output. `pass`: a number no other pass has. False: the loss of some
+  // step was not finite, and the network is of no use any more. Stopped, a pass has been made in part: load()
+  // an earlier state.
   bool train_on_probe(size_t k, int64_t pass);
   bool train_on_output(size_t k, int64_t pass);
 

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 
+#include "harness/model/memory_class.hpp"
+
 namespace harness {
 namespace {
 
-// Numbers of the kernels or of the unfolded inputs of a chunk: what caches hold, or a part of a GPU's memory.
-constexpr int64_t kTogetherOnCpu = int64_t{1} << 19, kTogetherOnGpu = int64_t{1} << 26;
+// Numbers of the kernels or of the unfolded inputs of a chunk: what the CPU's caches hold.
+constexpr int64_t kTogetherOnCpu = int64_t{1} << 19;
 
 class Routing {
  public:
@@ -35,7 +37,7 @@ class Routing {
     int64_t positions = 1;
     for (size_t k = 1; k < layer_.shape.size(); ++k) positions *= layer_.shape[k];
     const int64_t unfolded = kernel_.size(1) * positions;
-    const int64_t most = network_.device().is_cpu() ? kTogetherOnCpu : kTogetherOnGpu;
+    const int64_t most = values_together(network_.device(), kTogetherOnCpu);
     return std::max<int64_t>(1, most / std::max(kernel_.numel(), unfolded));
   }
 

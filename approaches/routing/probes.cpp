@@ -131,7 +131,7 @@ double train_probe(const Probe& probe, const at::Tensor& values, const at::Tenso
   std::vector<at::Tensor> best;
   for (int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
     RandomStream stream(derive_seed(settings.seed, "epoch/" + std::to_string(epoch)));
-    int64_t right = 0;
+    at::Tensor hits = at::zeros({}, labels.options());  // read once an epoch: reading waits for the device
     for (const at::Tensor& part : at::tensor(stream.permutation(count), at::kLong).split(settings.batch)) {
       ask(settings.poll);
       if (part.numel() == 1 && count > 1) continue;  // batch norm has no statistics of one vector
@@ -141,8 +141,9 @@ double train_probe(const Probe& probe, const at::Tensor& values, const at::Tenso
       adam.zero_grad(/*set_to_none=*/true);
       at::cross_entropy_loss(z, y).backward();
       adam.step();
-      right += (z.argmax(1) == y).sum().item<int64_t>();
+      hits.add_((z.argmax(1) == y).sum());
     }
+    const auto right = hits.item<int64_t>();
     if (right <= most) continue;
     most = right;
     best = probe.state();

@@ -9,6 +9,7 @@
 
 #include "approaches/search/ways.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
@@ -63,7 +64,7 @@ at::Tensor narrow_first(const EvaluatorSetup& setup, const SearchInputs& inputs)
 int64_t candidates_together(const Network& network, NodeId first, int64_t images, int64_t wanted) {
   // Values of the widest activation of a batch of candidates. On the CPU more would neither be faster nor let
   // a search stop in time.
-  const int64_t batch_values = int64_t{1} << (network.device().is_cpu() ? 24 : 26);
+  const int64_t batch_values = values_together(network.device(), int64_t{1} << 24);
   int64_t widest = 1;
   for (size_t id = static_cast<size_t>(first); id < network.nodes().size(); ++id) {
     int64_t values = 1;

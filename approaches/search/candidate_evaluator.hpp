@@ -33,9 +33,10 @@ class CandidateWay {
 //   dense           one dense layer: its outputs move by a product with the touched columns alone; the layers
 //                   behind it run for many candidates in one batch
 //   suffix          else: the network from the first touched node on, over cached values of the nodes before
-//                   it (computed anew for each candidate where they would take more than kCacheLimit bytes),
-//                   of the first layers only what changes (PartialPass). On the CPU one candidate a thread;
-//                   on a GPU candidates of a single kernel as stacked products or one grouped convolution
+//                   it (computed anew for each candidate where they would take more than the device's
+//                   cache_bytes()), of the first layers only what changes (PartialPass). On the CPU one
+//                   candidate a thread; on a GPU candidates of a single kernel as stacked products or one
+//                   grouped convolution
 class CandidateEvaluator {
  public:
   struct Setup {
@@ -68,6 +69,5 @@ class CandidateEvaluator {
   SearchInputs inputs_;
   std::unique_ptr<CandidateWay> way_;
 };
-inline constexpr int64_t kCacheLimit = int64_t{4} << 30;
 
 }  // namespace harness

@@ -117,8 +117,10 @@ class DenseWay final : public CandidateWay {
     const at::Tensor moved = at::matmul(slab.units, delta.flatten(0, 1).t())
                                  .view({images, count, delta.size(1)})
                                  .transpose(0, 1);  // (K, n, rows)
-    at::Tensor z = slab.live[own_].unsqueeze(0).repeat({count, 1, 1});
-    z.index_add_(2, row_index_, moved);
+    const at::Tensor& own = slab.live[own_];
+    // Rows are distinct, so they are replaced: adding to them has no deterministic form on CUDA.
+    const at::Tensor z = own.unsqueeze(0).repeat({count, 1, 1});
+    z.index_copy_(2, row_index_, own.index_select(1, row_index_).unsqueeze(0) + moved);
     if (layer_.node == network_.logits_node()) return z;
     std::vector<at::Tensor> live;
     for (size_t i = 0; i < slab.live.size(); ++i) {

@@ -10,6 +10,7 @@
 #include "approaches/search/ways.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
@@ -110,6 +111,7 @@ class LayerGroup {
 
 EditEvaluator::EditEvaluator(Setup setup) : setup_(std::move(setup)), inputs_(setup_.network, setup_.inputs) {
   if (inputs_.size() == 0) interface_misuse("an evaluator without inputs");
+  cache_limit_ = setup_.cache_limit.value_or(cache_bytes(setup_.network.device()) / 2);
   for (const at::Tensor& part : at::arange(inputs_.size()).split(setup_.batch)) {
     numbers_.push_back(part.contiguous());
   }
@@ -244,7 +246,7 @@ EditEvaluator::Prefix& EditEvaluator::prefix_before(NodeId first) {
                       int64_t{sizeof(float)};
     }
   }
-  if (prefix.bytes > setup_.cache_limit) return prefix;
+  if (prefix.bytes > cache_limit_) return prefix;
   if (prefix.slabs.empty()) {
     make_room(prefix.bytes);
     std::vector<Slab> slabs;
@@ -264,7 +266,7 @@ EditEvaluator::Slab EditEvaluator::live_values(const Prefix& prefix, size_t slab
 }
 
 void EditEvaluator::make_room(int64_t bytes) {
-  while (!used_.empty() && cached_bytes_ + bytes > setup_.cache_limit) {
+  while (!used_.empty() && cached_bytes_ + bytes > cache_limit_) {
     Prefix& oldest = prefixes_.at(used_.front());
     oldest.slabs.clear();
     cached_bytes_ -= oldest.bytes;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,7 +28,7 @@ class EditEvaluator {
     int64_t batch = 250;
     // Bytes for values in front of touched nodes, all of them together; those longest unused go first, and
     // what does not fit alone is computed anew each time.
-    int64_t cache_limit = int64_t{2} << 30;
+    std::optional<int64_t> cache_limit = std::nullopt;  // none: half of the device's cache_bytes()
   };
   explicit EditEvaluator(Setup setup);
 
@@ -67,7 +68,7 @@ class EditEvaluator {
   std::vector<int> readers_;         // nodes that read a parameter
   std::map<NodeId, Prefix> prefixes_;
   std::list<NodeId> used_;  // cached ones, the longest unused first
-  int64_t cached_bytes_ = 0;
+  int64_t cached_bytes_ = 0, cache_limit_ = 0;
 };
 
 }  // namespace harness

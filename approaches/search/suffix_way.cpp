@@ -4,6 +4,7 @@
 
 #include "approaches/search/partial_pass.hpp"
 #include "approaches/search/ways.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
@@ -21,8 +22,9 @@ class SuffixWay final : public CandidateWay {
         objective_(setup.objective),
         weights_(setup.weights),
         pass_(network_, weights_, /*narrow=*/true) {
-    if (kept_bytes(pass_, inputs) > kCacheLimit) pass_ = PartialPass(network_, weights_, /*narrow=*/false);
-    const bool kept = kept_bytes(pass_, inputs) <= kCacheLimit;
+    const int64_t limit = cache_bytes(network_.device());
+    if (kept_bytes(pass_, inputs) > limit) pass_ = PartialPass(network_, weights_, /*narrow=*/false);
+    const bool kept = kept_bytes(pass_, inputs) <= limit;
     const bool single = std::all_of(weights_.begin(), weights_.end(), [&](const WeightRef& weight) {
       return weight.parameter == weights_[0].parameter;
     });
@@ -100,14 +102,9 @@ class SuffixWay final : public CandidateWay {
   // Candidates of a single kernel in one batch.
   void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts,
                       const Poll& poll) const {
-    const size_t size = weights_.size();
     const ParameterId parameter = weights_[0].parameter;
-    std::vector<at::Tensor> values;
-    for (size_t k = 0; k < verdicts.size(); ++k) {
-      verdicts[k] = inputs_.blank();
-      values.push_back(changed_kernels(network_, weights_, candidates.subspan(k * size, size)).at(parameter));
-    }
-    const at::Tensor stacked = at::stack(values);
+    for (Verdict& verdict : verdicts) verdict = inputs_.blank();
+    const at::Tensor stacked = stacked_kernels(network_, weights_, candidates);
     for (const Slab& slab : slabs_) {
       ask(poll);
       const at::Tensor logits =

@@ -20,14 +20,15 @@ at::Tensor LabelledInputs::labels(int64_t begin, int64_t end, at::Device device)
 }
 
 double accuracy(const Network& network, const LabelledInputs& inputs, const Passes& passes) {
-  int64_t right = 0;
+  at::Tensor right = at::zeros({}, at::TensorOptions(at::kLong).device(network.device()));
   for (int64_t begin = 0; begin < inputs.size(); begin += passes.batch) {
     ask(passes.poll);
     const int64_t end = std::min(inputs.size(), begin + passes.batch);
     const at::Tensor found = network.classify(inputs.load(begin, end, network.device()));
-    right += (found == inputs.labels(begin, end, network.device())).sum().item<int64_t>();
+    right.add_((found == inputs.labels(begin, end, network.device())).sum());
   }
-  return static_cast<double>(right) / static_cast<double>(std::max<int64_t>(1, inputs.size()));
+  return static_cast<double>(right.item<int64_t>()) /
+         static_cast<double>(std::max<int64_t>(1, inputs.size()));
 }
 
 std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, RandomStream& stream) {

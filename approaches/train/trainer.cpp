@@ -1,6 +1,6 @@
 #include "approaches/train/trainer.hpp"
 
-#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ATen.h>
 #include <torch/optim/adam.h>
 #include <torch/optim/sgd.h>
 
@@ -112,7 +112,7 @@ Trainer::~Trainer() {
   self_->network.require_grad(false);
 }
 
-double Trainer::step() {
+at::Tensor Trainer::step() {
   Implementation& self = *self_;
   const at::AutoGradMode with_grad(true);
   const std::string number = std::to_string(self.step);
@@ -121,13 +121,13 @@ double Trainer::step() {
   const at::Tensor x =
       augmented(self.split.inputs(indices), self.recipe.augmentation, stream).to(self.network.device());
   const at::Tensor labels = self.split.labels().index_select(0, indices).to(self.network.device());
-  const at::Generator dropout = at::detail::createCPUGenerator(derive_seed(self.seed, "dropout/" + number));
   self.optimizer->zero_grad(/*set_to_none=*/true);
+  const uint64_t dropout = derive_seed(self.seed, "dropout/" + number);
   const at::Tensor loss = at::cross_entropy_loss(self.network.training_logits(x, dropout), labels);
   loss.backward();
   self.optimizer->step();
   ++self.step;
-  return loss.item<double>();
+  return loss.detach();
 }
 
 int64_t Trainer::steps() const {

@@ -21,7 +21,9 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  double step();          // one optimiser step on the next batch; that batch' loss before it
+  // One optimiser step on the next batch; that batch' loss before it, a number on the network's device:
+  // reading it waits for the device, so it is kept until somebody needs it.
+  at::Tensor step();
   int64_t steps() const;  // made so far, those before the resumption included
   int64_t steps_per_epoch() const;
   CheckpointState state() const;  // under names "trainer.*", on the CPU

@@ -8,6 +8,7 @@
 #include "harness/core/error.hpp"
 #include "harness/model/conv_pool.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
@@ -62,8 +63,8 @@ struct WeightGradients::Implementation {
   void plan();
   Rule rule_of(const Node& node) const;
   bool join_conv_and_pool(Step& step, const std::vector<int>& readers) const;
-  void forward(const Step& step, const std::optional<at::Generator>& dropout);
-  void forward_by_autograd(const Step& step, const std::optional<at::Generator>& dropout);
+  void forward(const Step& step, std::optional<uint64_t> dropout);
+  void forward_by_autograd(const Step& step, std::optional<uint64_t> dropout);
   void add_to_sum(const Group& group, ParameterId id, const at::Tensor& gradient);
   void add_weights(const Step& step, const at::Tensor& gradient, const std::vector<Group>& groups);
   void pass_on(const Step& step, const at::Tensor& gradient, std::vector<at::Tensor>& gradients) const;
@@ -145,7 +146,7 @@ void WeightGradients::Implementation::plan() {
   values.resize(nodes.size());
 }
 
-void WeightGradients::Implementation::forward(const Step& step, const std::optional<at::Generator>& dropout) {
+void WeightGradients::Implementation::forward(const Step& step, std::optional<uint64_t> dropout) {
   const Node& node = node_of(step.node);
   Value& out = values[static_cast<size_t>(step.node)];
   if (step.needed && step.rule == Rule::conv_pool) {
@@ -170,8 +171,7 @@ void WeightGradients::Implementation::forward(const Step& step, const std::optio
   out.value = drop ? execute(node, inputs, parameters, {true, *dropout}) : execute(node, inputs, parameters);
 }
 
-void WeightGradients::Implementation::forward_by_autograd(const Step& step,
-                                                          const std::optional<at::Generator>& dropout) {
+void WeightGradients::Implementation::forward_by_autograd(const Step& step, std::optional<uint64_t> dropout) {
   const at::AutoGradMode record(true);
   const Node& node = node_of(step.node);
   Value& out = values[static_cast<size_t>(step.node)];
@@ -226,9 +226,13 @@ void WeightGradients::Implementation::add_weights(const Step& step, const at::Te
       if (weight) of_weight = at::mm(flat.t(), x.reshape({-1, x.size(-1)}));
       if (bias) of_bias = flat.sum(0);
     } else {
+      // In evaluation mode the saved statistics are the running ones. On the CPU they are not looked at; CUDA
+      // asserts that they are there.
+      const double epsilon = std::get<BatchNormAttributes>(node.attributes).epsilon;
+      const at::Tensor mean = parameter(node, 2), variance = parameter(node, 3);
       std::tie(std::ignore, of_weight, of_bias) = at::native_batch_norm_backward(
-          g, x, parameter(node, 0), parameter(node, 2), parameter(node, 3), {}, {}, /*train=*/false,
-          std::get<BatchNormAttributes>(node.attributes).epsilon, {false, weight, bias});
+          g, x, parameter(node, 0), mean, variance, mean, at::rsqrt(variance + epsilon), /*train=*/false,
+          epsilon, {false, weight, bias});
     }
     if (weight) add_to_sum(group, node.parameters[0], of_weight);
     if (bias) add_to_sum(group, node.parameters[1], of_bias);
@@ -325,7 +329,7 @@ WeightGradients::WeightGradients(const Network& network, const FlatWeights& weig
 
 WeightGradients::~WeightGradients() = default;
 
-at::Tensor WeightGradients::forward(const at::Tensor& x, const std::optional<at::Generator>& dropout) {
+at::Tensor WeightGradients::forward(const at::Tensor& x, std::optional<uint64_t> dropout) {
   const at::NoGradGuard constant;
   self_->values[0].value = x.to(self_->sums[0].scalar_type());
   for (const Step& step : self_->steps) self_->forward(step, dropout);
@@ -365,14 +369,14 @@ void WeightGradients::clear() {
 }
 
 int64_t gradient_chunk(const Network& network, int64_t batch) {
-  constexpr int64_t kTogether = int64_t{1} << 26;  // numbers
+  const int64_t together = values_together(network.device(), int64_t{1} << 26);
   int64_t values = 1;
   for (const Node& node : network.nodes()) {
     int64_t size = 1;
     for (const int64_t extent : node.shape) size *= extent;
     values += size;
   }
-  return std::clamp<int64_t>(kTogether / values, 1, batch);
+  return std::clamp<int64_t>(together / values, 1, batch);
 }
 
 }  // namespace harness

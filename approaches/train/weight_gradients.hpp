@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
 #include <memory>
@@ -23,8 +22,8 @@ class WeightGradients {
   WeightGradients(const Network& network, const FlatWeights& weights, size_t sums);
   ~WeightGradients();
 
-  // Logits (n, classes) of x (n,C,H,W), without history. With a generator, dropout is active.
-  at::Tensor forward(const at::Tensor& x, const std::optional<at::Generator>& dropout = std::nullopt);
+  // Logits (n, classes) of x (n,C,H,W), without history. With a seed of its masks, dropout is active.
+  at::Tensor forward(const at::Tensor& x, std::optional<uint64_t> dropout = std::nullopt);
 
   // A group: int64 numbers of inputs of the last forward(), undefined for all of them, and the sum they go
   // to.
@@ -43,7 +42,8 @@ class WeightGradients {
   std::unique_ptr<Implementation> self_;
 };
 
-// Inputs a chunk may have so that its activations stay within 256 MB: a function of the network's shapes.
+// Inputs a chunk may have so that its activations stay within 256 MB, on a large GPU 1 GB: a function of the
+// network's shapes and the device's memory class.
 int64_t gradient_chunk(const Network& network, int64_t batch);
 
 }  // namespace harness

@@ -12,6 +12,7 @@
 #include "harness/core/random.hpp"
 #include "harness/measure/pgd_step.hpp"
 #include "harness/model/input_gradient.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
@@ -139,7 +140,10 @@ int64_t preferred_piece(const Network& network) {
       total += bytes;
     }
   }
-  if (!network.device().is_cpu()) return std::clamp<int64_t>((int64_t{1} << 31) / total, 1, 1000);
+  if (!network.device().is_cpu()) {
+    const int64_t unit = values_together(network.device(), 0) >> 26;  // 1, on a large GPU 4
+    return std::clamp<int64_t>((unit << 31) / total, 1, 1000 * unit);
+  }
   // The largest value of a piece about fits a core's cache, with enough images for the weights to be worth
   // reading; all values of a piece together, one piece per thread, stay within memory.
   const int64_t cached = std::clamp<int64_t>((int64_t{1} << 21) / largest, 16, 64);

@@ -30,7 +30,7 @@ struct PgdResult {
   std::vector<uint8_t> zero_gradient;  // gradient at the start (after the random start) exactly zero
 };
 
-// A pure function of the network's shapes and device class (DESIGN 6).
+// A pure function of the network's shapes and of the device's memory class.
 int64_t preferred_piece(const Network& network);
 
 // Attacks inputs x (N,C,H,W) with labels (N) int64; `images` (N) are their numbers in the test split, for the

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include "harness/core/random.hpp"
+#include "harness/model/dropout_mask.hpp"
+
 namespace harness {
 namespace {
 
@@ -110,9 +113,8 @@ at::Tensor run_dropout(const Node& node, const at::Tensor& x, const PassMode& mo
   if (a.probability >= 1) return x * 0;
   std::vector<int64_t> shape = x.sizes().vec();
   if (a.per_channel) std::fill(shape.begin() + 2, shape.end(), 1);
-  const double keep = 1 - a.probability;
-  const at::Tensor mask = at::empty(shape, x.options().requires_grad(false)).bernoulli_(keep, mode.generator);
-  return x * mask.div_(keep);
+  return x * dropout_mask(shape, 1 - a.probability, derive_seed(mode.seed, node.name),
+                          x.options().requires_grad(false));
 }
 
 at::Tensor run_slice(const Node& node, const at::Tensor& x) {

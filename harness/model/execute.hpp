@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "harness/model/node.hpp"
@@ -12,7 +12,7 @@ namespace harness {
 // How batch norm and dropout behave during one pass.
 struct PassMode {
   bool training = false;
-  at::Generator generator;  // of dropout, training only
+  uint64_t seed = 0;  // of dropout masks, training only; each node has a stream of its own by its name
 };
 
 // Computes one node by its plain ATen operator. `inputs` and `parameters` follow the node's own order;

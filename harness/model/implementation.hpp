@@ -14,6 +14,9 @@ namespace harness {
 struct Network::Implementation {
   std::shared_ptr<const torch::jit::Module> original;  // as loaded, on the CPU, never changed
   std::shared_ptr<torch::jit::Module> black_box;       // own copy on `device`; only where not importable
+  std::shared_ptr<torch::jit::Function> placed;  // its forward with constants on `device`; none on the CPU
+  at::Tensor probe;                              // inputs on the CPU that it was seen to take
+  std::string file;                              // it was read from
   ImportReport report;
   std::vector<Node> nodes;
   NodeId output = -1, logits = -1;
@@ -45,6 +48,9 @@ struct Network::Implementation {
 torch::jit::Module load_script(const std::filesystem::path& file);
 // The module's forward without graph optimisation; throws c10::Error as TorchScript does.
 c10::IValue run_script(torch::jit::Module& module, const at::Tensor& x);
+// Moves a black box with all constants of its code; UserError where something stays behind (placement.cpp).
+void place_black_box(Network::Implementation& implementation, at::Device device);
+c10::IValue run_placed(torch::jit::Function& forward, torch::jit::Module& module, const at::Tensor& x);
 // Fills nodes, parameters and report of an implementation whose `original` is set.
 void import_graph(Network::Implementation& implementation, const at::Tensor& sample);
 // `count` images, those of `images` over and over.

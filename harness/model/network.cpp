@@ -70,8 +70,11 @@ std::vector<at::Tensor> Network::Implementation::evaluate(const std::vector<Node
 }
 
 at::Tensor Network::Implementation::run_black_box(const at::Tensor& x) const {
-  if (x.size(0) != 1) return run_script(*black_box, x.clone()).toTensor();
-  return run_script(*black_box, at::cat({x, x})).toTensor().narrow(0, 0, 1);
+  // A copy, as such models write to their input; a lone image twice, as they squeeze the batch away.
+  const at::Tensor images = x.size(0) == 1 ? at::cat({x, x}) : x.clone();
+  const c10::IValue output =
+      placed ? run_placed(*placed, *black_box, images) : run_script(*black_box, images);
+  return output.toTensor().narrow(0, 0, x.size(0));
 }
 
 Network Network::fork() const {
@@ -85,7 +88,7 @@ Network Network::fork() const {
 void Network::to(at::Device device) {
   at::NoGradGuard no_grad;
   for (Parameter& parameter : self_->parameters) parameter.value = parameter.value.detach().to(device);
-  if (self_->black_box) self_->black_box->to(device);
+  if (self_->black_box && device != self_->device) place_black_box(*self_, device);
   self_->device = device;
 }
 
@@ -152,9 +155,9 @@ std::vector<at::Tensor> Network::activations(const at::Tensor& x, const std::vec
   return self_->evaluate(ids, {{0, x.to(self_->dtype)}});
 }
 
-at::Tensor Network::training_logits(const at::Tensor& x, at::Generator generator) {
+at::Tensor Network::training_logits(const at::Tensor& x, uint64_t seed) {
   self_->need_graph("training_logits()");
-  return self_->evaluate({self_->logits}, {{0, x.to(self_->dtype)}}, {}, {true, std::move(generator)})[0];
+  return self_->evaluate({self_->logits}, {{0, x.to(self_->dtype)}}, {}, {true, seed})[0];
 }
 
 ParameterId Network::find_parameter(const std::string& name) const {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
@@ -69,6 +68,8 @@ class Network {
   Network& operator=(Network&&) noexcept;
   ~Network();
   Network fork() const;
+  // Black boxes go there with the constants of their code, and are tried on it: UserError where something in
+  // them stays behind.
   void to(at::Device device);
   at::Device device() const;
 
@@ -94,9 +95,9 @@ class Network {
   // As output() and logits(), with autograd; batch norm and dropout in evaluation mode. Also for black boxes.
   at::Tensor differentiable_output(const at::Tensor& x) const;
   at::Tensor differentiable_logits(const at::Tensor& x) const;
-  // Logits with autograd in train mode: batch statistics, running averages updated, dropout drawn from
-  // `generator` (CPU or the network's device).
-  at::Tensor training_logits(const at::Tensor& x, at::Generator generator);
+  // Logits with autograd in train mode: batch statistics, running averages updated, dropout by masks that
+  // depend on the seed alone, the same on every device.
+  at::Tensor training_logits(const at::Tensor& x, uint64_t seed);
 
   // Prefix and suffix.
   Cut cut_before(NodeId first) const;

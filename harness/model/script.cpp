@@ -73,6 +73,8 @@ Network Network::load(const std::filesystem::path& file, const at::Tensor& sampl
   // A trace with a baked batch size runs in TorchScript with that size only.
   const int64_t baked = implementation->report.baked_batch;
   const at::Tensor probe = baked > 0 ? repeated(images, baked) : images;
+  implementation->probe = probe;
+  implementation->file = file.string();
   c10::IValue output;
   try {
     torch::jit::Module copy = module.deepcopy();

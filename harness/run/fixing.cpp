@@ -1,5 +1,6 @@
 #include "harness/run/fixing.hpp"
 
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -122,6 +123,25 @@ FixContext context_of(const FixJob& job, Watch& watch) {
   return FixContext(std::move(setup));
 }
 
+// Libraries and kernels of both directions are loaded by their first use, which is no part of a fix. Models
+// without a derivative are left at the forward pass.
+void warm_up(const Subject& subject) {
+  const Network& original = subject.original();
+  const at::Tensor x = subject.sample().to(original.device());
+  original.classify(x);
+  const at::AutoGradMode record(true);
+  try {
+    Network copy = original.fork();
+    copy.require_grad(true);
+    const at::Tensor few = x.slice(0, 0, 2).clone().requires_grad_();
+    const at::Tensor loss = copy.differentiable_logits(few).logsumexp(1).sum();
+    if (loss.requires_grad()) loss.backward();
+  } catch (const std::exception& error) {
+    if (original.importable() || is_out_of_memory(error) || is_machine_trouble(error)) throw;
+  }
+  synchronise(original.device());
+}
+
 void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome) {
   outcome->result = std::move(result);
   if (outcome->result.network) {
@@ -205,8 +225,7 @@ FixOutcome run_fix(const FixJob& job) {
   }
   if (job.external != nullptr) return run_external(job);
   const at::Device device = job.subject->original().device();
-  job.subject->original().classify(job.subject->sample().to(device));  // warm-up
-  synchronise(device);
+  warm_up(*job.subject);
   const DeterminismWatch watch;
   Watch clock(job);
   FixContext context = context_of(job, clock);

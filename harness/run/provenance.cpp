@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "harness/model/memory_class.hpp"
 #include "harness/run/process_memory.hpp"
 #include "harness/run/version.hpp"
 
@@ -82,7 +83,10 @@ json provenance_of(const CellContext& context, const PlanEntry& entry,
                    const std::set<std::string>& nondeterministic) {
   const bool cuda = context.subject.original().device().is_cuda();
   return {{"harness", version_provenance()},
-          {"device", {{"class", cuda ? "cuda" : "cpu"}, {"name", context.device_name}}},
+          {"device",
+           {{"class", cuda ? "cuda" : "cpu"},
+            {"name", context.device_name},
+            {"memory", to_text(memory_class(context.subject.original().device()))}}},
           {"threads", at::get_num_threads()},
           {"precision",
            {{"tf32", context.config.tf32},

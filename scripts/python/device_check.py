@@ -135,6 +135,9 @@ def imports(check):
                                "--threads", check.threads], check.threads)
         value = json.loads(out)
         name = str(file.relative_to(DATA))
+        if "importable" not in value:
+            check.problem(f"{name}: {value.get('refused') or value['error']}")
+            continue
         classes = f"{value['other_classes']} of {value['images']}"
         check.say(f"{name:<30} {value['import_difference']:8.1e} {value['logits_difference']:8.1e}  {classes:<13}  "
                   f"{value['seconds_cpu']:.4f} {value['seconds_device']:.4f}")

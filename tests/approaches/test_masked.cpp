@@ -226,13 +226,12 @@ TEST_CASE("weight gradients with dropout and of kinds without a rule", "[masked]
   gradients.backward(seed, {{.inputs = {}, .sum = 0}});
   REQUIRE(close(gradients.sum(0), by_autograd(network, weights, x, seed)));
   gradients.clear();
-  const at::Tensor dropped = gradients.forward(x, at::detail::createCPUGenerator(3));
+  const at::Tensor dropped = gradients.forward(x, 3);
   gradients.backward(seed, {{.inputs = {}, .sum = 0}});
   // The same draws in a plain pass in train mode; this network has no batch norm that would notice it.
   Network copy = network.fork();
   copy.require_grad(true);
-  const at::Tensor z =
-      evaluate_part(copy, copy.logits_node(), {{0, x}}, {true, at::detail::createCPUGenerator(3)});
+  const at::Tensor z = evaluate_part(copy, copy.logits_node(), {{0, x}}, {true, 3});
   REQUIRE(at::allclose(dropped, z, 1e-5, 1e-6));
   REQUIRE_FALSE(at::allclose(dropped, network.logits(x), 1e-2, 1e-2));
   std::vector<at::Tensor> wanted;
