@@ -88,6 +88,17 @@ def trained(model, images, labels):
     return model.eval()
 
 
+def is_random(file):
+    """Whether a model answers differently when it is asked twice: no device is to be compared on such a one."""
+    model, x = torch.jit.load(str(file)).eval(), torch.rand(4, 3, 8, 8)
+    with torch.no_grad():
+        try:
+            first, second = model(x), model(x)
+        except RuntimeError:  # a type or shape that the harness refuses, too
+            return False
+    return isinstance(first, Tensor) and not torch.equal(first, second)
+
+
 def make(data, digits, out):
     """Fills OUT/subjects, OUT/data: networks of the digits in the file `data`, and attack inputs as plain files."""
     torch.set_num_threads(1)
