@@ -59,7 +59,10 @@ std::string to_text(const Problem& problem) {
   }
   if (!problem.suggestion.empty()) {
     const bool is_command = problem.suggestion.starts_with("scripts/");
-    text += is_command ? "; to make it: " + problem.suggestion : "; did you mean " + problem.suggestion + "?";
+    const bool is_sentence = problem.suggestion.find(' ') != std::string::npos;
+    text += is_command    ? "; to make it: " + problem.suggestion
+            : is_sentence ? "; " + problem.suggestion
+                          : "; did you mean " + problem.suggestion + "?";
   }
   // a line break in a key or a file name must not make two lines of one problem
   std::replace_if(

@@ -139,6 +139,8 @@ void mark_expiry(Steps& steps) {
   }
 }
 
+constexpr double kEarlyMagnitude = 1e16;  // half of the way to kSafeMagnitude
+
 // Keeps an upper bound of every value's magnitude while a batch goes through the steps.
 class Watch {
  public:
@@ -156,6 +158,7 @@ class Watch {
     look_ = false;
     if (!watching()) return true;
     const InferenceStep& step = steps_[i];
+    if (step.node.kind == NodeKind::concat) tighten_parts(step, inputs);
     double reach = reach_before(step, bounds_of(step));
     if (!(reach <= kSafeMagnitude) && has_rule(step)) {
       for (size_t k = 0; k < inputs.size(); ++k) tighten(step.node.inputs[k], inputs[k]);
@@ -186,6 +189,15 @@ class Watch {
   void look_at(size_t i, const at::Tensor& value) {
     bounds_[i] = {largest_magnitude(value), true};
     if (!std::isfinite(bounds_[i].magnitude)) *place_ = steps_[i].node.name;
+  }
+
+  // What a concat joins is read by one concat after the other in dense blocks: each part is looked at once,
+  // early, rather than their ever longer join again and again.
+  void tighten_parts(const InferenceStep& step, const std::vector<at::Tensor>& inputs) {
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      const NodeId input = step.node.inputs[k];
+      if (bounds_[static_cast<size_t>(input)].magnitude > kEarlyMagnitude) tighten(input, inputs[k]);
+    }
   }
 
   void tighten(NodeId input, const at::Tensor& value) {

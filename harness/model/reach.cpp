@@ -86,7 +86,8 @@ double reach_of(const PlanStep& step, const Gain& gain, const std::vector<double
     case NodeKind::concat: {  // of nodes, and of parameters that stand beside every image
       double reach = 0;
       for (const double input : inputs) reach = std::max(reach, input);
-      for (const at::Tensor& parameter : step.parameters) reach = std::max(reach, largest_magnitude(parameter));
+      for (const at::Tensor& parameter : step.parameters)
+        reach = std::max(reach, largest_magnitude(parameter));
       return reach;
     }
     case NodeKind::avg_pool:

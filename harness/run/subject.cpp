@@ -11,8 +11,8 @@
 #include "harness/core/random.hpp"
 #include "harness/model/inference.hpp"
 #include "harness/run/checks.hpp"
-#include "harness/run/fixing.hpp"
 #include "harness/run/device.hpp"
+#include "harness/run/fixing.hpp"
 
 namespace harness {
 namespace {
@@ -93,7 +93,8 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   if (original_->classes() != data_.info().classes) {
     throw UserError({subject.model.string(), "output", std::to_string(original_->classes()) + " classes",
                      std::to_string(data_.info().classes) + " classes, as " + subject.data.string() + " says",
-                     ""});
+                     "scripts/prepare counts classes and puts them in order: see its notes, --classes and "
+                     "--class-order"});
   }
   original_->to(device);
   original_->verify(sample_, config.batch.value_or(preferred_batch(*original_)));

@@ -24,6 +24,8 @@ TEST_CASE("a problem is one line with everything that is known") {
         "a.json: found an unknown key, expected one of x; did you mean runs?");
   CHECK(to_text(Problem{"a.json", "/data", "no file", "", "scripts/demo"}) ==
         "a.json: /data: found no file; to make it: scripts/demo");
+  CHECK(to_text(Problem{"m.pt", "", "half precision", "float32", "export it after model.float()"}) ==
+        "m.pt: found half precision, expected float32; export it after model.float()");
   CHECK(to_text(Problem{"a\nb", "/c", "x", "", ""}) == "a b: /c: found x");
   const UserError error({{"a", "b", "c", "d", ""}, {"e", "f", "g", "h", ""}});
   CHECK(std::string(error.what()) == "a: b: found c, expected d\ne: f: found g, expected h");

@@ -17,7 +17,7 @@ void fuzz_checkpoint(std::string_view bytes, const std::filesystem::path& folder
   const std::string identity = "0123456789abcdef0123456789abcdef";
   const auto found = read_checkpoint(file, identity);
   if (!found) return;
-  write_checkpoint(copy, identity, found->state, found->spent);
+  write_checkpoint(copy, identity, *found);
   const auto again = read_checkpoint(copy, identity);
   if (!again || again->state.size() != found->state.size())
     fault("a checkpoint that was read cannot be kept");

@@ -52,9 +52,20 @@ class Padded(nn.Module):  # minus infinity on purpose, as some exporters pad bef
         return self.fc(x.flatten(1))
 
 
+class Token(nn.Module):  # channels that are a parameter
+    def __init__(self):
+        super().__init__()
+        self.a, self.token, self.b = nn.Conv2d(1, 4, 3), nn.Parameter(torch.zeros(1, 2, 6, 6)), nn.Conv2d(6, 4, 3)
+        self.fc = nn.Linear(64, 4)
+
+    def forward(self, x):
+        x = torch.cat([F.relu(self.a(x)), self.token.expand(x.shape[0], -1, -1, -1)], 1)
+        return self.fc(torch.flatten(F.relu(self.b(x)), 1))
+
+
 torch.manual_seed(1)
 models = {"lenet5": ARCHITECTURES["lenet5"][0](), "resnet20": ARCHITECTURES["resnet20"][0](),
-          "digits": DigitsCnn(), "clamped": Clamped(), "padded": Padded()}
+          "digits": DigitsCnn(), "clamped": Clamped(), "padded": Padded(), "token": Token()}
 for name, model in models.items():
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -63,11 +74,9 @@ for name, model in models.items():
     torch.jit.script(model.eval()).save("FOLDER/" + name + ".pt")
 )PY";
 
-const std::map<std::string, std::vector<int64_t>> kShapes = {{"lenet5", {1, 28, 28}},
-                                                             {"resnet20", {3, 32, 32}},
-                                                             {"digits", {1, 8, 8}},
-                                                             {"clamped", {1, 8, 8}},
-                                                             {"padded", {1, 8, 8}}};
+const std::map<std::string, std::vector<int64_t>> kShapes = {
+    {"lenet5", {1, 28, 28}}, {"resnet20", {3, 32, 32}}, {"digits", {1, 8, 8}},
+    {"clamped", {1, 8, 8}},  {"padded", {1, 8, 8}},     {"token", {1, 8, 8}}};
 
 at::Tensor inputs_of(const std::string& name, int64_t count) {
   std::vector<int64_t> shape = kShapes.at(name);
@@ -179,6 +188,18 @@ TEST_CASE("an infinite value is found behind every clamp") {
     if (k < 6) CHECK(network.output(x).isfinite().all().item<bool>());  // it is hidden
     CHECK(found_by_form(network, x) == conv);
   }
+}
+
+TEST_CASE("a parameter that stands beside the images counts for what may overflow behind it") {
+  const Network network = load("token");
+  REQUIRE(network.importable());
+  const at::Tensor x = inputs_of("token", 2);
+  CHECK(found_by_form(network, x).empty());
+  for (const auto& [name, value] : {std::pair{"token", 3e38}, std::pair{"b.weight", -2.0}}) {
+    at::Tensor(network.parameters()[static_cast<size_t>(network.find_parameter(name))].value).fill_(value);
+  }
+  CHECK(network.output(x).isfinite().all().item<bool>());  // minus infinity behind ReLU
+  CHECK(found_by_form(network, x) == "b");
 }
 
 TEST_CASE("minus infinity as padding before a pooling is no fault") {

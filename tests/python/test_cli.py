@@ -145,7 +145,7 @@ class WordsTest(CliTest):
         rows = list(csv.DictReader(io.StringIO(run_harness("list", "approaches", "--format", "csv").stdout)))
         self.assertEqual(next(row for row in rows if row["key"] == "CT"), {
             "key": "CT", "name": "Continued training (control)", "level": "control", "publication": "this project",
-            "version": "1", "in_study": "no", "needs": "train", "uses": "repair validation", "imitates": "IN IR"})
+            "version": "2", "in_study": "no", "needs": "train", "uses": "repair validation", "imitates": "IN IR"})
         self.assertIn("RAND:KEY", {row["key"] for row in rows})
         self.assertEqual([approaches[key]["imitates"] for key in ("CT", "AR")], [["IN", "IR"], []])
         self.assertIn("\nParameters of AR\n\n", run_harness("list", "approaches").stdout)
