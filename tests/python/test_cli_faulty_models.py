@@ -113,8 +113,9 @@ def setUpModule():
     state = state_of("toy.pt")
     save("nan_conv", Toy, state | {"conv.weight": state["conv.weight"].index_fill(0, torch.tensor(1), np.nan)})
     save("infinite", Toy, state | {"conv.bias": state["conv.bias"].index_fill(0, torch.tensor(2), -np.inf)})
-    # minus infinity, which ReLU turns into 0
-    save("overflows", Toy, state | {"conv.weight": state["conv.weight"].index_fill(0, torch.tensor(1), -3e38)})
+    # on some images minus infinity, which ReLU turns into 0; never anything above 0, as inputs are above -0.5
+    save("overflows", Toy, state | {"conv.weight": state["conv.weight"].index_fill(0, torch.tensor(1), -5e37),
+                                    "conv.bias": state["conv.bias"].index_fill(0, torch.tensor(1), -3e38)})
 
 
 def rows_of(name, approach, results):

@@ -29,7 +29,7 @@ CONFIG = {
             "model": "model.pt",
             "data": "good.h5",
             "attack": {"epsilon": 0.1, "epsilon_unit": "input", "steps": 3, "relative_step": 0.1, "random_start": True,
-                       "sample": 10, "bounds": [0, 1], "output": "as_is", "margin": False},
+                       "sample": 10, "bounds": [-2, 2], "output": "as_is", "margin": False},
             "groups": ["light", "dark"],
             "published": {"AP": ["model.pt", "model.pt"]},
             "training": {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch": 8,
