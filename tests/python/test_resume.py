@@ -136,13 +136,15 @@ class KillTest(CliTest):
 
     def test_a_second_signal_ends_at_once(self):
         config = write_json("deaf.json", {**CONFIG, "name": "deaf", "approaches": ["NONE", {
-            "key": "AR", "parameters": {**SEARCH, "generations": 200000}}], "runs": 1})
+            "key": "AR", "parameters": {**SEARCH, "generations": 200000}}], "runs": 1,
+                                          "checkpoint_seconds": 0})
         results = FOLDER / "deaf"
+        checkpoint = cell("toy/AR/1", results) / "checkpoint.bin"
         for signals in (1, 2):
             process = subprocess.Popen([BINARY, config, "--results", str(results)], cwd=FOLDER, env=ENVIRONMENT,
                                        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             log = cell("toy/AR/1", results) / "log.txt"
-            while not (log.exists() and log.read_text().count(" fix") >= signals):
+            while not (log.exists() and log.read_text().count(" fix") >= signals and checkpoint.exists()):
                 time.sleep(0.02)
             for _ in range(signals):
                 process.send_signal(signal.SIGUSR2)
@@ -150,7 +152,7 @@ class KillTest(CliTest):
             _, errors = process.communicate(timeout=60)
             self.assertEqual(process.returncode, 3, errors)
             self.assertIn("interrupted; the same command continues", errors)
-            self.assertTrue((cell("toy/AR/1", results) / "checkpoint.bin").exists())
+            self.assertTrue(checkpoint.exists())
         status = json.loads(run_harness("status", config, "--results", results, "--format", "json").stdout)
         self.assertEqual([one["state"] for one in status["cells"]], ["missing", "missing", "missing", "missing"])
 
