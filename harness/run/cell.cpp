@@ -453,7 +453,7 @@ class CellRun {
   std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
   std::string fix_redo_;  // token of the redo that made the fix, else empty
-  json memory_;  // of the fix; null where there was none or it is not known
+  json memory_;           // of the fix; null where there was none or it is not known
   Record record_;
   std::optional<Network> network_;
   EvaluatedModel model_;

@@ -345,7 +345,7 @@ class Engine {
   // fix, or of the device. It is tried again after all others. Where that was its second time, or another
   // cell ended like that just before, the machine has to show that it is well.
   void trouble(Slot& slot, Slot::Current failed, const std::string& reason, bool of_file) {
-    slot.stop();  // a device that had an error serves this process no more
+    slot.stop();                               // a device that had an error serves this process no more
     if (stop_signals() > 0 || interrupted_) {  // the next run will see
       progress_.idle(slot.index());
       return;
