@@ -108,13 +108,16 @@ const std::vector<std::string>& Arguments::list(const std::string& option) const
   return found == values_.end() ? none : found->second;
 }
 
-std::optional<int64_t> Arguments::integer(const std::string& option, int64_t least) const {
+std::optional<int64_t> Arguments::integer(const std::string& option, int64_t least, int64_t most) const {
   const auto value = text(option);
   if (!value) return std::nullopt;
   int64_t number = 0;
   const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || number < least) {
-    refuse("--" + option, '"' + *value + '"', "a whole number, " + std::to_string(least) + " or more");
+  if (trouble != std::errc() || end != value->data() + value->size() || number < least || number > most) {
+    const bool bounded = most < std::numeric_limits<int64_t>::max();
+    refuse("--" + option, '"' + *value + '"',
+           bounded ? "a whole number from " + std::to_string(least) + " to " + std::to_string(most)
+                   : "a whole number, " + std::to_string(least) + " or more");
   }
   return number;
 }

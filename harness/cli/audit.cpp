@@ -34,7 +34,7 @@ int audit(const Arguments& arguments) {
   const ResultsTree tree = tree_of(arguments, config);
   const RunOptions options = {.device = choose_device(config.device),
                               .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1).value_or(0)};
+                              .threads = arguments.integer("threads", 1, kMostThreads).value_or(0)};
   const auto plan = make_plan(config, approach_catalog(), options.device.kind());
   RecordIndex index(tree);
   std::vector<std::optional<RecordSummary>> records;

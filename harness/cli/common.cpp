@@ -9,6 +9,8 @@
 namespace harness {
 namespace {
 
+constexpr double kMostShapeValues = 1e9;
+
 std::optional<int64_t> positive(const std::string& text) {
   int64_t value = 0;
   const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -96,6 +98,9 @@ std::vector<int64_t> parse_shape(const std::string& text) {
     shape.push_back(*size);
   }
   if (shape.size() != 4) refuse("--shape", text, "N,C,H,W");
+  double values = 1;
+  for (const int64_t size : shape) values *= static_cast<double>(size);
+  if (values > kMostShapeValues) refuse("--shape", text, "N,C,H,W with at most 10^9 values in all");
   return shape;
 }
 
@@ -103,7 +108,7 @@ DeviceChoice prepare_device(const Config& config, const Arguments& arguments) {
   require_one_openmp();
   DeviceChoice device = choose_device(config.device);
   if (!device.note.empty()) reporter(arguments)(device.note);
-  apply_switches(config, device, arguments.integer("threads", 1).value_or(0));
+  apply_switches(config, device, arguments.integer("threads", 1, kMostThreads).value_or(0));
   return device;
 }
 

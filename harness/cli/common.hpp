@@ -17,6 +17,7 @@ namespace harness {
 OptionSpec results_option();
 OptionSpec set_option();
 OptionSpec device_option();
+inline constexpr int64_t kMostThreads = 4096;
 OptionSpec threads_option();
 OptionSpec limit_option();
 OptionSpec format_option();  // text, csv or json

@@ -12,8 +12,11 @@
 namespace harness {
 namespace {
 
+constexpr double kMostEpsilon = 1e30;
+
 struct Evaluated {
   std::string file;
+  std::string corrupted;  // "not_finite: ...", or empty; then nothing else is known
   int64_t right = 0, repaired = 0, broken = 0, images = 0;
   Evaluation evaluation;
   std::string mistrusted;  // "random_output: ...", or empty
@@ -28,6 +31,10 @@ std::optional<AttackConfig> attack_of(const Arguments& arguments) {
                        "--epsilon E: without it nothing is attacked", ""});
     }
     return std::nullopt;
+  }
+  if (*epsilon > kMostEpsilon) {
+    throw UserError(
+        {"command line", "--epsilon", *arguments.text("epsilon"), "a number that float32 can add", ""});
   }
   AttackConfig attack;
   attack.epsilon = *epsilon;
@@ -44,14 +51,15 @@ std::optional<AttackConfig> attack_of(const Arguments& arguments) {
 Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   const Network fixed = opened.subject->load_model(file);
   EvaluatedModel model = evaluate_predictions(*opened.subject, *opened.original, fixed);
-  if (!model.finite()) {
-    throw UserError({file, model.not_finite, "", "finite values in every layer on all images", ""});
-  }
-  evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
   Evaluated result;
   result.file = file;
+  if (!model.finite()) {  // as in a run: its predictions mean nothing, the other models stay
+    result.corrupted = "not_finite: " + model.not_finite;
+    return result;
+  }
+  evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
   result.evaluation = std::move(model.evaluation);
-  const Invariant steady = check_random_output(fixed, opened.subject->sample());
+  const Invariant steady = check_random_output(fixed, opened.subject->sample(), opened.subject->batch());
   if (!steady.holds) result.mistrusted = steady.name + ": " + steady.detail;
   const SplitOutcome& test = result.evaluation.test;
   for (size_t i = 0; i < test.label.size(); ++i) {
@@ -64,13 +72,17 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   return result;
 }
 
-// "mistrusted: random_output: ... (a.pt)", of all models that are.
-std::string mistrust(const std::vector<Evaluated>& models) {
+// "mistrusted: random_output: ... (a.pt); CORRUPTED not_finite: ... (b.pt)", of all models that are.
+std::string marks_of(const std::vector<Evaluated>& models) {
   std::string text;
+  const auto add = [&](const std::string& word, const std::string& why, const std::string& file) {
+    if (why.empty()) return;
+    text += (text.empty() ? "" : "; ") + word + why + " (" + std::filesystem::path(file).filename().string() +
+            ")";
+  };
   for (const Evaluated& model : models) {
-    if (model.mistrusted.empty()) continue;
-    text += (text.empty() ? "mistrusted: " : "; mistrusted: ") + model.mistrusted + " (" +
-            std::filesystem::path(model.file).filename().string() + ")";
+    add("mistrusted: ", model.mistrusted, model.file);
+    add("CORRUPTED ", model.corrupted, model.file);
   }
   return text;
 }
@@ -82,15 +94,20 @@ Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
   std::vector<Evaluation> runs;
   for (const Evaluated& model : models) {
     table.columns.push_back(model.file);
-    runs.push_back(model.evaluation);
+    if (model.corrupted.empty()) runs.push_back(model.evaluation);
   }
   for (const char* column : {"mean", "std", "reason"}) table.columns.emplace_back(column);
   runs = restrict_to_common(std::move(runs));
   for (const Metric& metric : metrics()) {
     Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
     std::vector<std::string> row = {metric.name, metric.unit};
-    for (const Evaluation& run : runs) {
-      const MetricValue computed = metric.compute(run);
+    auto run = runs.begin();
+    for (const Evaluated& model : models) {
+      if (!model.corrupted.empty()) {
+        row.emplace_back();
+        continue;
+      }
+      const MetricValue computed = metric.compute(*run++);
       row.push_back(computed.value ? format_number(*computed.value) : "");
       if (computed.value) value.runs.push_back(*computed.value);
       if (!computed.value) value.reason = computed.reason;
@@ -111,6 +128,10 @@ void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table
   std::cout << "original: " << images - opened.original->faults("test") << " of " << images << " right ("
             << format_number(opened.original->accuracy()) << " %)\n";
   for (const Evaluated& model : models) {
+    if (!model.corrupted.empty()) {
+      std::cout << model.file << ": CORRUPTED " << model.corrupted << "\n";
+      continue;
+    }
     std::cout << model.file << ": " << model.right << " of " << model.images << " right, " << model.repaired
               << " repaired, " << model.broken << " broken\n";
     if (!model.mistrusted.empty()) std::cout << "  MISTRUSTED " << model.mistrusted << "\n";
@@ -149,7 +170,12 @@ nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models
     if (!row.back().empty()) reasons[row[0]] = row.back();
   }
   for (size_t i = 0; i < models.size(); ++i) {
+    if (!models[i].corrupted.empty()) {
+      list.push_back({{"file", models[i].file}, {"status", "CORRUPTED"}, {"reason", models[i].corrupted}});
+      continue;
+    }
     list.push_back({{"file", models[i].file},
+                    {"status", "ok"},
                     {"right", models[i].right},
                     {"repaired", models[i].repaired},
                     {"broken", models[i].broken},
@@ -180,7 +206,7 @@ int evaluate(const Arguments& arguments) {
     models.push_back(evaluate_one(*opened, file));
   }
   // For people it stands once, beside the model.
-  const Table table = table_of(models, format == "text" ? "" : mistrust(models));
+  const Table table = table_of(models, format == "text" ? "" : marks_of(models));
   if (format == "csv") {
     std::cout << to_csv(table);
   } else if (format == "json") {

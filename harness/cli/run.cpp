@@ -150,7 +150,7 @@ int run(const Arguments& arguments) {
   Progress progress(quiet ? Progress::Form::silent : Progress::form_of_standard_error());
   const RunOptions options = {.device = choose_device(config.device),
                               .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1).value_or(0)};
+                              .threads = arguments.integer("threads", 1, kMostThreads).value_or(0)};
   if (!options.device.note.empty()) progress.say(options.device.note);
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());

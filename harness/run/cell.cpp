@@ -174,7 +174,8 @@ class CellRun {
       context_.begin("load", 0);
       const PhaseClock clock(device());
       network_ = context_.subject.load_model(entry_.published);
-      record_.invariants = {check_random_output(*network_, context_.subject.sample())};
+      record_.invariants = {
+          check_random_output(*network_, context_.subject.sample(), context_.subject.batch())};
       record_.phases["load"] = clock.seconds();
     }
     made_by_["fix"] = made_by();
@@ -274,7 +275,8 @@ class CellRun {
       return predict(network, test, context_.subject.batch(), images).classes;
     };
     record_.invariants.push_back(check_reload(classes(in_memory), classes(*network_)));
-    record_.invariants.push_back(check_random_output(*network_, context_.subject.sample()));
+    record_.invariants.push_back(
+        check_random_output(*network_, context_.subject.sample(), context_.subject.batch()));
     record_.phases["reload"] = clock.seconds();
   }
 

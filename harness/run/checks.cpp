@@ -160,7 +160,7 @@ Invariant check_unchanged(const std::vector<MetricRecord>& metrics) {
   return {"unchanged", moved.empty(), moved};
 }
 
-Invariant check_random_output(const Network& network, const at::Tensor& sample) {
+Invariant check_random_output(const Network& network, const at::Tensor& sample, int64_t batch) {
   const Invariant sound = {"random_output", true, ""};
   std::optional<Network> fork;  // what the answers of a black box change in it goes with it
   if (!network.importable()) fork = black_box_for_pass(network);
@@ -180,14 +180,21 @@ Invariant check_random_output(const Network& network, const at::Tensor& sample) 
   }
   const at::Context& context = at::globalContext();
   const bool coarse = asked.device().is_cuda() && (context.allowTF32CuBLAS() || context.allowTF32CuDNN());
+  const double near = coarse ? 1e-2 : 1e-4;
   const int64_t images = x.size(0), last = std::min(images, kAskedAlone) - 1;
   for (int64_t k = 0; k <= last; ++k) {
     const int64_t image = last > 0 ? k * (images - 1) / last : 0;
     const at::Tensor alone = asked.output(x.narrow(0, image, 1));
-    if (agree(alone, first.narrow(0, image, 1), coarse ? 1e-2 : 1e-4, &difference)) continue;
+    if (agree(alone, first.narrow(0, image, 1), near, &difference)) continue;
     return {"random_output", false, "an image alone and in a batch differ by " + percent_of(difference)};
   }
-  return sound;
+  if (network.importable() || batch <= images) return sound;
+  const at::Tensor cycle = at::arange(batch, x.options().dtype(at::kLong)).remainder(images);
+  if (agree(asked.output(x.index_select(0, cycle)), first.index_select(0, cycle), near, &difference))
+    return sound;
+  return {"random_output", false,
+          "an image among " + std::to_string(images) + " and among " + std::to_string(batch) + " differ by " +
+              percent_of(difference)};
 }
 
 Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<int32_t>& reloaded) {

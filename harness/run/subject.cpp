@@ -84,6 +84,13 @@ at::Tensor sample_inputs(const Dataset& data) {
       {data.file().string(), "/", "no split with two images or more", "at least one such split", ""});
 }
 
+// Images of the largest split: no batch is larger.
+int64_t largest_split(const Dataset& data) {
+  int64_t most = 1;
+  for (const std::string& name : data.split_names()) most = std::max(most, data.split(name).size());
+  return most;
+}
+
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
     : start_((synchronise(device), std::chrono::steady_clock::now())),
       subject_(subject),
@@ -97,8 +104,11 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
                      "--class-order"});
   }
   original_->to(device);
-  original_->verify(sample_, config.batch.value_or(preferred_batch(*original_)));
-  batch_ = config.batch.value_or(preferred_batch(*original_));  // a black box may have another
+  const auto working_batch = [&] {
+    return std::min(config.batch.value_or(preferred_batch(*original_)), largest_split(data_));
+  };
+  original_->verify(sample_, working_batch());
+  batch_ = working_batch();  // a black box may have another
   check_original();
   group_names_ = data_.info().group_names;
   if (subject.groups) {
@@ -131,7 +141,7 @@ void Subject::check_original() const {
   refuse_not_finite(*original_, subject_.model);
   Invariant steady;
   try {
-    steady = check_random_output(*original_, sample_);
+    steady = check_random_output(*original_, sample_, batch_);
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const std::bad_alloc&) {

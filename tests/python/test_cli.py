@@ -33,7 +33,12 @@ MISTAKES = {  # what follows "command line: "
     "config.json --results a --results b": "--results: found the option twice, expected it once",
     "config.json --quiet=False": "--quiet=False: found a value, expected --quiet alone, or not at all",
     "config.json -q": "-q: found one dash, expected an option, with two dashes",
-    "config.json --threads two": '--threads: found "two", expected a whole number, 1 or more',
+    "config.json --threads two": '--threads: found "two", expected a whole number from 1 to 4096',
+    "config.json --threads 99999999": '--threads: found "99999999", expected a whole number from 1 to 4096',
+    "inspect toy.pt --shape 1,3,100000,100000": '--shape: found "1,3,100000,100000", expected N,C,H,W with at most 10^9 '
+                                                "values in all",
+    "evaluate --data toy.h5 --model toy.pt --fixed one.pt --epsilon 1e39": "--epsilon: found 1e39, expected a number that "
+                                                                           "float32 can add",
     "config.json --only toy/XX/*":
         '--only: found "toy/XX/*", expected a pattern of subject/approach/run that fits a cell of the plan',
     "config.json --redo XX":
