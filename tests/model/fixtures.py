@@ -640,7 +640,7 @@ def made(kind):
     return model.eval()
 
 
-def main(folder):
+def main(folder, harmless=False):
     torch.manual_seed(0)
     example = torch.randn(4, 3, 8, 8)
     both = dict(plain=Plain, residual=Residual, dense=Dense, sizes=Sizes, convolutions=Convolutions,
@@ -680,11 +680,14 @@ def main(folder):
     torch.jit.script(model).save(f"{folder}/nan_scripted.pt")
     flatten, pool = b"torch.flatten(", b"x0 = _0("
     rewritten(f"{folder}/plain_scripted.pt", f"{folder}/foreign_scripted.pt", flatten, b"ops.torchvision.roll_of_its_own(")
-    for name, line in dict(saves=b'torch.save(x, "written")', hidden=b'(torch).save(x, "written")',
-                           from_file=b'_9 = ops.aten . from_file("absent", False, 3)').items():
+    # Models that do harm when they are run: only for who refuses to.
+    harmful = {} if harmless else dict(
+        saves=b'torch.save(x, "written")', hidden=b'(torch).save(x, "written")',
+        from_file=b'_9 = ops.aten . from_file("absent", False, 3)')
+    for name, line in harmful.items():
         rewritten(f"{folder}/plain_scripted.pt", f"{folder}/{name}_scripted.pt", pool, line + b"\n    " + pool)
     other_kinds(pathlib.Path(folder))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "harmless" in sys.argv[2:])
