@@ -5,6 +5,7 @@
 
 #include <span>
 
+#include "approaches/shadowed.hpp"
 #include "approaches/train/trainer.hpp"
 #include "harness/core/error.hpp"
 
@@ -23,20 +24,7 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
     return Refusal{"structure",
                    context.shadow + " makes no optimiser steps on images that training could make as well"};
   }
-  for (const std::string& split : shadowed->info.needs) {
-    if (!context.data.has(split)) return Refusal{"missing_split", split};
-  }
-  const Parameters parameters = parameters_of(shadowed->info, context.parameters);
-  AdaptContext of_shadowed{.network = context.network,
-                           .data = context.data,
-                           .parameters = parameters,
-                           .shadow = "",
-                           .training = context.training,
-                           .history_size = context.history_size,
-                           .repair_faults = context.repair_faults,
-                           .repair_correct = context.repair_correct,
-                           .repair_error_types = context.repair_error_types};
-  return shadowed->adapt(of_shadowed);
+  return refuse_as_shadowed(*shadowed, context);
 }
 
 TrainingConfig recipe_of(const FixContext& context) {

@@ -1,6 +1,7 @@
 // RAND, a control: the search of another approach on weights drawn at random instead of localised ones. What
 // it reaches is what the search alone is worth. The approach offers the hook; nothing here knows any of them.
 #include "approaches/approach.hpp"
+#include "approaches/shadowed.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
@@ -17,19 +18,7 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
   if (shadowed == nullptr || !shadowed->fix_on_random_weights) {
     return Refusal{"structure", key + " has no search that could be run on weights drawn at random"};
   }
-  for (const std::string& split : shadowed->info.needs) {
-    if (!context.data.has(split)) return Refusal{"missing_split", split};
-  }
-  const Parameters parameters = parameters_of(shadowed->info, context.parameters);
-  return shadowed->adapt({.network = context.network,
-                          .data = context.data,
-                          .parameters = parameters,
-                          .shadow = "",
-                          .training = context.training,
-                          .history_size = context.history_size,
-                          .repair_faults = context.repair_faults,
-                          .repair_correct = context.repair_correct,
-                          .repair_error_types = context.repair_error_types});
+  return refuse_as_shadowed(*shadowed, context);
 }
 
 FixResult fix(const Network& original, FixContext& context) {

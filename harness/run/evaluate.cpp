@@ -2,8 +2,6 @@
 
 #include <c10/util/Exception.h>
 
-#include <new>
-
 #include "harness/core/error.hpp"
 #include "harness/model/input_gradient.hpp"
 #include "harness/run/device.hpp"
@@ -85,12 +83,8 @@ std::string attack_obstacle(const Subject& subject, const Network& network) {
   try {
     InputGradient(network, InputGradient::Of::output)(
         x, [](const at::Tensor& values) { return at::ones_like(values); });
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
-  } catch (const std::bad_alloc&) {
-    throw;
   } catch (const std::exception& error) {
-    if (is_machine_trouble(error)) throw;
+    if (is_out_of_memory(error) || is_machine_trouble(error)) throw;
     return "attack_impossible: no gradient with respect to the images: " + cause_of(error);
   }
   return "";

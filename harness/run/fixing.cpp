@@ -27,14 +27,6 @@ bool holds_any(const std::string& text, std::initializer_list<const char*> signs
                      [&](const char* sign) { return text.find(sign) != std::string::npos; });
 }
 
-// LibTorch's CPU allocator and the CUDA libraries throw a plain c10::Error.
-bool is_out_of_memory(const std::exception& error) {
-  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-         dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
-         holds_any(error.what(),
-                   {"not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED"});
-}
-
 void fail(FixOutcome* outcome, const std::string& reason) {
   outcome->status = Status::failure;
   outcome->reason = reason;
@@ -186,6 +178,14 @@ RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<
   std::vector<int64_t> sizes;
   for (const auto& [pair, count] : types) sizes.push_back(count);
   return {faults, static_cast<int64_t>(labels.size()) - faults, std::move(sizes)};
+}
+
+// LibTorch's CPU allocator and the CUDA libraries throw a plain c10::Error.
+bool is_out_of_memory(const std::exception& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         holds_any(error.what(),
+                   {"not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED"});
 }
 
 bool is_machine_trouble(const std::exception& error) {

@@ -66,6 +66,9 @@ std::optional<Refusal> why_unadaptable(const FixJob& job);
 // (crashed, out_of_memory, timeout); UserError, Interrupted and trouble of the machine pass through.
 FixOutcome run_fix(const FixJob& job);
 
+// True for memory that ran out, on the host or the device.
+bool is_out_of_memory(const std::exception& error);
+
 // True for errors of a device or its driver: they leave the process without its device, and whether the
 // approach is to blame shows only where it has them again in another one. Memory that runs out is none of
 // them.

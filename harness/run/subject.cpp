@@ -1,10 +1,7 @@
 #include "harness/run/subject.hpp"
 
-#include <c10/util/Exception.h>
-
 #include <functional>
 #include <limits>
-#include <new>
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
@@ -142,12 +139,8 @@ void Subject::check_original() const {
   Invariant steady;
   try {
     steady = check_random_output(*original_, sample_, batch_);
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
-  } catch (const std::bad_alloc&) {
-    throw;
   } catch (const std::exception& error) {
-    if (is_machine_trouble(error)) throw;
+    if (is_out_of_memory(error) || is_machine_trouble(error)) throw;
     throw UserError({subject_.model.string(), "forward()", one_line(error),
                      "a model that takes batches of any size", ""});
   }

@@ -132,6 +132,16 @@ CheckpointSlot MemorySlot::slot() {
           [] { return false; }};
 }
 
+// The same fix, whatever stops lay between.
+static void require_same(const Outcome& rest, const Outcome& whole) {
+  REQUIRE(rest.result.network->digest() == whole.result.network->digest());
+  REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
+  REQUIRE(rest.result.note == whole.result.note);
+  REQUIRE(rest.log.counters == whole.log.counters);
+  REQUIRE(rest.log.scalars == whole.log.scalars);
+  REQUIRE(rest.log.series == whole.log.series);
+}
+
 void require_same_from_checkpoints(const std::string& key, const nlohmann::json& parameters,
                                    const Network& network) {
   std::vector<CheckpointState> states;
@@ -181,12 +191,7 @@ void require_same_after_stops(const std::function<FixContext::Setup()>& make, co
     FixContext::Setup second = make();
     second.checkpoint = memory.slot();
     const Outcome rest = run(std::move(second), network);
-    REQUIRE(rest.result.network->digest() == whole.result.network->digest());
-    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-    REQUIRE(rest.result.note == whole.result.note);
-    REQUIRE(rest.log.counters == whole.log.counters);
-    REQUIRE(rest.log.scalars == whole.log.scalars);
-    REQUIRE(rest.log.series == whole.log.series);
+    require_same(rest, whole);
   }
   REQUIRE(with_network > 0);
   REQUIRE(with_checkpoint > 0);
@@ -219,12 +224,7 @@ int64_t require_nothing_lost(const std::function<FixContext::Setup()>& make, con
     if (kept && had) REQUIRE(again.result.network.has_value());
     const Outcome rest = go_on({});
     REQUIRE(rest.result.network.has_value());
-    REQUIRE(rest.result.network->digest() == whole.result.network->digest());
-    REQUIRE(rest.result.touched.weights == whole.result.touched.weights);
-    REQUIRE(rest.result.note == whole.result.note);
-    REQUIRE(rest.log.counters == whole.log.counters);
-    REQUIRE(rest.log.scalars == whole.log.scalars);
-    REQUIRE(rest.log.series == whole.log.series);
+    require_same(rest, whole);
   }
   return polls;
 }
