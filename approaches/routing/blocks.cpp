@@ -182,7 +182,7 @@ Segment segment_between(const Network& network, NodeId from, NodeId target) {
     }
   }
   std::ranges::sort(segment.live);
-  segment.live.erase(std::ranges::unique(segment.live).begin(), segment.live.end());
+  segment.live.erase(std::unique(segment.live.begin(), segment.live.end()), segment.live.end());
   if (from != target && (segment.nodes.empty() || segment.nodes.back() != target))
     interface_misuse("a block's output does not depend on its layer");
   return segment;

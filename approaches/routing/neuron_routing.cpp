@@ -29,7 +29,7 @@ class Routing {
     live_ = rest_.live;
     live_.push_back(layer_.inputs[0]);
     std::ranges::sort(live_);
-    live_.erase(std::ranges::unique(live_).begin(), live_.end());
+    live_.erase(std::unique(live_.begin(), live_.end()), live_.end());
   }
 
   int64_t together() const {
