@@ -56,7 +56,9 @@ std::vector<TargetLayer> target_layers(const Network& network) {
                       .behind = static_cast<NodeId>(n),
                       .weight = weight,
                       .convolution = convolution};
-    if (readers[n].size() == 1 && is_activation(nodes[readers[n][0]].kind)) layer.behind = readers[n][0];
+    const bool logits = static_cast<NodeId>(n) == network.logits_node();  // what follows those is a tail
+    if (!logits && readers[n].size() == 1 && is_activation(nodes[readers[n][0]].kind))
+      layer.behind = readers[n][0];
     layers.push_back(layer);
   }
   return layers;

@@ -8,6 +8,15 @@
 namespace harness::testing {
 namespace {
 
+// One network that ends in different ways, all of them with the same answers.
+const std::string kBare = R"(
+        self.conv = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+        self.a = nn.Linear(48, 8)
+        self.b = nn.Linear(8, 4)
+    def forward(self, x):
+        x = torch.relu(self.conv(x)).flatten(1)
+        x = self.b(torch.relu(self.a(x))))";
+
 // Lines of __init__ behind super().__init__(), and forward().
 const std::map<std::string, std::string> kDefinitions = {
     // Every operator that intervals know and the fixtures lack.
@@ -26,6 +35,10 @@ const std::map<std::string, std::string> kDefinitions = {
         x = torch.cat([F.adaptive_avg_pool2d(x, 1).flatten(1), x.mean([2, 3])], 1) / 3
         x = F.hardtanh(self.fc1(F.gelu(x, approximate='tanh'))) + F.hardsigmoid(self.fc1(x))
         return self.fc2(torch.softmax(x, 1) + torch.log_softmax(x, 1)))"},
+    {"bare", kBare + "\n        return x"},
+    {"bare_softmax", kBare + "\n        return torch.softmax(x, 1)"},
+    {"bare_log_softmax", kBare + "\n        return torch.log_softmax(x, 1)"},
+    {"bare_sigmoid", kBare + "\n        return torch.sigmoid(x)"},
     // Without what has no linear relaxation.
     {"relaxable", R"(
         self.conv = nn.Conv2d(2, 3, 3, padding=1)

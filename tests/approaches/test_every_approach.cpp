@@ -6,12 +6,14 @@
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/headed.hpp"
+#include "tests/approaches/heads.hpp"
 #include "tests/support.hpp"
 
 namespace harness {
 namespace {
 
 using testing::branched_network;
+using testing::head_network;
 using testing::headed_network;
 using testing::Outcome;
 using testing::require_nothing_lost;
@@ -108,6 +110,29 @@ TEST_CASE("a fix that is stopped and resumed loses nothing, whichever it is") {
     const int64_t polls =
         require_nothing_lost([&] { return entry.setup(*network); }, *network, entry.shadow.empty() ? 4 : 1);
     if (entry.key != "NONE") CHECK(polls > 2);
+  }
+}
+
+TEST_CASE("what a network has behind its logits changes no fix") {
+  const Network& bare = head_network("bare");
+  for (const Entry& entry : every_entry()) {
+    INFO(entry.text());
+    const std::optional<Refusal> refusal = entry.refusal(bare);
+    std::optional<Outcome> plain;
+    if (!refusal) plain = run(entry.setup(bare), bare);
+    for (const char* name : {"bare_softmax", "bare_log_softmax", "bare_sigmoid"}) {
+      INFO(name);
+      const Network& tailed = head_network(name);
+      CHECK(entry.refusal(tailed).has_value() == refusal.has_value());
+      if (!plain) continue;
+      const Outcome outcome = run(entry.setup(tailed), tailed);
+      for (const Parameter& parameter : plain->result.network->parameters()) {
+        INFO(parameter.name);
+        const ParameterId id = outcome.result.network->find_parameter(parameter.name);
+        REQUIRE(id >= 0);
+        CHECK(outcome.result.network->parameters()[static_cast<size_t>(id)].value.equal(parameter.value));
+      }
+    }
   }
 }
 
