@@ -1,10 +1,10 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/serialization/import.h>
 
 #include "harness/core/error.hpp"
 #include "harness/model/implementation.hpp"
 #include "harness/model/model_file.hpp"
 #include "harness/model/script_checks.hpp"
+#include "harness/model/storage_check.hpp"
 
 namespace harness {
 namespace {
@@ -34,8 +34,7 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
   if (const auto problem = problem_with_model_file(file)) throw UserError(*problem);
   try {
     refuse_dangerous_text(file);
-    // Without debug files: damaged ones would only be noticed when the model is saved.
-    torch::jit::Module module = torch::jit::load(file.string(), at::kCPU, /*load_debug_files=*/false);
+    torch::jit::Module module = load_whole(file);
     module.eval();
     module.get_method("forward");
     return module;
