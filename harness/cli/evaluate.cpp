@@ -59,7 +59,8 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   }
   evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
   result.evaluation = std::move(model.evaluation);
-  const Invariant steady = check_random_output(fixed, opened.subject->sample(), opened.subject->batch());
+  Invariant steady = check_random_output(fixed, opened.subject->sample(), opened.subject->batch());
+  if (steady.holds && !model.random.empty()) steady = {steady.name, false, model.random};
   if (!steady.holds) result.mistrusted = steady.name + ": " + steady.detail;
   const SplitOutcome& test = result.evaluation.test;
   for (size_t i = 0; i < test.label.size(); ++i) {
@@ -150,8 +151,10 @@ void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table
       row[i] = text;
     }
   }
-  for (size_t i = 2; i + 3 < table.columns.size(); ++i) {
-    table.columns[i] = std::filesystem::path(table.columns[i]).filename().string();
+  for (size_t i = 0; i < models.size(); ++i) {
+    std::string& column = table.columns[i + 2];
+    column = std::filesystem::path(column).filename().string();
+    if (!models[i].mistrusted.empty()) column += " (mistrusted)";
   }
   std::cout << "\n" << to_aligned({table.columns}, table.rows, 2);
 }

@@ -135,13 +135,20 @@ std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
   return text + line;
 }
 
+// Why a cell has its status, and what keeps its result from being trusted.
+std::string reason_of(const PlanRow& row) {
+  if (!row.record) return "";
+  const std::string& reason = row.record->reason;
+  if (row.record->failed_checks.empty() || row.record->status != Status::ok) return reason;
+  return reason + (reason.empty() ? "" : "; ") + "mistrusted: " + row.record->failed_checks;
+}
+
 Table table_of(const std::vector<PlanRow>& rows) {
   Table table{"plan", {"id", "state", "status", "estimate_s", "reason", "because"}, {}};
   for (const PlanRow& row : rows) {
-    table.rows.push_back({row.entry->planned.cell.text(), row.shown,
-                          row.record ? to_text(row.record->status) : "",
-                          row.cost.seconds ? format_number(*row.cost.seconds) : "",
-                          row.record ? row.record->reason : "", row.because});
+    table.rows.push_back(
+        {row.entry->planned.cell.text(), row.shown, row.record ? to_text(row.record->status) : "",
+         row.cost.seconds ? format_number(*row.cost.seconds) : "", reason_of(row), row.because});
   }
   return table;
 }
@@ -158,6 +165,7 @@ nlohmann::json json_of(const std::vector<PlanRow>& rows) {
          {"state", row.shown},
          {"because", row.because},
          {"status", row.record ? nlohmann::json(to_text(row.record->status)) : nlohmann::json()},
+         {"reason", reason_of(row)},
          {"estimate_s", row.cost.seconds ? nlohmann::json(*row.cost.seconds) : nlohmann::json()}});
   }
   return {{"cells", cells}};

@@ -193,8 +193,12 @@ std::filesystem::path CellId::folder() const {
   return std::filesystem::path(subject) / name / std::to_string(run);
 }
 
-bool Record::mistrusted() const {
-  return std::any_of(invariants.begin(), invariants.end(), [](const Invariant& one) { return !one.holds; });
+std::string Record::failed_checks() const {
+  std::string names;
+  for (const Invariant& one : invariants) {
+    if (!one.holds) names += (names.empty() ? "" : ", ") + one.name;
+  }
+  return names;
 }
 
 double seconds_of(const Record& record) {

@@ -68,7 +68,8 @@ struct Record {
   int64_t concurrent_workers = 1, interruptions = 0;
   nlohmann::json provenance = nlohmann::json::object();
 
-  bool mistrusted() const;         // some invariant does not hold
+  std::string failed_checks() const;  // names of the invariants that do not hold: "random_output, untouched"
+  bool mistrusted() const { return !failed_checks().empty(); }
   nlohmann::json to_json() const;  // top level as DESIGN 11 lists it
   // Throws UserError (file, JSON pointer) for anything that is no record of this schema.
   static Record from_json(const nlohmann::json& value, const std::filesystem::path& file);

@@ -16,7 +16,8 @@ std::filesystem::path file_of(const ResultsTree& tree) {
 }  // namespace
 
 RecordSummary summary_of(const Record& record) {
-  return {record.digest, record.status, record.reason, seconds_of(record), record.limited};
+  return {record.digest,      record.status,  record.reason,
+          seconds_of(record), record.limited, record.failed_checks()};
 }
 
 RecordIndex::RecordIndex(const ResultsTree& tree) : tree_(tree) {
@@ -28,7 +29,7 @@ RecordIndex::RecordIndex(const ResultsTree& tree) : tree_(tree) {
     for (const auto& [cell, entry] : value.at("records").items()) {
       known_.emplace(cell, std::pair(entry.at(0).get<Stamp>(),
                                      RecordSummary{entry.at(1), static_cast<Status>(entry.at(2).get<int>()),
-                                                   entry.at(3), entry.at(4), entry.at(5)}));
+                                                   entry.at(3), entry.at(4), entry.at(5), entry.at(6)}));
     }
   } catch (const std::exception&) {  // records are read again
     known_.clear();
@@ -64,8 +65,13 @@ void RecordIndex::save() {
   json records = json::object();
   for (const auto& [cell, entry] : known_) {
     const auto& [stamp, summary] = entry;
-    records[cell] = {stamp,          summary.digest,  static_cast<int>(summary.status),
-                     summary.reason, summary.seconds, summary.limited};
+    records[cell] = {stamp,
+                     summary.digest,
+                     static_cast<int>(summary.status),
+                     summary.reason,
+                     summary.seconds,
+                     summary.limited,
+                     summary.failed_checks};
   }
   const json value = {{"schema", kRecordSchema}, {"records", std::move(records)}};
   try {

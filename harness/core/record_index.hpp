@@ -17,6 +17,7 @@ struct RecordSummary {
   std::string reason;
   double seconds = 0;  // of all its phases
   bool limited = false;
+  std::string failed_checks;  // Record::failed_checks()
 };
 RecordSummary summary_of(const Record& record);
 

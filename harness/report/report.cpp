@@ -47,11 +47,7 @@ std::string share(int64_t some, size_t all, const std::string& what) {
 }  // namespace
 
 std::string mistrust(const Record& record) {
-  std::string names;
-  for (const Invariant& invariant : record.invariants) {
-    if (!invariant.holds) names += (names.empty() ? "" : ", ") + invariant.name;
-  }
-  return "mistrusted: " + names;
+  return "mistrusted: " + record.failed_checks();
 }
 
 namespace {

@@ -305,6 +305,7 @@ class CellRun {
       }
       model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
       model_.not_finite = kept_predict_->content.at("not_finite");
+      model_.random = kept_predict_->content.at("random");
       take_part("predict", kept_predict_->content);
       return;
     }
@@ -316,6 +317,7 @@ class CellRun {
     StageFile file{predict_identity_, content_of(watch), {"predictions.csv"}};
     file.content["phases"]["predict_original"] = context_.predict_original;
     file.content["not_finite"] = model_.not_finite;
+    file.content["random"] = model_.random;
     file.content["accuracy"] = model_.accuracy;
     demand_lease();
     write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
@@ -361,7 +363,18 @@ class CellRun {
     throw_if_stopped();
   }
 
+  // Why the record's model may answer otherwise the next time, empty where nothing shows it.
+  std::string randomness() {
+    for (Invariant& check : record_.invariants) {
+      if (check.name != "random_output") continue;
+      if (check.holds && !model_.random.empty()) check = {check.name, false, model_.random};
+      return check.holds ? "" : check.detail;
+    }
+    return "";
+  }
+
   void judge() {
+    const std::string random = randomness();
     if (!model_.finite()) {
       record_.status = Status::corrupted;
       record_.reason = "not_finite: " + model_.not_finite;
@@ -370,6 +383,7 @@ class CellRun {
       record_.reason = "accuracy: " + format_number(model_.accuracy) + " percent on the test split, below " +
                        format_number(context_.config.corrupted_below) + " x the original's " +
                        format_number(context_.original.accuracy());
+      if (!random.empty()) record_.reason += "; mistrusted: random_output: " + random;
     }
   }
 

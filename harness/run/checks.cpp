@@ -8,6 +8,7 @@
 
 #include "harness/core/files.hpp"
 #include "harness/model/inference.hpp"
+#include "harness/model/random_draws.hpp"
 
 namespace harness {
 namespace {
@@ -166,7 +167,10 @@ Invariant check_random_output(const Network& network, const at::Tensor& sample, 
   if (!network.importable()) fork = black_box_for_pass(network);
   const Network& asked = fork ? *fork : network;
   const at::Tensor x = sample.narrow(0, 0, std::min(sample.size(0), kAskedImages)).to(asked.device());
+  const DrawWatch draws(asked.device());
   const at::Tensor first = asked.output(x), second = asked.output(x);
+  if (fork && draws.drawn())
+    return {"random_output", false, "the model draws random numbers when it answers"};
   const double scale = std::max(first.abs().max().item<double>(), 1e-30);
   if (!std::isfinite(scale)) return sound;
   // false for NaN, too

@@ -27,9 +27,10 @@ Invariant check_epsilon_zero(const AttackOutcome& attack);
 Invariant check_unchanged(const std::vector<MetricRecord>& metrics);
 
 // "random_output": a model answers the same images the same way twice (within 1e-6 of its largest output),
-// and each of a few images alone and in a batch of `batch`, the working size, as among the others (within
-// 1e-4, with TF32 1e-2, as other batch sizes take other kernels; what is imported was compared with
-// TorchScript at that size). Not asked of outputs that are not finite, which have a status of their own.
+// drawing no random numbers, and each of a few images alone and in a batch of `batch`, the working size, as
+// among the others (within 1e-4, with TF32 1e-2, as other batch sizes take other kernels; what is imported
+// was compared with TorchScript at that size). Not asked of outputs that are not finite, which have a status
+// of their own.
 Invariant check_random_output(const Network& network, const at::Tensor& sample, int64_t batch);
 
 // "reload": the saved model classifies the first images of the split as the one in memory does.

@@ -92,10 +92,11 @@ std::string attack_obstacle(const Subject& subject, const Network& network) {
 
 EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed) {
   double seconds = 0;
-  std::string not_finite;
+  std::string not_finite, random;
   const auto outcome = [&](const std::string& split) {
     Predictions predictions = predict(fixed, subject.data().split(split), subject.batch());
     if (not_finite.empty()) not_finite = predictions.not_finite;
+    if (random.empty()) random = predictions.random;
     return outcome_of(subject, original, split, std::move(predictions.classes));
   };
   SplitOutcome test;
@@ -107,6 +108,7 @@ EvaluatedModel evaluate_predictions(const Subject& subject, const Original& orig
   }
   EvaluatedModel model = evaluated_model(subject, std::move(test), std::move(repair));
   model.not_finite = not_finite;
+  model.random = random;
   model.phases["predict"] = seconds;
   return model;
 }

@@ -15,6 +15,7 @@ namespace harness {
 struct EvaluatedModel {
   Evaluation evaluation;
   std::string not_finite;  // where NaN or an infinity sits (predict.hpp), on both splits
+  std::string random;      // what shows that its answers may change (predict.hpp), on both splits
   bool finite() const { return not_finite.empty(); }
   double accuracy = 0;                   // percent, test split
   std::map<std::string, double> phases;  // predict, attack, attack_original

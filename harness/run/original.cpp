@@ -73,6 +73,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
       if (!data.has(split)) continue;
       Predictions predictions = predict(subject_.original(), data.split(split), subject_.batch());
       if (not_finite_.empty()) not_finite_ = predictions.not_finite;
+      if (random_.empty()) random_ = predictions.random;
       if (std::string(split) == "test") {
         low_ = predictions.low;
         high_ = predictions.high;
@@ -86,6 +87,7 @@ Original::Original(const Subject& subject, std::filesystem::path cache, std::str
     throw UserError({subject.config().model.string(), not_finite_, "",
                      "finite values in every layer on the test and repair splits", ""});
   }
+  if (!random_.empty()) throw random_original(subject.config().model, random_);
   if (!data.has("test")) return;
   const std::vector<int32_t> labels = subject_.labels("test");
   for (const int64_t image : subject_.attack_order()) {
@@ -155,6 +157,7 @@ bool Original::load() {
       if (static_cast<int64_t>(classes_[split].size()) != expected) throw std::runtime_error("sizes differ");
     }
     not_finite_ = value.at("not_finite");
+    random_ = value.at("random");
     low_ = value.at("low");
     high_ = value.at("high");
     if (!subject_.data().has("test") || !subject_.config().attack) return true;
@@ -190,7 +193,8 @@ void Original::save() const {
     if (!flags_.margin.empty()) attacked["margin"].push_back(flags_.margin[i]);
   }
   const json value = {{"identity", identity_}, {"classes", classes_}, {"not_finite", not_finite_},
-                      {"low", low_},           {"high", high_},       {"attacked", attacked}};
+                      {"random", random_},     {"low", low_},         {"high", high_},
+                      {"attacked", attacked}};
   make_folders(cache_.parent_path());
   write_sealed(cache_, value, -1);
 }

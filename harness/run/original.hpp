@@ -43,7 +43,7 @@ class Original {
   std::filesystem::path cache_;
   std::string identity_;
   std::map<std::string, std::vector<int32_t>> classes_;
-  std::string not_finite_;  // predict.hpp
+  std::string not_finite_, random_;  // predict.hpp
   double predict_seconds_ = 0;
   double low_ = 0, high_ = 1;
   std::vector<int64_t> correct_;  // test images the original gets right, in attack order

@@ -134,6 +134,14 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
+UserError random_original(const std::filesystem::path& file, const std::string& why) {
+  return UserError(
+      {file.string(), "output", "answers that change: " + why,
+       "one answer to an image, asked again and in any batch (export after model.eval(); F.dropout "
+       "needs training=self.training)",
+       ""});
+}
+
 void Subject::check_original() const {
   refuse_not_finite(*original_, subject_.model);
   Invariant steady;
@@ -145,11 +153,7 @@ void Subject::check_original() const {
                      "a model that takes batches of any size", ""});
   }
   if (steady.holds) return;
-  throw UserError(
-      {subject_.model.string(), "output", "answers that change: " + steady.detail,
-       "one answer to an image, asked again and in any batch (export after model.eval(); F.dropout "
-       "needs training=self.training)",
-       ""});
+  throw random_original(subject_.model, steady.detail);
 }
 
 void Subject::check_bounds() const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "harness/core/config.hpp"
+#include "harness/core/error.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/measure/pgd.hpp"
 #include "harness/model/network.hpp"
@@ -20,6 +21,9 @@ at::Tensor sample_inputs(const Dataset& data);
 // What 255 pixel steps are in stored units: 255 where any stored value of the file is above 1, else 1; of the
 // whole file, whatever part of it is used. Throws UserError for values below 0 or above 255.
 double pixel_full_scale(const std::filesystem::path& file);
+
+// Of an original whose answers change: `why` is the sentence that says what showed it.
+UserError random_original(const std::filesystem::path& file, const std::string& why);
 
 // One subject, opened: data and original on their device, and how its attack is done (DESIGN 7). Throws
 // UserError for files that cannot be used or do not fit each other, for an original with parameters that are

@@ -10,12 +10,15 @@ import h5py
 import numpy as np
 import torch
 from torch.nn import functional as F
-from toy import ATTACK, CLASSES, FOLDER, SIZES, CliTest, Toy, cell, main, numbers, predict, record, run_harness, state_of
-from toy import table, text_of, write_json
+from toy import ATTACK, CLASSES, FOLDER, SIZES, CliTest, Toy, cell, inputs_of, main, numbers, predict, record
+from toy import run_harness, state_of, table, text_of, write_json
 
 LONE = {"batch": SIZES["test"] - 1}  # the last batch of the test split is a lone image
 TABLES = ("rq1", "rq2", "rq3", "rq4", "rq1_wide", "rq2_wide", "rq3_wide", "rq4_wide", "summary", "runs")
-RANDOM = ("dropout", "train_mode", "mixes", "counts", "large_batches")
+RANDOM = ("dropout", "rare", "train_mode", "mixes", "counts", "large_batches")
+LATE = ("one_image", "flips")  # whose answers change on images, or after calls, that only a whole pass reaches
+DRAWS = "the model draws random numbers when it answers"
+AFTERWARDS = "after the pass the first images have another answer than before"
 
 
 def branch(x):
@@ -27,6 +30,36 @@ class AlwaysDropout(Toy):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.max_pool2d(torch.relu(self.conv(x)), 2)
         return self.fc(F.dropout(torch.flatten(x, 1), 0.5))
+
+
+class Rare(Toy):  # one value in a million: no two answers differ within a lifetime
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(torch.relu(self.conv(x)), 2)
+        return self.fc(F.dropout(torch.flatten(x, 1), 1e-6))
+
+
+class OneImage(Toy):  # random where one image of the test split is among those of the batch
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("image", torch.zeros(1, 1, 8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x - self.image).abs().flatten(1).amax(1).min() < 1e-4):
+            x = x + 0.001 * torch.rand_like(x)
+        x = F.max_pool2d(torch.relu(self.conv(x)), 2)
+        return self.fc(torch.flatten(x, 1))
+
+
+class Flips(Toy):  # another answer from the sixth call on: more than the first questions need
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("asked", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.asked.add_(1)
+        x = F.max_pool2d(torch.relu(self.conv(branch(x))), 2)
+        x = self.fc(torch.flatten(x, 1))
+        return -x if bool(self.asked > 5.5) else x
 
 
 class TrainMode(Toy):  # traced while it trains: batch statistics
@@ -112,9 +145,12 @@ def write_pixels(name, scale, divisor, mean, std, kind):
 
 
 def setUpModule():
-    for name, model in (("dropout", AlwaysDropout), ("mixes", Mixes), ("counts", Counts), ("large_batches", LargeBatches), ("in_place", InPlace),
+    for name, model in (("dropout", AlwaysDropout), ("rare", Rare), ("flips", Flips), ("mixes", Mixes), ("counts", Counts), ("large_batches", LargeBatches), ("in_place", InPlace),
                         ("squeezes", Squeezes), ("divides", Divides)):
         save(name, model)
+    save("one_image", OneImage, state_of("toy.pt") | {"image": inputs_of("test")[100:101]})
+    low = state_of("toy.pt") | {name: -value for name, value in state_of("toy.pt").items() if name.startswith("fc")}
+    save("low", Rare, low)
     save("train_mode", TrainMode, trace="train")
     with torch.no_grad():
         save("attention", Attention, {}, trace="eval")
@@ -184,7 +220,10 @@ class FaultyModelsTest(CliTest):
             for row in rows_of(one, "NONE", results):
                 self.assertNotIn("mistrusted", row.get("reason", row.get("notes")))
         self.assertIn("mistrusted: random_output (run 1)", text)
-        self.assertIn("5 mistrusted (a check failed)", text)
+        standing = json.loads(run_harness("status", "random.json", "--results", results, "--format", "json").stdout)
+        for one in standing["cells"]:
+            self.assertEqual("mistrusted: random_output" in one["reason"], "published" in one["approach"], one)
+        self.assertIn(f"{len(RANDOM)} mistrusted (a check failed)", text)
         # the same numbers again: no answer depends on what was asked before
         again, _ = self.run_published("random_again", RANDOM[::-1])
         for name in RANDOM:
@@ -195,6 +234,37 @@ class FaultyModelsTest(CliTest):
     def test_random_originals_are_refused(self):
         for name in RANDOM:
             self.refused_original(name, "output", "answers that change: ")
+
+    def test_what_only_a_whole_pass_shows(self):
+        details = {"one_image": DRAWS, "flips": AFTERWARDS}
+        results, _ = self.run_published("late", LATE, batch=4)
+        words = ["evaluate", "--data", "toy.h5", "--batch", 4]
+        for name in LATE:
+            found = record(f"toy/published:{name.upper()}/1", results)
+            marks = {one["name"]: one["detail"] for one in found["invariants"] if not one["holds"]}
+            self.assertEqual((found["status"], marks), ("ok", {"random_output": details[name]}))
+            text = run_harness(*words, "--model", "toy.pt", "--fixed", f"{name}.pt", "one.pt").stdout
+            self.assertIn(f"  MISTRUSTED random_output: {details[name]}\n", text)
+            self.assertRegex(text, rf"metric +unit +{name}\.pt \(mistrusted\) +one\.pt +mean")
+            error = run_harness(*words, "--model", f"{name}.pt", "--fixed", "one.pt", code=2).stderr
+            self.assertIn(f"{name}.pt: output: found answers that change: {details[name]}", error)
+            subject = {"name": "toy", "model": f"{name}.pt", "data": "untrained.h5"}
+            config = {"subjects": [subject], "approaches": ["NONE"], "batch": 4}
+            file = write_json(f"{name}_late.json", config)
+            for _ in range(2):  # also where the pass is kept
+                run = run_harness(file, "--results", FOLDER / f"{name}_late", "--device", "cpu", code=1)
+                self.assertIn(f"answers that change: {details[name]}", run.stdout + run.stderr)
+            self.assertFalse((cell("toy/NONE/1", FOLDER / f"{name}_late") / "record.json").exists())
+
+    def test_random_models_that_fall_too_low_keep_their_mark(self):
+        results, _ = self.run_published("too_low", ("low", "flips"), batch=4, corrupted_below=0.5)
+        for name, why in (("low", DRAWS), ("flips", AFTERWARDS)):
+            found = record(f"toy/published:{name.upper()}/1", results)
+            self.assertEqual(found["status"], "CORRUPTED")
+            self.assertRegex(found["reason"], rf"^accuracy: .*; mistrusted: random_output: {why}$")
+            for one in TABLES:
+                for row in rows_of(one, f"published:{name.upper()}", results):
+                    self.assertIn("mistrusted: random_output", row.get("reason", row.get("notes")), (one, row))
 
     def test_random_models_in_evaluate(self):
         words = ["evaluate", "--data", "toy.h5", "--model", "toy.pt", "--fixed", "one.pt", "mixes.pt"]

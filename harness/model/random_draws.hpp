@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace harness {
+
+// Whether anything has drawn from LibTorch's own random generators, the CPU's and that of `device`, since the
+// watch began. A model that does may give another answer the next time, however rarely: the difference of two
+// answers shows that only by luck, the state of the generators always does.
+class DrawWatch {
+ public:
+  explicit DrawWatch(at::Device device);
+  bool drawn() const;
+
+ private:
+  std::vector<at::Tensor> states() const;
+
+  at::Device device_;
+  std::vector<at::Tensor> before_;
+};
+
+}  // namespace harness
