@@ -62,24 +62,35 @@ template <typename Value>
 MetricValue of_groups(const Evaluation& run, Predicted predicted, Value value) {
   if (run.test.label.empty()) return MetricValue::undefined("no_images: the test split is empty");
   if (run.test.group.empty()) return MetricValue::undefined("no_groups: the data has no sensitive groups");
-  return MetricValue::of(static_cast<double>(value(odds_of(run.test, run.test.*predicted, run.classes))));
+  return value(odds_of(run.test, run.test.*predicted, run.classes));
+}
+
+// Between two groups there is a difference only where both have images.
+MetricValue between_groups(const Odds& odds, double value) {
+  for (size_t group = 0; group < 2; ++group) {
+    if (odds.images[group] > 0) continue;
+    return MetricValue::undefined("empty_group: the test split has no image of group " +
+                                  std::to_string(group));
+  }
+  return MetricValue::of(value);
 }
 
 template <Predicted predicted>
 MetricValue difference(const Evaluation& run) {
-  return of_groups(run, predicted, [](const Odds& odds) { return odds.difference(); });
+  return of_groups(run, predicted, [](const Odds& odds) { return between_groups(odds, odds.difference()); });
 }
 template <Predicted predicted>
 MetricValue true_gap(const Evaluation& run) {
-  return of_groups(run, predicted, [](const Odds& odds) { return odds.true_gap; });
+  return of_groups(run, predicted, [](const Odds& odds) { return between_groups(odds, odds.true_gap); });
 }
 template <Predicted predicted>
 MetricValue false_gap(const Evaluation& run) {
-  return of_groups(run, predicted, [](const Odds& odds) { return odds.false_gap; });
+  return of_groups(run, predicted, [](const Odds& odds) { return between_groups(odds, odds.false_gap); });
 }
 template <size_t group>
 MetricValue images(const Evaluation& run) {
-  return of_groups(run, &SplitOutcome::original, [](const Odds& odds) { return odds.images[group]; });
+  return of_groups(run, &SplitOutcome::original,
+                   [](const Odds& odds) { return MetricValue::of(static_cast<double>(odds.images[group])); });
 }
 
 constexpr Predicted kFixed = &SplitOutcome::fixed, kOriginal = &SplitOutcome::original;
