@@ -103,8 +103,13 @@ MetricValue improvement(const Evaluation& run) {
 
 bool register_fairness(const char* name, const char* unit, Better better, int order,
                        MetricValue (*compute)(const Evaluation&)) {
-  return register_metric(
-      {.name = name, .unit = unit, .better = better, .table = "rq3", .order = order, .compute = compute});
+  return register_metric({.name = name,
+                          .unit = unit,
+                          .better = better,
+                          .table = "rq3",
+                          .order = order,
+                          .compute = compute,
+                          .version = 2});
 }
 
 const bool registered[] = {
