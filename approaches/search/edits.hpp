@@ -40,7 +40,7 @@ class OriginalValues {
 // again is no edit any more.
 Edits with_edits(const Edits& base, Edits newer, const OriginalValues& original);
 
-// Uniform crossover (card genmunn.md step 7): the child takes each place that either parent changed from one
+// Uniform crossover: the child takes each place that either parent changed from one
 // of them, which may mean the original's value.
 Edits cross(const Edits& a, const Edits& b, RandomStream& stream);
 
