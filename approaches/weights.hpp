@@ -16,7 +16,7 @@ struct WeightRef {
 };
 
 // A layer whose kernel the neuron-level approaches may change (approaches/docs/AR.md, What it needs): an
-// ungrouped 2-D convolution, or a linear layer on (N, features), with a trainable kernel read by it alone.
+// ungrouped 2-D convolution, or a linear layer on (N, features), with a trainable kernel that it alone reads.
 struct TargetLayer {
   NodeId node = 0;
   NodeId input = 0;   // node whose value the layer reads

@@ -16,8 +16,8 @@ struct Lines {
 std::string relaxation_obstacle(const Node& node);
 
 // ReLU: exact where the sign is known; else the chord above and, below, slope 1 where high > -low and slope 0
-// elsewhere. Sigmoid and tanh: chord or tangent by curvature.
-// Offsets are widened by the rounding of the lines and of the function at `roundoff`.
+// elsewhere. Sigmoid and tanh: chord or tangent by curvature. Offsets are widened by the rounding of the
+// lines and of the function at `roundoff`.
 Lines relax(const Node& node, const Box& input, double roundoff);
 
 }  // namespace harness

@@ -17,7 +17,7 @@ class Probe {
   // `shape`: of the block's output. Weights as PyTorch initialises them, drawn from `seed`.
   Probe(int depth, const std::vector<int64_t>& shape, int64_t classes, uint64_t seed, at::Device device);
 
-  // In train mode batch norm uses the batch' statistics and updates its running averages.
+  // In train mode batch norm uses the batch's statistics and updates its running averages.
   at::Tensor logits(const at::Tensor& values, bool training) const;
   std::vector<at::Tensor> trained() const;  // what training moves
   void require_grad(bool on) const;

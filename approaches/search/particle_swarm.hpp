@@ -22,10 +22,10 @@ struct SwarmDimension {
   double slowest = 0, fastest = std::numeric_limits<double>::infinity();
 };
 
-// The swarm of Arachne 2019 (approaches/docs/NR.md, Formulas). Starts at rest; a particle moves
-// with its old speed x += v, and then v = chi (v + r1 (own best - x) + r2 (common best - x)) with r1 and r2
-// one number each a particle, uniform in [0, phi), and chi = 2 / (phi - 2 + sqrt(phi^2 - 4 phi)); the size of
-// v is then forced into the dimension's bounds, 0 counting as negative.
+// The swarm of Arachne 2019 (approaches/docs/NR.md, Formulas). Starts at rest; a particle moves with its old
+// speed x += v, and then v = chi (v + r1 (own best - x) + r2 (common best - x)) with r1 and r2 one number
+// each a particle, uniform in [0, phi), and chi = 2 / (phi - 2 + sqrt(phi^2 - 4 phi)); the size of v is then
+// forced into the dimension's bounds, 0 counting as negative.
 struct Constriction {
   double phi = 4.1;  // at least 4
   // Stops after iteration patience + 1 (the first is 0) or a later one whose best is not above that of
