@@ -20,7 +20,8 @@
 
 namespace harness {
 
-// Why an approach cannot be applied, or found no fix: "code: text" in tables (codes: DESIGN 2).
+// Why an approach cannot be applied, or found no fix: "code: text" in tables (codes:
+// approaches/docs/README.md, Status).
 struct Refusal {
   std::string code;
   std::string text;

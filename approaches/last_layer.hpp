@@ -5,8 +5,8 @@
 
 namespace harness {
 
-// The last layer of approaches that change nothing before it (cards 3m_dnn.md, nnrepair.md section 5): a
-// dense one with weights of its own that gives the logits. Nothing where the network ends otherwise.
+// The last layer of approaches that change nothing before it (3M, NNR): a dense one with weights of its own
+// that gives the logits. Nothing where the network ends otherwise.
 std::optional<TargetLayer> last_dense_layer(const Network& network);
 
 // The dense layer before it, where between both there is one ReLU (and dropout) that nothing else reads.

@@ -15,8 +15,8 @@ struct WeightRef {
   bool operator==(const WeightRef&) const = default;
 };
 
-// A layer whose kernel the neuron-level approaches may change (card arachne.md section 2): an ungrouped 2-D
-// convolution, or a linear layer on (N, features), with a trainable kernel that no other node reads.
+// A layer whose kernel the neuron-level approaches may change (approaches/docs/AR.md, What it needs): an
+// ungrouped 2-D convolution, or a linear layer on (N, features), with a trainable kernel that it alone reads.
 struct TargetLayer {
   NodeId node = 0;
   NodeId input = 0;   // node whose value the layer reads

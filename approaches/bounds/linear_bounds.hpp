@@ -14,9 +14,9 @@ struct AffineForms {
 };
 
 // Linear relaxation of a graph over boxes of its sources' values, backwards from what is asked to the sources
-// (CROWN; card vere.md section 3): activations between two lines, the intervals of their inputs from the same
-// procedure, cut with interval arithmetic. Sound as kRoundoff* says. Memory: a node of m values whose
-// interval needs relaxing takes N m times the widest node before it.
+// (CROWN): activations between two lines, the intervals of their inputs from the same procedure, cut with
+// interval arithmetic. Sound as kRoundoff* says. Memory: a node of m values whose interval needs relaxing
+// takes N m times the widest node before it.
 class LinearBounds {
  public:
   LinearBounds(const PartialGraph& graph, const Boxes& given, double roundoff = kRoundoffDouble);

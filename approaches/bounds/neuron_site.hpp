@@ -8,7 +8,8 @@
 namespace harness {
 
 // A layer of a network's dense head whose units can be edited one by one, and bounded from there to the
-// logits (card vere.md section 5). The head: what follows the last node that is no flat vector.
+// logits (approaches/docs/VERE.md, What it needs). The head: what follows the last node whose value
+// is not a flat vector.
 struct NeuronSite {
   NodeId features = 0;  // flat vector that the layer reads; for check layer 0 the units themselves
   std::optional<TargetLayer> layer;  // whose units are edited; absent for check layer 0

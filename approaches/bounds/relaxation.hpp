@@ -12,13 +12,12 @@ struct Lines {
   at::Tensor lower_slope, lower_offset, upper_slope, upper_offset;
 };
 
-// Empty, or why the activation has no lines: relu, leaky_relu (slope 0 to 1), sigmoid and tanh have (card
-// vere.md section 5).
+// Empty, or why the activation has no lines: relu, leaky_relu (slope 0 to 1), sigmoid and tanh have some.
 std::string relaxation_obstacle(const Node& node);
 
 // ReLU: exact where the sign is known; else the chord above and, below, slope 1 where high > -low and slope 0
-// elsewhere (card vere.md section 3, the closed form). Sigmoid and tanh: chord or tangent by curvature.
-// Offsets are widened by the rounding of the lines and of the function at `roundoff`.
+// elsewhere. Sigmoid and tanh: chord or tangent by curvature. Offsets are widened by the rounding of the
+// lines and of the function at `roundoff`.
 Lines relax(const Node& node, const Box& input, double roundoff);
 
 }  // namespace harness

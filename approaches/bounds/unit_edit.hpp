@@ -8,8 +8,8 @@
 
 namespace harness {
 
-// A unit of a site as card vere.md section 3, step 6 fits it: scale * activation(row . x + bias) + shift. At
-// check layer 0 there is no row: scale * x + shift.
+// A unit of a site as VeRe fits it (approaches/docs/VERE.md, Formulas): scale * activation(row . x + bias) +
+// shift. At check layer 0 there is no row: scale * x + shift.
 struct Unit {
   at::Tensor row;  // float64 (F), CPU; empty at check layer 0
   double bias = 0, scale = 1, shift = 0;
@@ -31,7 +31,7 @@ struct UnitFit {
 UnitFit fit_unit(const Network& network, const NeuronSite& site, int64_t unit, const at::Tensor& features,
                  const UnitTargets& targets, const FitSettings& settings, RandomStream& stream);
 
-// Step 7: row and bias into the site's layer, shift and scale into the next layer's bias and column.
+// Writes row and bias into the site's layer, shift and scale into the next layer's bias and column.
 void write_unit(Network& network, const NeuronSite& site, int64_t number, const Unit& unit);
 
 // float64 (N), CPU: the unit's value for `features`, without scale and shift.

@@ -4,7 +4,7 @@
 
 namespace harness {
 
-// Where the intervals of a unit lie (card vere.md section 3, step 3), with the range low .. high of its
+// Where the intervals of a unit lie (approaches/docs/VERE.md, Formulas), with the range low .. high of its
 // values: below_minimum: from low - (high - low), factor (high - low) long; minimum: the same from low;
 // symmetric: from -factor |high| to factor |high|.
 struct IntervalSettings {
@@ -20,7 +20,7 @@ struct UnitMoves {
   at::Tensor edges;         // float64 (V, T + 1)
   at::Tensor bounds;        // float64 (V, N, T, 2): of MarginBounds::ends()
   at::Tensor margin;        // float64 (N): now
-  at::Tensor significance;  // float64 (V): step 4; 0 for units of zero range
+  at::Tensor significance;  // float64 (V), summed over the faults; 0 for units of zero range
 };
 std::optional<UnitMoves> unit_moves(const MarginBounds& tail, const MarginQuestion& question,
                                     const std::function<bool()>& go_on);
@@ -30,7 +30,7 @@ struct UnitTargets {
   at::Tensor low, high;
   int64_t proved = 0;  // faults whose target is an interval in which the margin is proved to be positive
 };
-// Step 5: for the faults of `moves` the nearest interval in which the label wins, else the best end, else
+// For the faults of `moves` the nearest interval in which the label wins, else the best end, else
 // `now`; `now` for all inputs behind them. `now`: float64 (N), the unit's values, the faults' first.
 UnitTargets unit_targets(const UnitMoves& moves, int64_t unit, const at::Tensor& now);
 

@@ -24,8 +24,8 @@ struct ErrorType {
 // All there are, the most frequent first (of equals the one of the smaller label, then prediction).
 std::vector<ErrorType> error_types(const Judgement& judgement);
 
-// Which of the misclassified inputs a fix is asked to repair (card arachne.md section 2). The others belong
-// to neither set.
+// Which of the misclassified inputs a fix is asked to repair (approaches/docs/AR.md, Hyper-parameters). The
+// others belong to neither set.
 struct NegativeChoice {
   std::string which = "fraction";  // all | fraction | pair
   double fraction = 0.1;           // of the misclassified inputs, rounded down, at least one

@@ -9,7 +9,7 @@
 
 namespace harness {
 
-// How much every weight of a layer has to do with a set A of inputs (card arachne.md step 2).
+// How much every weight of a layer has to do with a set A of inputs (approaches/docs/AR.md, Formulas).
 struct WeightScores {
   at::Tensor gradient_loss;  // |sum over A of dCE/dw|: a sum, so it grows with A
   at::Tensor

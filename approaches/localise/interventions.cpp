@@ -99,7 +99,7 @@ class Interventions {
         const int64_t end = std::min(all, begin + step);
         if (settings_.go_on && !settings_.go_on(done_ / total_)) return false;
         const at::Tensor unit = at::arange(begin, end, labels.options()).floor_divide(settings_.values);
-        // Forcing unit i to b moves the layer's output by (b - h_i) W[:, i] (card section 7).
+        // Forcing unit i to b moves the layer's output by (b - h_i) W[:, i].
         const at::Tensor by =
             layer.forced.slice(0, begin, end).unsqueeze(1) - units.index_select(1, unit).t();
         const at::Tensor moved =
@@ -158,7 +158,7 @@ at::Tensor unit_scores(const UnitEffects& unit, const std::string& score) {
   } else {
     interface_misuse("unknown score of units: " + score);
   }
-  // A constant unit has been set to its own value; rounding must not rank it (card section 8).
+  // A constant unit has been set to its own value; rounding must not rank it.
   return at::where(unit.high > unit.low, scores, at::zeros_like(scores));
 }
 

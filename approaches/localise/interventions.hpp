@@ -11,8 +11,8 @@
 
 namespace harness {
 
-// What forcing single units of a dense layer's input does to the faults (card care.md sections 3A and 3D). A
-// unit is changed for this layer alone, as a column of its kernel would be; other readers keep its value.
+// What forcing single units of a dense layer's input does to the faults (approaches/docs/CARE.md, Formulas).
+// A unit is changed for this layer alone, as a column of its kernel would be; other readers keep its value.
 struct UnitEffects {
   at::Tensor low, high;  // float32 (units), CPU: range of each unit over all inputs
   at::Tensor effects;  // float64 (units, values), CPU: mean over the negatives of 1 - p(label), with the unit

@@ -27,8 +27,8 @@ class LayerRankings {
 
   int64_t size() const { return static_cast<int64_t>(layers_.size()); }
   const MutableLayer& layer(int64_t number) const { return layers_[static_cast<size_t>(number)]; }
-  // Forgets all rankings; those to come are of the original with `edits` (card step 3, rerank). Without
-  // effect where that was already done in this generation.
+  // Forgets all rankings; those to come are of the original with `edits`. Without effect where that was
+  // already done in this generation.
   void begin_anew(const Edits& edits, int64_t generation);
   // Ranks the layer unless it is. False: stopped on the way.
   bool rank(int64_t number, const std::function<bool()>& stop, const std::function<void()>& after_slab);

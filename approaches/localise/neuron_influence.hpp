@@ -12,7 +12,7 @@
 
 namespace harness {
 
-// How the units and weights of a layer are ranked (card genmunn.md steps 1 and 2).
+// How the units and weights of a layer are ranked (approaches/docs/GM.md, Formulas).
 enum class RankBy {
   unit_knockout,    // units by |lost correct inputs| without them, their weights by |w dL/dw|
   taylor,           // |w dL/dw| alone; units by the same first-order estimate of removing them
@@ -41,7 +41,7 @@ struct InfluenceSums {
 //
 // Removing a unit sets its incoming weights and its bias to zero, so its channel of the output is zero; where
 // the layer's only reader is a batch norm, the channel behind that is zeroed instead, because the shift would
-// stay (card section 5). All inputs run to the layer once; a unit's removal masks the cached output.
+// stay. All inputs run to the layer once; a unit's removal masks the cached output.
 bool add_influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
                    int64_t batch, const std::function<bool()>& stop, const std::function<void()>& after_slab,
                    InfluenceSums& sums);

@@ -33,7 +33,7 @@ class Ranking {
     ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
   }
 
-  // Steps 3 and 4. Without inputs nothing matters: where the reference has NaN there is 0.
+  // Backward and forward. Without inputs nothing matters: where the reference has NaN there is 0.
   std::vector<Scores> scores(const std::vector<int64_t>& inputs) const {
     std::vector<at::Tensor> gradients, sizes;  // sums of the gradients; of |o|, (inputs of the layer)
     for (const at::Tensor& kernel : kernels_) {
@@ -70,7 +70,7 @@ class Ranking {
       const at::Tensor labels = split_.labels().index_select(0, part).to(device);
       of = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
     } else if (settings_.backward == "compat" && network_.ends_in_softmax()) {
-      of = logits.softmax(1).sum();  // always the number of inputs: its gradient is rounding (card section 3)
+      of = logits.softmax(1).sum();  // always the number of inputs: its gradient is rounding
     } else if (settings_.backward == "compat" || settings_.backward == "logit_sum") {
       of = logits.sum();
     } else {
@@ -95,8 +95,8 @@ class Ranking {
   std::vector<at::Tensor> kernels_;
 };
 
-// Step 2: of every trainable tensor, whatever its layer, so that batch norm takes its share of the change but
-// shifts no numbering.
+// The change of every trainable tensor, whatever its layer, so that batch norm takes its share of the change
+// but shifts no numbering.
 class Changes {
  public:
   Changes(const Network& network, const std::map<std::string, at::Tensor>& before)
@@ -163,10 +163,10 @@ RegressionWeights regression_weights(const Network& network, const std::map<std:
     const at::Tensor change = changes.of(layers[l].weight);
     const double phi = worse[l].mean_forward;
     if (phi == 0) continue;
-    const double suspicious = phi / (phi + better[l].mean_forward) * changes.share(change);  // step 5
+    const double suspicious = phi / (phi + better[l].mean_forward) * changes.share(change);  // suspicion
     const auto size = static_cast<double>(change.numel());
     const auto count = static_cast<int64_t>(
-        std::min(size, std::nearbyint(size * suspicious * settings.reduction_rate)));  // step 6
+        std::min(size, std::nearbyint(size * suspicious * settings.reduction_rate)));  // considered
     found.considered += count;
     const at::Tensor of_worse =
         among_largest(worse[l].forward, count) * among_largest(worse[l].backward, count);

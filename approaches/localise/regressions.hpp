@@ -29,8 +29,8 @@ struct RegressionWeights {
 };
 
 // Weights of the dense `layers` that changed much in the last epoch and matter for what it made worse, not
-// for what it made better (card neurecover.md section 3, localisation steps 2 to 7). `before`: values of the
-// network's parameters one epoch earlier, by name. Of equal scores the first in the kernel comes first.
+// for what it made better (approaches/docs/NR.md, Formulas). `before`: values of the network's parameters one
+// epoch earlier, by name. Of equal scores the first in the kernel comes first.
 RegressionWeights regression_weights(const Network& network, const std::map<std::string, at::Tensor>& before,
                                      const std::vector<TargetLayer>& layers, const Split& split,
                                      const EpochEffect& effect, const RegressionSettings& settings);

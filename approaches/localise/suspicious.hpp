@@ -13,9 +13,9 @@ struct SuspicionSettings {
   Passes passes = 250;
 };
 
-// Weights of the last dense layer on the Pareto front of two scores (card dtr.md section 3B): the size of the
-// loss's gradient summed over the negatives, and the mean size of the weight times its input. `layer` gives
-// the logits; `negatives` are positions in the split, at least one. In the order of the kernel.
+// Weights of the last dense layer on the Pareto front of two scores (approaches/docs/DTR.md, Formulas): the
+// size of the loss's gradient summed over the negatives, and the mean size of the weight times its input.
+// `layer` gives the logits; `negatives` are positions in the split, at least one. In the order of the kernel.
 std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLayer& layer,
                                           const Split& split, const std::vector<int64_t>& negatives,
                                           const SuspicionSettings& settings);

@@ -15,8 +15,8 @@ constexpr double kMissed = 1e-6;
 constexpr double kLargest = 1e8;
 
 // The program over changes D of some weights. For l1: D = P - N, both >= 0, minimise their sum. For linf
-// (section 5, homogenised): with u = D / eps and t = 1 / eps, maximise t over -1 <= u <= 1; a demand
-// D.phi >= b becomes u.phi - b t >= 0, and no row is needed to hold |D| below eps.
+// (homogenised: approaches/docs/3M.md, Formulas): with u = D / eps and t = 1 / eps, maximise t over -1 <= u
+// <= 1; a demand D.phi >= b becomes u.phi - b t >= 0, and no row is needed to hold |D| below eps.
 class ChangeProgram {
  public:
   explicit ChangeProgram(Norm norm)
@@ -115,7 +115,7 @@ std::vector<int> live_features(std::span<const double> phi, int features) {
   return live;
 }
 
-// Adds rows as they turn out to be violated (section 5): of 9 K rows of ten classes a few are ever needed.
+// Adds rows as they turn out to be violated: of 9 K rows of ten classes a few are ever needed.
 class ClassProgram {
  public:
   ClassProgram(const ClassDemands& demands, Norm norm)

@@ -5,7 +5,7 @@
 namespace harness::lp {
 
 // The least change of a dense layer's kernel, biases left as they are, that gives points what is demanded of
-// them (card 3m_dnn.md section 3). All in double; optimal up to the solver's tolerances.
+// them (approaches/docs/3M.md, Formulas). All in double; optimal up to the solver's tolerances.
 
 enum class Norm { linf, l1 };  // greatest absolute change, or sum of absolute changes
 

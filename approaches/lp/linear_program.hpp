@@ -21,10 +21,10 @@ struct Limits {
 // Where a solve may start from: the state of every column and row. Opaque, may be stored.
 using Basis = std::vector<uint8_t>;
 
-// A linear program on COIN-OR CLP that is solved, changed and solved again from where it was (card 3m_dnn.md
-// sections 5 and 7). Solves are deterministic functions of all calls so far; a copy goes on alike, on its
-// own. One thread at a time per object; different objects are independent. Misuse (a number out of range, a
-// bound above its counterpart, NaN) aborts.
+// A linear program on COIN-OR CLP that is solved, changed and solved again from where it was. Solves are
+// deterministic functions of all calls so far; a copy goes on alike, on its own. One thread at a time per
+// object; different objects are independent. Misuse (a number out of range, a bound above its counterpart,
+// NaN) aborts.
 class LinearProgram {
  public:
   explicit LinearProgram(Sense sense = Sense::minimise);

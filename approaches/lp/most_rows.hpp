@@ -19,9 +19,9 @@ struct MostRows {
 };
 
 // s with |s| <= bound that meets all hard and as many soft rows as possible, and of those the one with the
-// smallest sum of absolute values, so that the answer does not depend on the solver's taste (card nnrepair.md
-// sections 5 and 8). `limits` are those of each of the two programs; when they end the first, s is the best
-// point it had, when they end the second, the answer of the first.
+// smallest sum of absolute values, so that the answer does not depend on the solver's choice among equals
+// (approaches/docs/NNR.md, Formulas). `limits` are those of each of the two programs; when they end the
+// first, s is the best point it had, when they end the second, the answer of the first.
 MostRows satisfy_most(int size, std::span<const Row> hard, std::span<const Row> soft, double bound,
                       const Limits& limits);
 

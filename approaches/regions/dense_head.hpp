@@ -17,7 +17,7 @@ struct DenseLayer {
 };
 
 // The dense part at the end of a network: linear layers with ReLU or leaky ReLU between them, a continuous
-// piecewise linear function of the features (card reassure.md section 5).
+// piecewise linear function of the features.
 struct DenseHead {
   NodeId cut = -1;                 // node whose value (N, features) the head reads, and nothing else
   std::vector<DenseLayer> hidden;  // at least one

@@ -14,8 +14,8 @@ std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Ten
 // The numbers (int64, ascending) of those of L regions that are no later one with another label.
 at::Tensor undisputed(const std::vector<at::Tensor>& patterns, const std::vector<int64_t>& labels);
 
-// The linear regions that L inputs lie in (card reassure.md section 3, step 1): all x for which every hidden
-// unit has the sign it has at the input. Double, CPU. Row i stands for hidden unit i, layer after layer.
+// The linear regions that L inputs lie in (approaches/docs/RA.md, Formulas: region A): all x for which every
+// hidden unit has the sign it has at the input. Double, CPU. Row i: hidden unit i, layer after layer.
 struct LinearRegions {
   at::Tensor rows, bounds;      // (L, R, D), (L, R): rows x <= bounds
   at::Tensor jacobian, offset;  // (L, C, D), (L, C): logits = jacobian x + offset there

@@ -8,8 +8,8 @@
 namespace harness {
 namespace {
 
-// K of a region's change of patch (step 8): its largest absolute value over the box. Rounded up, so that a
-// support of 0 leaves nothing of it in float32.
+// K of a region's change of patch (approaches/docs/RA.md, Formulas: joint): its largest absolute value over
+// the box. Rounded up, so that a support of 0 leaves nothing of it in float32.
 at::Tensor largest_values(const at::Tensor& factor, const at::Tensor& constant, const at::Tensor& low,
                           const at::Tensor& high) {
   if (!factor.defined()) return constant.abs().amax(1);

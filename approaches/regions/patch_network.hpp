@@ -19,7 +19,7 @@ struct PatchSetting {
   double sharpness = 1;  // n
 };
 
-// The network with the joint patch of L regions on its logits (card reassure.md section 3, steps 7 and 8), in
+// The network with the joint patch of L regions on its logits (approaches/docs/RA.md, Formulas: joint), in
 // nodes and constants named "reassure.*" behind the logits; every old parameter keeps its bits. A region's
 // support g is 1 inside, and 0 where its row violations, each cut at 1/n, sum up to 1/n or more; there the
 // logits are the old ones, bit for bit. Rows of the first hidden layer cost one product for all regions and

@@ -7,7 +7,7 @@
 namespace harness {
 namespace {
 
-// P (card reassure.md section 3, step 3) without its completion row: row j - row `label` of (C, ...), for all
+// P (approaches/docs/RA.md, Formulas) without its completion row: row j - row `label` of (C, ...), for all
 // j != label.
 at::Tensor differences(const at::Tensor& values, int64_t label) {
   const at::Tensor others = at::cat({values.slice(0, 0, label), values.slice(0, label + 1)});
@@ -25,7 +25,7 @@ std::vector<double> numbers_of(const at::Tensor& values) {
   return {first, first + values.numel()};
 }
 
-// Step 5, with alpha * b in its test (section 8).
+// alpha and beta of one difference (approaches/docs/RA.md, Formulas). The test takes alpha * b, not b.
 void map_to_limits(double low, double high, double offset, const RegionTarget& target, RegionAnswer& answer) {
   const double width = target.greatest - target.least;
   const double alpha = high - low <= width ? 1 : width / (high - low);
@@ -56,7 +56,7 @@ RegionAnswer ask_region(const LinearRegions& regions, int64_t number, int64_t la
     for (const bool greatest : {true, false}) {
       for (size_t j = 0; j < highs.size() && answer.outcome == lp::Outcome::optimal; ++j) {
         const auto row = static_cast<int64_t>(j);
-        // The least value matters only where it may be too low (section 5).
+        // The least value matters only where it may be too low.
         const bool may_be_low = highs[j] - lows[j] > target.greatest - target.least ||
                                 lows[j] + offsets[row].item<double>() < target.least;
         if (!greatest && !may_be_low) continue;

@@ -9,7 +9,7 @@
 
 namespace harness {
 
-// What every z_j - z_label has to keep within on a whole region (card reassure.md section 3, step 3).
+// What every z_j - z_label has to keep within on a whole region (approaches/docs/RA.md, Formulas: wanted).
 struct RegionTarget {
   at::Tensor low, high;  // (D), the box of the features; double, contiguous
   double least = -100, greatest = -1e-3;
@@ -17,7 +17,7 @@ struct RegionTarget {
 };
 
 // How the C - 1 differences of one region are to be changed, j ascending without the label: v becomes
-// alpha v + beta (step 5).
+// alpha v + beta.
 struct RegionAnswer {
   std::vector<double> alpha, beta;
   int64_t programs = 0;                        // linear programs solved
@@ -26,12 +26,12 @@ struct RegionAnswer {
   lp::Outcome outcome = lp::Outcome::optimal;  // of the first program that was not solved
 };
 
-// Steps 4 and 5 for region `number` of `regions`. `stop` is polled while a program is solved. Safe in several
-// threads at once.
+// Alpha and beta of region `number` of `regions`, by linear programs. `stop` is polled while one is solved.
+// Safe in several threads at once.
 RegionAnswer ask_region(const LinearRegions& regions, int64_t number, int64_t label,
                         const RegionTarget& target, const std::function<bool()>& stop);
 
-// Step 6: what is added to the logits on the regions of `features` (L, D), whose answers and labels are
+// The patches: what is added to the logits on the regions of `features` (L, D), whose answers and labels are
 // given.
 AffinePatches affine_patches(const DenseHead& head, const at::Tensor& features,
                              const std::vector<int64_t>& labels, const std::vector<RegionAnswer>& answers);

@@ -15,9 +15,9 @@ struct Extreme {
   bool found() const { return outcome == lp::Outcome::optimal; }
 };
 
-// The polytope { x : rows x <= bounds, low <= x <= high } (card reassure.md section 3, step 4), one linear
-// program whose objective alone changes. The box are column bounds; rows that no point of the box can break
-// are left out. Results are a function of the order of calls. One thread at a time.
+// The polytope { x : rows x <= bounds, low <= x <= high } (approaches/docs/RA.md, Formulas: region A), one
+// linear program whose objective alone changes. The box are column bounds; rows that no point of the box can
+// break are left out. Results are a function of the order of calls. One thread at a time.
 class RegionRange {
  public:
   // (R, D), (R), (D), (D): double, CPU, contiguous.

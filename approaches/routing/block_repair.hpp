@@ -26,8 +26,8 @@ struct BlockRepairSettings {
   Poll poll = {};                       // asked before each batch
 };
 
-// The masked training of INNER (card inner.md section 3D): plain gradient descent on one block's kernel,
-// where its mask lets it, and bias, with all else as it is. Inputs are visited in their order.
+// The masked training of INNER (approaches/docs/IN.md, Formulas: phases 1 and 2): plain gradient descent on
+// one block's kernel, where its mask lets it, and bias, with all else as it is. Inputs keep their order.
 class BlockRepair {
  public:
   // Trains `network` in place; all arguments but the settings must outlive it.

@@ -10,8 +10,8 @@
 
 namespace harness {
 
-// A part of a network that one probe reads, and the layer of it whose weights may be repaired (card inner.md
-// section 3 and 3E).
+// A part of a network that one probe reads, and the layer of it whose weights may be repaired
+// (approaches/docs/IN.md, Steps in this project, 2).
 struct ProbedBlock {
   NodeId layer = 0;         // ungrouped convolution or dense layer
   NodeId output = 0;        // what the probe reads, (C,H,W) or (features)

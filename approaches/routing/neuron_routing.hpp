@@ -14,11 +14,11 @@ struct RoutingSettings {
   Poll poll = {};        // asked before each step
 };
 
-// Which weights of a block's layer keep the probe at what it says of single inputs (card inner.md section 3C,
-// evaluation mode): each input has a routing tensor of its own that multiplies the kernel, pushed down step
-// by step where the probe's cross-entropy to its own first answer does not hold it. `inputs` (n,C,H,W) on the
-// network's device. Result: int32, shape of the kernel: by how many inputs an entry is marked, that is, above
-// its tensor's mean.
+// Which weights of a block's layer keep the probe at what it says of single inputs (approaches/docs/IN.md,
+// Formulas: routing; in evaluation mode): each input has a routing tensor of its own that multiplies the
+// kernel, pushed down step by step where the probe's cross-entropy to its own first answer does not hold it.
+// `inputs` (n,C,H,W) on the network's device. Result: int32, shape of the kernel: by how many inputs an entry
+// is marked, that is, above its tensor's mean.
 //
 // What lies before the layer is computed once for each input; a chunk of inputs runs as one batch with a
 // kernel each, as matrix products of the layer's unfolded input.

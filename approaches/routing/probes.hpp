@@ -10,14 +10,14 @@
 
 namespace harness {
 
-// A small classifier that reads a block's output: (n, block output) -> logits (n, classes) (card inner.md
-// section 3A). Lives on the device of the values it was made for.
+// A small classifier that reads a block's output: (n, block output) -> logits (n, classes)
+// (approaches/docs/IN.md, Steps in this project, 3). Lives on the device of the values it was made for.
 class Probe {
  public:
   // `shape`: of the block's output. Weights as PyTorch initialises them, drawn from `seed`.
   Probe(int depth, const std::vector<int64_t>& shape, int64_t classes, uint64_t seed, at::Device device);
 
-  // In train mode batch norm uses the batch' statistics and updates its running averages.
+  // In train mode batch norm uses the batch's statistics and updates its running averages.
   at::Tensor logits(const at::Tensor& values, bool training) const;
   std::vector<at::Tensor> trained() const;  // what training moves
   void require_grad(bool on) const;
@@ -52,8 +52,8 @@ double train_probe(const Probe& probe, const at::Tensor& values, const at::Tenso
 // Mean over the inputs of what the probe gives each class (classes), evaluation mode.
 at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values);
 
-// -sum_k faulty[k] log(clean[k] + 1e-7) for mean class probabilities (classes) of two sets of inputs (card
-// section 3B).
+// -sum_k faulty[k] log(clean[k] + 1e-7), in nats, for mean class probabilities (classes) of two sets of
+// inputs (approaches/docs/IN.md, Formulas: anomaly score).
 double anomaly_score(const at::Tensor& clean, const at::Tensor& faulty);
 
 }  // namespace harness

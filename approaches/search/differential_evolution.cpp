@@ -97,7 +97,7 @@ class Evolution {
     const int64_t fittest = best_individual();
     const double best = fittest < 0 ? -std::numeric_limits<double>::infinity() : state_.fitness[fittest];
     state_.series.push_back(best);
-    // Sums over thousands of inputs carry noise in their last bits; float32 is what the card compares.
+    // Sums over thousands of inputs carry noise in their last bits: compared as float32.
     const float rounded = static_cast<float>(best);
     state_.unchanged = state_.generation > 0 && rounded == state_.best_known ? state_.unchanged + 1 : 0;
     state_.best_known = rounded;

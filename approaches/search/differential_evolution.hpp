@@ -20,8 +20,8 @@ struct Dimension {
   double mean = 0, deviation = 1;
 };
 
-// Differential evolution rand/1/bin with one mutation factor a generation (card arachne.md step 5);
-// maximises.
+// Differential evolution rand/1/bin with one mutation factor a generation (approaches/docs/AR.md, Steps in
+// this project, 5); maximises.
 struct EvolutionSettings {
   std::vector<Dimension> dimensions = {};
   int64_t population = 100;  // at least 4

@@ -40,8 +40,8 @@ class OriginalValues {
 // again is no edit any more.
 Edits with_edits(const Edits& base, Edits newer, const OriginalValues& original);
 
-// Uniform crossover (card genmunn.md step 7): the child takes each place that either parent changed from one
-// of them, which may mean the original's value.
+// Uniform crossover: the child takes each place that either parent changed from one of them, which may mean
+// the original's value.
 Edits cross(const Edits& a, const Edits& b, RandomStream& stream);
 
 // The touched parameters as whole tensors on the network's device, for Network::suffix().

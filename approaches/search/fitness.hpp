@@ -33,8 +33,8 @@ struct Objective {
   float cross_entropy(const float* logits, int64_t classes, int64_t label, float* scratch) const;
 };
 
-// Arachne's fitness (card arachne.md step 5.3): sum of h over I_pos plus alpha times the sum of h over I_neg,
-// h = 1 where the input is classified correctly and 1/(CE+1) elsewhere.
+// Arachne's fitness (approaches/docs/AR.md, Formulas): sum of h over I_pos plus alpha times the sum of h over
+// I_neg, h = 1 where the input is classified correctly and 1/(CE+1) elsewhere.
 Objective arachne_objective(double alpha, bool compat_softmax);
 
 // Adds one input. It is correct only where its label's logit lies above every other one; ties are misses.

@@ -14,7 +14,7 @@
 
 namespace harness {
 
-// Genetic search on differences to an original (card genmunn.md steps 5 and 7 to 10).
+// Genetic search on differences to an original (approaches/docs/GM.md, Steps in this project, 4 to 7).
 struct GeneticSettings {
   int64_t population = 20;  // at least 2
   int64_t elites = 2;       // survive unchanged; at least 1 and less than the population
@@ -26,7 +26,7 @@ struct GeneticSettings {
 };
 
 // What an individual is worth: correct inputs, then the lower mean cross-entropy, then the fewer changed
-// values (card step 8).
+// values.
 struct GeneticScore {
   int64_t correct = -1;  // -1: not evaluated yet
   double loss = 0;       // not finite counts as infinite

@@ -9,7 +9,7 @@
 
 namespace harness {
 
-// How mutants are made (card genmunn.md step 6).
+// How mutants are made (approaches/docs/GM.md, Formulas, and Steps in this project, 4).
 struct MutantSettings {
   double share = 0.01;  // rho: share of a layer's weights, or of its units, that is mutated at a time
   double sigma = 0.1;   // deviation of the relative noise

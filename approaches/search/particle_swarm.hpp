@@ -22,10 +22,10 @@ struct SwarmDimension {
   double slowest = 0, fastest = std::numeric_limits<double>::infinity();
 };
 
-// The swarm of Arachne 2019 (cards neurecover.md section 3 and dtr.md 3C). Starts at rest; a particle moves
-// with its old speed x += v, and then v = chi (v + r1 (own best - x) + r2 (common best - x)) with r1 and r2
-// one number each a particle, uniform in [0, phi), and chi = 2 / (phi - 2 + sqrt(phi^2 - 4 phi)); the size of
-// v is then forced into the dimension's bounds, 0 counting as negative.
+// The swarm of Arachne 2019 (approaches/docs/NR.md, Formulas). Starts at rest; a particle moves with its old
+// speed x += v, and then v = chi (v + r1 (own best - x) + r2 (common best - x)) with r1 and r2 one number
+// each a particle, uniform in [0, phi), and chi = 2 / (phi - 2 + sqrt(phi^2 - 4 phi)); the size of v is then
+// forced into the dimension's bounds, 0 counting as negative.
 struct Constriction {
   double phi = 4.1;  // at least 4
   // Stops after iteration patience + 1 (the first is 0) or a later one whose best is not above that of
@@ -33,9 +33,9 @@ struct Constriction {
   int64_t patience = 10;
 };
 
-// Global best with inertia (card care.md section 3B): v = inertia v + own u1 (own best - x) + common u2
-// (common best - x) with a u1 and a u2 for every component, uniform in [0, 1); x += v, and where that leaves
-// the box, wrapped(). The speed starts uniform in [0, start_speed).
+// Global best with inertia (approaches/docs/CARE.md, Formulas): v = inertia v + own u1 (own best - x) +
+// common u2 (common best - x) with a u1 and a u2 for every component, uniform in [0, 1); x += v, and where
+// that leaves the box, wrapped(). The speed starts uniform in [0, start_speed).
 struct Inertia {
   double inertia = 0.8, own = 0.41, common = 0.41;
   double start_speed = 1;

@@ -13,10 +13,10 @@ struct Patch {
   std::vector<double> values;
 };
 
-// Several patches of one network made into one by coefficients in [0, 1] (card dtr.md section 3D): one for
-// each patch that has weights of its own, for these, in the order of the patches; then one for every weight
-// that several patches change. A weight is low + c (high - low) between the smallest and the largest of its
-// own value and those of its patches.
+// Several patches of one network made into one by coefficients in [0, 1] (approaches/docs/DTR.md, Formulas):
+// one for each patch that has weights of its own, for these, in the order of the patches; then one for every
+// weight that several patches change. A weight is low + c (high - low) between the smallest and the largest
+// of its own value and those of its patches.
 class PatchMerge {
  public:
   PatchMerge(const Network& original, const std::vector<Patch>& patches);

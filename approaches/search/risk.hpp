@@ -13,7 +13,7 @@ struct LabelPair {
 };
 
 // Mean recall over the classes that occur in `labels` (int64 (N), CPU), less `risk` times the mean rate of
-// the errors `pairs`, each over the inputs of its own class (card dtr.md section 3D.4, with equal weights).
+// the errors `pairs`, each over the inputs of its own class (approaches/docs/DTR.md, Formulas: score).
 double recall_less_risk(const at::Tensor& labels, const std::vector<int32_t>& predicted, int64_t classes,
                         const std::vector<LabelPair>& pairs, double risk);
 

@@ -7,10 +7,10 @@
 
 namespace harness {
 
-// Where and how fast Arachne's swarm of 2019 moves (cards neurecover.md section 3, search steps 1 and 2, and
-// dtr.md 3C): a weight of a dense layer starts like its siblings, the entries of the kernel outside its own
-// row and column (the whole kernel where there are none); its speed is between a fifth of the kernel's range
-// and five times that.
+// Where and how fast Arachne's swarm of 2019 moves (approaches/docs/NR.md and approaches/docs/DTR.md,
+// Formulas and Steps in this project): a weight of a dense layer starts like its siblings, the entries of the
+// kernel outside its own row and column (the whole kernel where there are none); its speed is between a fifth
+// of the kernel's range and five times that.
 std::vector<SwarmDimension> sibling_dimensions(const Network& network, const std::vector<WeightRef>& weights);
 
 }  // namespace harness

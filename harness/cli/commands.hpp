@@ -7,8 +7,8 @@
 
 namespace harness {
 
-// One command word: what it takes and what it does. run() returns the exit code (DESIGN 7) and throws
-// UserError for 2, ResultsError for 4.
+// One command word: what it takes and what it does. run() returns the exit code (harness/docs/design.md, Exit
+// codes) and throws UserError for 2, ResultsError for 4.
 struct Command {
   CommandSpec spec;
   int (*run)(const Arguments& arguments) = nullptr;

@@ -16,7 +16,7 @@ struct ParameterSpec {
   nlohmann::json default_value;                  // of `type`, or null where `nullable`
   std::string meaning;                           // one line
   std::string unit;                              // "" for none
-  std::string source;                            // "card arachne.md section 4", "this project"
+  std::string source;                            // of the default: "public code", "this project"
   std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
   std::optional<double> maximum = std::nullopt;
   std::vector<std::string> choices = {};  // text only; empty: any text

@@ -15,7 +15,7 @@
 
 namespace harness {
 
-// The attack of the study (study/README.md section 3). Absent `attack`: no ASR rows.
+// The attack of the study (harness/docs/metrics.md, The attack). Absent `attack`: no ASR rows.
 struct AttackConfig {
   double epsilon = 0;              // > 0 or 0; in `epsilon_unit`
   bool epsilon_in_pixels = false;  // "epsilon_unit": "pixel" (steps of 0..255) or "input" (default)

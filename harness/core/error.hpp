@@ -6,7 +6,8 @@
 
 namespace harness {
 
-// One thing that is wrong with what the user gave (DESIGN 9). Empty fields are left out of the text.
+// One thing that is wrong with what the user gave (harness/docs/design.md, Errors). Empty fields are left out
+// of the text.
 struct Problem {
   std::string file;        // as the user named it, or "command line"
   std::string place;       // JSON pointer ("/attack/epsilon"), HDF5 path ("/test/images"), option, line

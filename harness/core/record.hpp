@@ -59,7 +59,7 @@ struct Record {
   std::map<std::string, double> scalars;
   std::map<std::string, std::vector<double>> series;
   std::vector<Invariant> invariants;
-  std::string digest;    // identity of the cell (DESIGN 7); a record with another digest is stale
+  std::string digest;    // of the cell's identity; with another one a record is stale or outdated
   bool limited = false;  // made with --limit
   int64_t classes = 0;
   std::vector<std::string> group_names;
@@ -70,7 +70,7 @@ struct Record {
 
   std::string failed_checks() const;  // names of the invariants that do not hold: "random_output, untouched"
   bool mistrusted() const { return !failed_checks().empty(); }
-  nlohmann::json to_json() const;  // top level as DESIGN 11 lists it
+  nlohmann::json to_json() const;  // its keys: harness/docs/design.md, Cells
   // Throws UserError (file, JSON pointer) for anything that is no record of this schema.
   static Record from_json(const nlohmann::json& value, const std::filesystem::path& file);
   // The same for a whole sealed file, and for one whose checksum is wrong.

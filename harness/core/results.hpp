@@ -12,7 +12,8 @@
 
 namespace harness {
 
-// A results tree that holds something no run of this harness writes; exit 4 (DESIGN 7).
+// A results tree that holds something no run of this harness writes; exit 4 (harness/docs/design.md, Exit
+// codes).
 class ResultsError : public UserError {
  public:
   using UserError::UserError;
@@ -25,8 +26,8 @@ struct PlannedCell {
   Level level = Level::control;
   bool in_study = false;
   uint64_t seed = 0;
-  // All that decides the result (DESIGN 7): schema, subject, approach, version, seed, device, limit, files
-  // (digests; null where a file was not at hand).
+  // All that decides the result (harness/docs/design.md, Cells): schema, subject, approach, version, seed,
+  // device, limit, files (digests; null where a file was not at hand).
   nlohmann::json identity;
   std::string digest;  // of `identity`: set by seal()
   void seal();
@@ -35,7 +36,7 @@ struct PlannedCell {
 enum class CellState {
   missing,
   finished,
-  stale,     // made by another version of the approach: kept until --redo (DESIGN 7)
+  stale,     // made by another version of the approach: kept until --redo
   outdated,  // made from another configuration, model or data: recomputed, and no result of this plan
   damaged,   // record.json is none, or another cell's: set aside and recomputed
 };
@@ -56,7 +57,7 @@ struct FoundRecord {
   std::optional<Problem> damage;
 };
 
-// Where everything of a results folder lies (DESIGN 11).
+// Where everything of a results folder lies (results/README.md).
 class ResultsTree {
  public:
   explicit ResultsTree(std::filesystem::path root) : root_(std::move(root)) {}

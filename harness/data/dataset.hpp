@@ -39,10 +39,10 @@ struct DatasetInfo {
   std::string stored_type;               // "uint8" or "float32"
 };
 
-// A data file in the layout of DESIGN 11. open() checks every group, rank, type, label, group value and, for
-// float images, that all values are finite; it throws one UserError with all problems (file, HDF5 path or
-// "/@NAME" for an attribute, found, expected), also for truncated files. `limit` keeps the first N images of
-// a split (--limit); splits of more raw bytes than `resident_limit` are read by slabs.
+// A data file (layout: harness/docs/design.md, Data). open() checks every group, rank, type, label, group
+// value and, for float images, that all values are finite; it throws one UserError with all problems (file,
+// HDF5 path or "/@NAME" for an attribute, found, expected), also for truncated files. `limit` keeps the first
+// N images of a split (--limit); splits of more raw bytes than `resident_limit` are read by slabs.
 class Dataset {
  public:
   static Dataset open(const std::filesystem::path& file, const std::map<std::string, int64_t>& limit = {},

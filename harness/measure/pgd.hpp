@@ -12,7 +12,7 @@ namespace harness {
 
 enum class AttackLoss { cross_entropy, margin };  // margin: largest other logit minus the true logit
 
-// Untargeted L-infinity PGD with foolbox 3.3.3 semantics (study/README.md section 3).
+// Untargeted L-infinity PGD with foolbox 3.3.3 semantics (harness/docs/metrics.md, The attack).
 struct PgdOptions {
   double epsilon = 0;
   int64_t steps = 40;

@@ -42,7 +42,7 @@ class InferenceForm {
 Network black_box_for_pass(const Network& network);
 
 // Images per call that keep the largest values of a pass within a core's share of memory: a pure function of
-// the network's shapes and device class (DESIGN 6).
+// the network's shapes and device class, never of what the machine has to spare.
 int64_t preferred_batch(const Network& network);
 
 }  // namespace harness

@@ -8,7 +8,7 @@
 
 namespace harness {
 
-// Long form: one row per value (DESIGN 11).
+// Long form: one row per value (results/README.md).
 Table applicability_table(const Report& report);                    // rq1
 Table metric_table(const Report& report, const std::string& name);  // rq2, rq3
 Table time_table(const Report& report);                             // rq4

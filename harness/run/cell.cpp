@@ -92,7 +92,7 @@ class CellRun {
     }
   }
 
-  // A fix by another version of the approach stays until it is asked for again (DESIGN 7).
+  // A fix by another version of the approach stays until it is asked for again (--redo).
   bool same_fix(json recorded) const {
     json planned = fix_identity(identity_);
     planned.erase("version");

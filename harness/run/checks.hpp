@@ -10,7 +10,8 @@
 
 namespace harness {
 
-// The checks every fix has to pass (DESIGN 5); a failed one marks the record mistrusted.
+// The checks every fix has to pass (harness/docs/design.md, Approaches); a failed one marks the record
+// mistrusted.
 
 // "shapes", "untouched", "finite" of the parameters. Adds the counters changed_weights and added_weights.
 std::vector<Invariant> check_parameters(const Network& original, const Network& fixed, const Touched& touched,

@@ -14,7 +14,7 @@
 
 namespace harness {
 
-// Where cells are computed (DESIGN 7): one worker a device.
+// Where cells are computed (harness/docs/design.md, Workers, devices and disk): one worker a device.
 struct DeviceChoice {
   std::vector<at::Device> devices;
   std::string note;  // what "auto" decided, for standard error

@@ -4,9 +4,9 @@
 
 namespace harness {
 
-// One fix by an external program (DESIGN 11): writes a request file into job.scratch, starts the program with
-// its path as last argument, waits, reads its report and its fixed model. The program's process time is the
-// fix's time, the phases of its report are the log's.
+// One fix by an external program (scripts/examples/README.md): writes a request file into job.scratch, starts
+// the program with its path as last argument, waits, reads its report and its fixed model. The program's
+// process time is the fix's time, the phases of its report are the log's.
 //
 // Whatever the program does becomes an outcome: a FAILURE crashed (exit code, signal, no report, a report or
 // a model that cannot be read, with the end of its standard error), timeout, out_of_memory, or the status of

@@ -25,7 +25,7 @@ double pixel_full_scale(const std::filesystem::path& file);
 // Of an original whose answers change: `why` is the sentence that says what showed it.
 UserError random_original(const std::filesystem::path& file, const std::string& why);
 
-// One subject, opened: data and original on their device, and how its attack is done (DESIGN 7). Throws
+// One subject, opened: data and original on their device, and how its attack is done. Throws
 // UserError for files that cannot be used or do not fit each other, for an original with parameters that are
 // not finite or with random answers, and for images outside the bounds of the attack.
 class Subject {

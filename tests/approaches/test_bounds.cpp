@@ -165,7 +165,7 @@ TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than inter
   REQUIRE(at::allclose(least[0], graph.value({{input, given.low}}).matmul(margins[0].t())[0], 0, 1e-9));
 }
 
-// Card vere.md, "CROWN for this tail in closed form", one number at a time.
+// The bound of a tail of dense, ReLU, dense (approaches/docs/VERE.md, Formulas), one number at a time.
 std::pair<double, double> card_bound(const std::vector<std::vector<double>>& w2,
                                      const std::vector<double>& z0, const std::vector<double>& v,
                                      double constant, int64_t n, double x0, double low, double high) {
@@ -212,7 +212,7 @@ MarginQuestion question_on(const Network& network, NodeId layer, int64_t interva
   return question;
 }
 
-TEST_CASE("the closed form is the card's, and the general relaxation's", "[bounds]") {
+TEST_CASE("the closed form is CROWN's one number at a time, and the general relaxation's", "[bounds]") {
   const Network& network = head_network("two_layer_tail");
   const NeuronSite site = std::get<NeuronSite>(neuron_site(network, 1));
   const MarginBounds bounds(network, site.values), general(network, site.values, false);

@@ -21,7 +21,7 @@ using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
 
-// Cost of the card, with all faults of the repair split and the correct ones of another.
+// The cost (approaches/docs/CARE.md, Formulas), with the repair split's faults and another's correct ones.
 double cost(const Network& network, double alpha, const std::string& positives) {
   const auto rate = [&](const std::string& name, bool wrong) {
     const Split& split = tiny_data().split(name);

@@ -19,7 +19,8 @@ using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
 
-// The card's loop, step by step, with whole-network autograd and one tensor per parameter.
+// The loop of IR (approaches/docs/IR.md, Formulas and Steps in this project), step by step, with
+// whole-network autograd and one tensor per parameter.
 struct Plain {
   Network network;
   std::map<std::string, at::Tensor> moved;
@@ -65,7 +66,7 @@ Plain plain_i_repair(const Network& original, FixContext& context, double gamma,
   return plain;
 }
 
-TEST_CASE("IR follows the card's loop", "[ir]") {
+TEST_CASE("IR follows the published loop", "[ir]") {
   for (const Network* network : {&tiny_network(), &branched_network()}) {
     for (const double gamma : {0.2, 1.0}) {
       for (const int steps : {1, 4}) {

@@ -63,7 +63,7 @@ TEST_CASE("gradient loss equals finite differences") {
   }
 }
 
-// Step 2 of the card as it stands there, one number at a time.
+// Gradient loss and forward impact (approaches/docs/AR.md, Formulas), one number at a time.
 struct Plain {
   const Network& network = tiny_network();
   std::vector<TargetLayer> layers = target_layers(network);
@@ -160,7 +160,7 @@ struct Plain {
   }
 };
 
-TEST_CASE("forward impact equals the card's formula taken literally") {
+TEST_CASE("forward impact equals its formula taken literally") {
   const Plain plain;
   for (const bool per_sample : {false, true}) {
     const auto scores = weight_scores(plain.network, plain.layers, tiny_data().split("repair"),

@@ -86,8 +86,8 @@ TEST_CASE("the largest, the first of equals first", "[neurecover]") {
   REQUIRE(marks({2, nan, 2}, 9) == std::vector<int>{1, 1, 1});
 }
 
-// Steps 2 to 7 as the card has them, one number at a time, with ranks from a stable sort and gradients from
-// finite differences.
+// The localisation (approaches/docs/NR.md, Formulas), one number at a time, with ranks from a stable sort and
+// gradients from finite differences.
 struct Plain {
   const Network& network;
   const Split& split = tiny_data().split("repair");
@@ -207,7 +207,7 @@ size_t check_localisation(Plain& plain, int64_t tensors) {
   return found_at_all;
 }
 
-TEST_CASE("localisation equals the card's steps taken one by one", "[neurecover]") {
+TEST_CASE("localisation equals its steps taken one by one", "[neurecover]") {
   Plain plain{.network = tiny_network()};
   REQUIRE(check_localisation(plain, 7) > 10);
   // With batch norm, whose scales and shifts count as tensors and whose averages do not.
@@ -242,7 +242,8 @@ TEST_CASE("the gradient of the softmax's sum is rounding alone", "[neurecover]")
   REQUIRE((found("compat").weights != found("loss").weights));
 }
 
-// The fitness of the card by running a whole network on the inputs that the log cannot tell: all positives.
+// The fitness (approaches/docs/NR.md, Formulas) by running a whole network on the inputs that the log cannot
+// tell: all positives.
 double fitness(const Network& network, double alpha, bool compat_sizes) {
   const Split& split = tiny_data().split("repair");
   const Judgement judgement = judge_split(tiny_network(), split, 50);
@@ -262,7 +263,7 @@ double fitness(const Network& network, double alpha, bool compat_sizes) {
 
 const nlohmann::json kWide = {{"reduction_rate", 4.5}, {"positives", 0}};
 
-TEST_CASE("NR's fitness is the card's, and nothing but the localised weights changes", "[neurecover]") {
+TEST_CASE("NR's fitness is its formula's, and nothing but the localised weights changes", "[neurecover]") {
   for (const bool compat : {false, true}) {
     for (const double alpha : {1.0, 0.25}) {
       nlohmann::json parameters = kWide;

@@ -27,7 +27,7 @@ at::Tensor experts_of(const Network& joined) {
   return joined.parameters()[joined.find_parameter("nnrepair.experts")].value.to(at::kDouble);
 }
 
-// CONF, literally (card section 3, step 5).
+// The vote CONF, literally (approaches/docs/NNR.md, Formulas).
 int64_t vote(const at::Tensor& z, const at::Tensor& changes, const at::Tensor& phi) {
   const at::Tensor experts = z + changes.matmul(phi);
   int64_t best = -1;

@@ -182,7 +182,7 @@ TEST_CASE("a program that is told to stop says so", "[regions]") {
   REQUIRE(range.greatest(at::randn({120}, at::kDouble)).outcome == lp::Outcome::stopped);
 }
 
-// Steps 3 to 6 with matrices: P with its row of ones, and its inverse.
+// The patch of a region (approaches/docs/RA.md, Formulas) with matrices: P with its row of ones, inverted.
 at::Tensor patched_by_matrices(const LinearRegions& regions, int64_t t, int64_t label,
                                const RegionAnswer& answer, const at::Tensor& x) {
   at::Tensor p = at::zeros({3, 3}, at::kDouble);
@@ -246,7 +246,7 @@ TEST_CASE("patches bring every difference of a whole region within its limits", 
   }
 }
 
-// Steps 7 and 8 as they stand in the card, one input after the other.
+// Support and joint patch (approaches/docs/RA.md, Formulas), one input after the other.
 at::Tensor joint_patch(const LinearRegions& regions, const PatchSetting& setting, const at::Tensor& x) {
   const int64_t regions_count = setting.patches.constant.size(0), classes = setting.patches.constant.size(1);
   const auto patch = [&](int64_t t, const at::Tensor& at) {
@@ -299,7 +299,7 @@ PatchSetting some_setting(const DenseHead& head, const at::Tensor& features, boo
   return setting;
 }
 
-TEST_CASE("the patched network adds what the card's formulas say", "[regions]") {
+TEST_CASE("the patched network adds what the formulas say", "[regions]") {
   const at::Tensor x = images(0, 40);
   for (const Network* network : {&tiny_network(), &headed_network()}) {
     const DenseHead head = head_of(*network);

@@ -137,7 +137,7 @@ TEST_CASE("a unit written back is the fitted one", "[vere]") {
   }
 }
 
-// Step 4 with a real run of what is behind the layer: its tail is one dense layer, so bounds are exact.
+// Significance with a real run of what is behind the layer: its tail is one dense layer, so bounds are exact.
 TEST_CASE("VeRe takes the unit that can do most for the faults", "[vere]") {
   const Network& network = tiny_network();
   const NeuronSite site = site_of(network);

@@ -1,6 +1,6 @@
 """Development only: the linear programs of approaches/lp against an independent solver, SciPy's HiGHS. Random programs
-(feasible, infeasible, unbounded), least changes of random last layers against the textbook form of card 3m_dnn.md
-section 3.1, and of a subject's last layer for all faults of its repair split.
+(feasible, infeasible, unbounded), least changes of random last layers against the textbook form of the program
+in approaches/docs/3M.md, Formulas, and of a subject's last layer for all faults of its repair split.
 
 Needs SciPy, a compiler and a build. Leaves with code 1 where an outcome or an optimum (relatively by 1e-6) differs.
 

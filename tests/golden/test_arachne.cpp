@@ -1,6 +1,6 @@
 // Arachne's engines fed with the random numbers of the public reference code find what the study's published
-// fixed LeNet5 models have changed, bit for bit (card arachne.md section 6). Of the reference's errors the
-// second test repeats the two that decide which weights are searched.
+// fixed LeNet5 models have changed, bit for bit (approaches/docs/AR.md, Differences). Of the reference's
+// errors the second test repeats the two that decide which weights are searched.
 #include <bit>
 #include <cmath>
 #include <memory>

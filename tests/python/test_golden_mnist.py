@@ -1,6 +1,6 @@
 """The study's MNIST evaluation through the program itself: the published AP and AR models, prepared and exported by
-scripts/test-data, give the counts and percentages of study/README.md section 5 exactly, and every one of the 70,000
-golden predictions. Leaves with code 77 where the study's folder or the prepared data is absent."""
+scripts/test-data, give the study's counts and percentages exactly, and every one of the 70,000 golden predictions.
+Leaves with code 77 where the study's folder or the prepared data is absent."""
 
 import csv
 import json

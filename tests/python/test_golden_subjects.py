@@ -18,7 +18,7 @@ BINARY = os.environ.get("HARNESS_BINARY", "")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "subjects"
 SPLITS = ("train", "validation", "repair", "test")
-# Of shared/study/subjects.md and shared/data/trained/README.md.
+# Images of each split, and of the test split those that the trained model gets right, as they came with the data.
 SIZES = {"utkface": (17777, 1975, 1976, 1976), "cifar10": (45000, 5000, 5000, 5000),
          "cifar10s": (45000, 5000, 10000, 10000), "imagenet_lite": (1000, 0, 650, 650)}
 RIGHT = {"utkface": 1779, "cifar10": 4181, "cifar10s": 5770}

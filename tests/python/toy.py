@@ -175,7 +175,7 @@ def rate_gaps(labels, predicted, groups):
 
 
 def measures(label, before, after, suffix=""):
-    """The study's metrics of one fixed model on one split (study/README.md section 2)."""
+    """The study's metrics of one fixed model on one split (harness/docs/metrics.md)."""
     was, now = before == label, after == label
     values = {
         "ACC": 100 * now.mean(),
@@ -197,7 +197,7 @@ def measures(label, before, after, suffix=""):
 
 
 def attack_measures(flags):
-    """Section 3 there, from the columns of attack.csv."""
+    """Those of the attack, from the columns of attack.csv."""
     rate = {name: 100 * values.mean() for name, values in flags.items()}
     return {"ASR": rate["fixed"], "ASR_ORIGINAL": rate["original"],
             "ASR_REL_IMPROVEMENT": 100 * (rate["original"] - rate["fixed"]) / rate["original"],

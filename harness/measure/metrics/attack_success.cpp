@@ -5,7 +5,7 @@
 
 // ASR: share of the attacked images (correct before, by the original and the fixed model) that are
 // misclassified after the attack; ASR_MARGIN: the same with the margin loss; ZERO_GRADIENT: share of them
-// where the attack never starts, its first gradient being exactly zero (study/README.md section 3).
+// where the attack never starts, its first gradient being exactly zero (harness/docs/metrics.md, Robustness).
 namespace harness {
 namespace {
 

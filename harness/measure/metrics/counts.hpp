@@ -4,7 +4,7 @@
 
 namespace harness {
 
-// What one split's predictions amount to (study/README.md section 2).
+// What one split's predictions amount to (harness/docs/metrics.md, Symbols).
 struct FlipCounts {
   int64_t images = 0;
   int64_t right_original = 0;  // |R|; |W| = images - right_original

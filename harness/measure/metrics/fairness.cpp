@@ -6,7 +6,8 @@
 
 // AAOD: average absolute odds difference between the two groups, one class against the rest, mean over the
 // classes of |difference of true positive rates| and |difference of false positive rates|, halved; a rate
-// with denominator 0 is 0 (study/README.md section 2). TPR_GAP and FPR_GAP are its two halves before that.
+// with denominator 0 is 0 (harness/docs/metrics.md, Fairness). TPR_GAP and FPR_GAP are its two halves before
+// that.
 namespace harness {
 namespace {
 

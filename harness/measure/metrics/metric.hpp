@@ -44,14 +44,14 @@ struct MetricValue {
 enum class Better { higher, lower, neither };
 const char* to_text(Better better);  // "higher", "lower", ""
 
-// A metric of DESIGN 11. One source file per family registers itself; run and report pick it up by itself.
+// A metric (harness/docs/metrics.md). One source file per family registers itself; no list is edited.
 struct Metric {
   std::string name;  // "RR"
   std::string unit;  // "percent", "count", "fraction", "seconds"
   Better better = Better::neither;
   std::string table;  // "rq2" or "rq3"
   int order = 0;      // of rows within the table
-  // True: over several runs of an approach it is computed on the images attacked in all of them (DESIGN 7).
+  // True: over several runs of an approach it is computed on the images attacked in all of them.
   bool joint = false;
   // A row above the limit is marked in the tables with this text; empty: never.
   std::optional<double> mark_above = std::nullopt;

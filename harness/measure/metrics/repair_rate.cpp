@@ -1,7 +1,7 @@
 #include "harness/measure/metrics/counts.hpp"
 
 // RR: of the images the original gets wrong, the share the fixed model gets right; REPAIRED: how many those
-// are (study/README.md section 2: on the test split; _REPAIR: the same on the split that was repaired on).
+// are (harness/docs/metrics.md, Flips), on the test split; _REPAIR: the same on the repair split.
 namespace harness {
 namespace {
 
