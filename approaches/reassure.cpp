@@ -87,7 +87,7 @@ class Reassure {
       const int64_t end = std::min(faults, begin + part);
       const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
       std::vector<RegionAnswer> found(static_cast<size_t>(end - begin));
-      const auto stop = [this] { return context_.should_stop(); };
+      const auto stop = [this] { return context_.was_stopped() || context_.should_stop(); };
       at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
         for (int64_t i = from; i < to; ++i) {
           if (stop()) {
