@@ -174,6 +174,7 @@ class ThreeM {
           return !stopped;
         },
         saved ? MoveSearchState::load(*saved) : std::nullopt);
+    searched_ = state;
     log("single_layer_cost", single.cost);
     log("moves", static_cast<double>(std::ranges::count_if(state.best, [](int64_t o) { return o != 0; })));
     context_.log().counters["proposals"] = state.proposals;
@@ -275,7 +276,9 @@ class ThreeM {
     log("margin", margin_);
     log("rows", changes.last.rows);
     log("rounds", changes.last.rounds);
-    log_effect(*fixed.network, view_, split_, context_);  // section 8: what it costs the rest
+    log_effect(*fixed.network, view_, split_, context_);  // what it costs the rest
+    // stopped in there, too: without the search, going on would make it again
+    if (searched_ && context_.was_stopped()) save(*searched_);
     return fixed;
   }
 
@@ -303,6 +306,7 @@ class ThreeM {
   at::Tensor inputs_, labels_, phi_;
   at::Tensor below_, before_;   // (points, features): what the hidden layer reads, and gives before its ReLU
   std::vector<int64_t> units_;  // of the hidden layer that the search moves
+  std::optional<MoveSearchState> searched_;  // where there was a search: its end
   double margin_ = 0, step_ = 0;
   bool searching_ = true, stoppable_ = true;
 };
