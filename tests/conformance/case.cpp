@@ -5,7 +5,6 @@
 #include <cmath>
 #include <ctime>
 
-#include "harness/run/fixing.hpp"
 #include "harness/run/process_memory.hpp"
 #include "tests/approaches/entries.hpp"
 #include "tests/support.hpp"
@@ -104,19 +103,22 @@ Observed observe(const Case& one, const Watching& watching) {
   return observed;
 }
 
+RepairCounts repair_counts(const Case& one) {
+  const FixContext::Setup setup = one.setup();
+  if (!setup.data->has("repair")) return {};
+  const Split& split = setup.data->split("repair");
+  const at::Tensor classes = one.network->classify(split.inputs(0, split.size()));
+  const auto plain = [](const at::Tensor& tensor) {
+    const at::Tensor whole = tensor.to(at::kInt).contiguous();
+    return std::vector<int32_t>(whole.const_data_ptr<int32_t>(),
+                                whole.const_data_ptr<int32_t>() + whole.numel());
+  };
+  return count_repair(plain(split.labels()), plain(classes));
+}
+
 std::optional<Refusal> refusal_of(const Case& one) {
   const FixContext::Setup setup = one.setup();
-  RepairCounts counts;
-  if (setup.data->has("repair")) {
-    const Split& split = setup.data->split("repair");
-    const at::Tensor classes = one.network->classify(split.inputs(0, split.size()));
-    const auto plain = [](const at::Tensor& tensor) {
-      const at::Tensor whole = tensor.to(at::kInt).contiguous();
-      return std::vector<int32_t>(whole.const_data_ptr<int32_t>(),
-                                  whole.const_data_ptr<int32_t>() + whole.numel());
-    };
-    counts = count_repair(plain(split.labels()), plain(classes));
-  }
+  const RepairCounts counts = repair_counts(one);
   for (const std::string& split : one.approach->info.needs) {
     if (!setup.data->has(split)) return Refusal{"missing_split", split};
   }

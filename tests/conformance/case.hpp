@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "approaches/approach.hpp"
+#include "harness/run/fixing.hpp"
 
 namespace harness::testing {
 
@@ -43,6 +44,9 @@ struct Observed {
   bool was_stopped() const { return polls_after_stop > 0; }
 };
 Observed observe(const Case& one, const Watching& watching = {});
+
+// Of the case's own data; nothing where that has no repair split.
+RepairCounts repair_counts(const Case& one);
 
 // What adapt() says, asked with the counts of the case's own data.
 std::optional<Refusal> refusal_of(const Case& one);

@@ -40,6 +40,10 @@ Complaints touched_complaints(const Case& one);
 // Limits that the parameters set: a smaller one never means more work, and less where there is any.
 Complaints work_complaints(const Case& one);
 
+// Where time or memory run out at once: a model, or the FAILURE that says so, soon and without much more of
+// it.
+Complaints budget_complaints(const Case& one);
+
 // Either adapt() says no, at once and with a known code; or a fix ends in a model or a named FAILURE, and one
 // that adapt() could have known is named before any work.
 Complaints refusal_complaints(const Case& one);

@@ -59,6 +59,10 @@ const std::vector<Caught> kCaught = {
     {"ignores its limit", work_complaints, "no parameter limits"},
     {"more for less", work_complaints, "steps = 1 makes 12"},
     {"steps too far", work_complaints, "makes more steps than steps"},
+    {"throws", budget_complaints, "instead of timeout: no fix within 0 s: crashed: stopped"},
+    {"busy", budget_complaints, "went on for"},
+    {"greedy", budget_complaints, "within 0 s: took"},
+    {"refuses oddly", budget_complaints, "without a budget: moonlight"},
     {"prints", print_complaints, "printed: one step more"},
     {"complains", print_complaints, "printed: careful"},
     {"refuses late", refusal_complaints, "did work before"},
@@ -79,8 +83,9 @@ const std::vector<Caught> kCaught = {
 TEST_CASE("an approach that keeps to everything is not complained of") {
   const Case one = fake();
   Complaints found;
-  for (const Property property : {stopped, resumed, stopped_twice, seeded, touched, work_complaints,
-                                  print_complaints, refusal_complaints, side_effect_complaints}) {
+  for (const Property property :
+       {stopped, resumed, stopped_twice, seeded, touched, work_complaints, budget_complaints,
+        print_complaints, refusal_complaints, side_effect_complaints}) {
     for (const std::string& text : property(one)) found.push_back(text);
   }
   for (const auto& texts : {parameter_complaints(one.approach->info), info_complaints(one.approach->info)})

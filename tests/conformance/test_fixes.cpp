@@ -110,6 +110,14 @@ TEST_CASE("parameters that limit the work do so") {
   }
 }
 
+TEST_CASE("a fix keeps to its budgets of time and memory") {
+  for (const Case& one : every_case()) {
+    DYNAMIC_SECTION(one.text) {
+      demand_none(budget_complaints(one));
+    }
+  }
+}
+
 TEST_CASE("a fix prints nothing") {
   for (const Case& one : every_case()) {
     DYNAMIC_SECTION(one.text) {
