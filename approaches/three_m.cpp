@@ -174,7 +174,7 @@ class ThreeM {
           return !stopped;
         },
         saved ? MoveSearchState::load(*saved) : std::nullopt);
-    searched_ = state;
+    if (!stopped) searched_ = state;  // else it has been saved
     log("single_layer_cost", single.cost);
     log("moves", static_cast<double>(std::ranges::count_if(state.best, [](int64_t o) { return o != 0; })));
     context_.log().counters["proposals"] = state.proposals;
