@@ -209,38 +209,39 @@ class Arachne {
   Sets sets_;
 };
 
-const std::string kCard = "card arachne.md section 4";
-const std::string kCardNotes = "card arachne.md sections 3 and 8";
+const std::string kCode = "public code, coinse/arachne (Sohn et al., TOSEM 2023)";
 
 std::vector<ParameterSpec> parameter_specs() {
   ParameterSpec patience = integer_spec("patience", 10,
                                         "stop after more generations than this without change; null: "
                                         "max(10, generations / 10)",
-                                        "generations", kCard, 0);
+                                        "generations", kCode, 0);
   patience.default_value = nullptr;
   patience.nullable = true;
   return {
       choice_spec("negatives", "fraction", "which misclassified inputs are to be fixed",
-                  "card arachne.md sections 2 and 6", {"all", "fraction", "pair"}),
-      number_spec("negative_fraction", 0.1, "share of the misclassified inputs (negatives = fraction)", kCard,
+                  kCode + ": its experiments", {"all", "fraction", "pair"}),
+      number_spec("negative_fraction", 0.1, "share of the misclassified inputs (negatives = fraction)", kCode,
                   0, 1),
-      integer_spec("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)", "",
-                   kCard, 1),
-      number_spec("alpha", 10, "weight of the inputs to be fixed in the fitness", kCard, 0, 1e6),
-      integer_spec("population", 100, "size of the population", "candidates", kCard, 4),
-      integer_spec("generations", 100, "most generations", "generations", kCard, 0),
-      number_spec("mutation_low", 0.5, "least mutation factor, one drawn per generation", kCard, 0, 2),
-      number_spec("mutation_high", 1, "greatest mutation factor", kCard, 0, 2),
-      number_spec("crossover", 0.7, "probability that a dimension is exchanged", kCard, 0, 1),
+      integer_spec("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)",
+                   "rank", kCode, 1),
+      number_spec("alpha", 10, "weight of the inputs to be fixed in the fitness", kCode, 0, 1e6),
+      integer_spec("population", 100, "size of the population", "candidates", kCode, 4),
+      integer_spec("generations", 100, "most generations", "generations", kCode, 0),
+      number_spec("mutation_low", 0.5, "least mutation factor, one drawn per generation", kCode, 0, 2),
+      number_spec("mutation_high", 1, "greatest mutation factor", kCode, 0, 2),
+      number_spec("crossover", 0.7, "probability that a dimension is exchanged", kCode, 0, 1),
       patience,
       choice_spec("update", "asynchronous", "replace individuals at once, or after the generation",
-                  "card arachne.md section 7", {"asynchronous", "generational"}),
+                  kCode + "; generational: our choice, for GPUs", {"asynchronous", "generational"}),
       choice_spec("conv_front", "reference",
                   "share of a convolution's weight: of the whole set, or of each input",
-                  "card arachne.md section 8", {"reference", "per_sample"}),
+                  kCode + "; per_sample: our choice", {"reference", "per_sample"}),
       boolean_spec("compat_softmax", false,
-                   "losses and impacts on the softmax's output instead of the logits", kCardNotes),
-      boolean_spec("keep_original", true, "return the original when no candidate is better", kCardNotes),
+                   "losses and impacts on the softmax's output instead of the logits",
+                   "our choice; true: " + kCode),
+      boolean_spec("keep_original", true, "return the original when no candidate is better",
+                   "our choice; false: " + kCode),
   };
 }
 

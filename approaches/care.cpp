@@ -262,7 +262,8 @@ class Care {
 };
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card care.md section 4", adaptation = "card care.md section 3D";
+  const std::string hyper = "public code, sunbingsmu/care (Sun et al., ICSE 2022)",
+                    adaptation = "our choice: the public code repairs other faults than wrong classes";
   return {
       choice_spec("layers", "last", "dense layers whose inputs are examined", adaptation,
                   {"last", "all_dense"}),

@@ -245,44 +245,38 @@ class GenMuNN {
   std::optional<LayerRankings> rankings_;  // in the order in which layers are mutated
 };
 
-const std::string kTable = "card genmunn.md section 4";
-const std::string kSteps = "card genmunn.md section 3";
+const std::string kChoice = "our choice: of Wu et al., IJMSSC 2022, there is no public code";
 
 std::vector<ParameterSpec> parameter_specs() {
-  ParameterSpec knockout_units =
-      integer_spec("knockout_units", 512, "layers with more units are ranked by taylor (rank = default)",
-                   "units", kTable, 0);
-  ParameterSpec rerank =
-      integer_spec("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
-                   "generations", kTable, 0);
-  knockout_units.source = rerank.source = kSteps;
   return {
-      integer_spec("population", 20, "size of the population", "individuals", kTable, 2),
+      integer_spec("population", 20, "size of the population", "individuals", kChoice, 2),
       integer_spec("elites", 2, "best individuals that survive unchanged; at most population - 1",
-                   "individuals", kTable, 1),
-      integer_spec("tournament", 3, "contestants to be a parent", "individuals", kTable, 1),
-      number_spec("crossover", 0.5, "probability that a child has two parents", kTable, 0, 1),
-      number_spec("rho", 0.01, "share of a layer's weights mutated at a time", kTable, 0, 1),
-      number_spec("sigma", 0.1, "deviation of the relative noise", kTable, 0, 100),
-      integer_spec("generations", 100, "most generations", "generations", kTable, 0),
+                   "individuals", kChoice, 1),
+      integer_spec("tournament", 3, "contestants to be a parent", "individuals", kChoice, 1),
+      number_spec("crossover", 0.5, "probability that a child has two parents", kChoice, 0, 1),
+      number_spec("rho", 0.01, "share of a layer's weights mutated at a time",
+                  "our choice: as the example of the public code wellido/mutation_tool", 0, 1),
+      number_spec("sigma", 0.1, "deviation of the relative noise", kChoice, 0, 100),
+      integer_spec("generations", 100, "most generations", "generations", kChoice, 0),
       integer_spec("stall", 20, "stop after so many generations without more correct inputs", "generations",
-                   kTable, 1),
-      integer_spec("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", kTable, 2),
+                   kChoice, 1),
+      integer_spec("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", kChoice, 2),
       choice_spec("rank", "default",
                   "units by knock-out and weights by |w dL/dw|; |w dL/dw| alone; weights by knock-out; |w|",
-                  kSteps, {"default", "taylor", "knockout", "magnitude"}),
-      knockout_units,
-      rerank,
+                  kChoice, {"default", "taylor", "knockout", "magnitude"}),
+      integer_spec("knockout_units", 512, "layers with more units are ranked by taylor (rank = default)",
+                   "units", kChoice, 0),
+      integer_spec("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
+                   "generations", kChoice, 0),
       choice_spec("layer", "backwards", "layer a generation mutates: from the output on in turn, or drawn",
-                  kSteps, {"backwards", "random"}),
+                  kChoice, {"backwards", "random"}),
       number_spec("fuzz", 0.7, "how often weights get relative noise, relative to the other operators",
-                  kSteps, 0, 1),
-      number_spec("negate", 0.1, "how often a unit's weights and bias are negated", kSteps, 0, 1),
-      number_spec("zero", 0.1, "how often a unit's weights and bias are set to zero", kSteps, 0, 1),
-      number_spec("shuffle", 0.1, "how often a unit's weights are shuffled", kSteps, 0, 1),
-      boolean_spec("add_validation", false, "count the validation split in the fitness too",
-                   "card genmunn.md section 2"),
-      boolean_spec("guard", false, "return the original if the validation accuracy falls", kSteps),
+                  kChoice, 0, 1),
+      number_spec("negate", 0.1, "how often a unit's weights and bias are negated", kChoice, 0, 1),
+      number_spec("zero", 0.1, "how often a unit's weights and bias are set to zero", kChoice, 0, 1),
+      number_spec("shuffle", 0.1, "how often a unit's weights are shuffled", kChoice, 0, 1),
+      boolean_spec("add_validation", false, "count the validation split in the fitness too", kChoice),
+      boolean_spec("guard", false, "return the original if the validation accuracy falls", kChoice),
   };
 }
 

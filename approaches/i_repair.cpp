@@ -269,11 +269,12 @@ class IRepair {
 };
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card i_repair.md section 4", algorithm = "card i_repair.md section 3";
+  const std::string hyper = "public code, vas-group-imperial/I-Repair (Henriksen et al., SAC 2022)",
+                    choice = "our choice";
   ParameterSpec rate{.name = "learning_rate",
                      .default_value = nullptr,
                      .meaning = "of RMSProp; null: 1e-4, and 1e-5 for networks with batch norm",
-                     .unit = "",
+                     .unit = "number",
                      .source = hyper,
                      .minimum = 0,
                      .nullable = true};
@@ -284,13 +285,13 @@ std::vector<ParameterSpec> parameter_specs() {
       integer_spec("max_iters", 5000, "most steps", "steps", hyper, 1),
       integer_spec("general_per_class", 0,
                    "correct inputs of each class; 0: 4, and 1 where there are 100 classes or more", "inputs",
-                   hyper, 0),
+                   choice, 0),
       integer_spec("max_specific", 0, "most misclassified inputs, balanced over the classes; 0: all",
-                   "inputs", hyper, 0),
-      number_spec("tau", 0, "by how much a specific input's own class must be the most probable", algorithm,
-                  0, 1),
+                   "inputs", choice, 0),
+      number_spec("tau", 0, "by how much a specific input's own class must be the most probable", hyper, 0,
+                  1),
       choice_spec("masks", "influence", "none: plain retraining on the same inputs, the paper's baseline",
-                  algorithm, {"influence", "none"}),
+                  hyper, {"influence", "none"}),
   };
 }
 

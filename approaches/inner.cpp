@@ -314,8 +314,8 @@ class Inner {
 };
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card inner.md section 4", repair = "card inner.md section 3D",
-                    adaptation = "card inner.md section 3E";
+  const std::string hyper = "public code, implicitDeclaration/inner (Chen et al., ISSTA 2024)",
+                    adaptation = "our choice";
   return {
       integer_spec("probe_samples", 1000, "training inputs of the probes", "inputs", hyper, 2),
       integer_spec("probe_epochs", 50, "of a probe's training", "epochs", hyper, 1),
@@ -328,7 +328,7 @@ std::vector<ParameterSpec> parameter_specs() {
       number_spec("routing_rate", 0.009, "step against the gradient", hyper, 0),
       number_spec("routing_shrink", 0.005, "by which a step lowers an entry", hyper, 0),
       choice_spec("mask_mode", "union", "all weights ever marked, or the top_weights most often marked ones",
-                  "card inner.md section 3C", {"union", "top_n"}),
+                  hyper + "; top_n: its option that is switched off", {"union", "top_n"}),
       integer_spec("top_weights", 100, "of each block, with mask_mode top_n", "weights", hyper, 1),
       integer_spec("repair_samples", 1000, "most misclassified inputs; 0: all", "inputs", hyper, 0),
       number_spec("held_out", 0.2, "part of them for the test of the fault rate", adaptation, 0, 1),
@@ -347,7 +347,7 @@ std::vector<ParameterSpec> parameter_specs() {
           "bn_mode", "reference_train",
           "batch norm, dropout and probes in the repair: in train mode, which moves running averages, "
           "or all in evaluation mode",
-          "card inner.md section 8", {"reference_train", "evaluation"}),
+          hyper + "; evaluation: our choice", {"reference_train", "evaluation"}),
   };
 }
 

@@ -235,24 +235,25 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 }
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card neurecover.md section 4", decided = "card neurecover.md section 3";
+  const std::string hyper = "public code, jst-qaml/eAI-Repair-Toolkit (Tokui et al., SANER 2022)";
   return {
       choice_spec(
           "backward", "loss",
           "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is noise",
-          decided, {"loss", "logit_sum", "compat"}),
+          "our choice; compat: " + hyper, {"loss", "logit_sum", "compat"}),
       number_spec("reduction_rate", 1, "factor on the number of weights considered in each layer", hyper, 0),
       number_spec("alpha", 1, "weight of the correctly classified inputs in the fitness", hyper, 0),
       integer_spec("positives", 200, "correctly classified inputs drawn with replacement; 0: all", "inputs",
                    hyper, 0),
-      boolean_spec("compat_sizes", false, "take 2 for the size of both sets in the fitness", decided),
+      boolean_spec("compat_sizes", false, "take 2 for the size of both sets in the fitness",
+                   "our choice; true: " + hyper),
       integer_spec("particles", 100, "particles of the swarm", "particles", hyper, 1),
       integer_spec("iterations", 100, "most iterations", "iterations", hyper, 0),
       integer_spec("patience", 10, "stop when the best is not above that of so many iterations before",
                    "iterations", hyper, 1),
       number_spec("phi", 4.1, "greatest pull towards either best", hyper, 4),
       boolean_spec("keep_original", true, "return the original when no candidate is better",
-                   "card neurecover.md section 8"),
+                   "our choice; the public code never returns it"),
   };
 }
 

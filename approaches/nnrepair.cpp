@@ -306,8 +306,8 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 }
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card nnrepair.md section 4", steps = "card nnrepair.md section 3",
-                    size = "card nnrepair.md section 5", project = "this project";
+  const std::string hyper = "public constraint files, nnrepair/nnrepair (Usman et al., CAV 2021)",
+                    steps = "public code, nnrepair/nnrepair (Usman et al., CAV 2021)", choice = "our choice";
   return {
       integer_spec("edges", 5, "weights of the last layer that an expert changes", "weights", hyper, 1),
       number_spec("delta_bound", 0.5, "no weight changes by as much", hyper, 1e-3),
@@ -321,8 +321,9 @@ std::vector<ParameterSpec> parameter_specs() {
       choice_spec("selection", "f1",
                   "experts that take part: those with a better F1 than the original, or all", steps,
                   {"f1", "none"}),
-      integer_spec("max_classes", 100, "more classes are UNADAPTABLE", "classes", size, 2),
-      number_spec("solver_seconds", 60, "most seconds for one mixed-integer program", project, 0),
+      integer_spec("max_classes", 100, "more classes are UNADAPTABLE", "classes", choice, 2),
+      in_unit("seconds",
+              number_spec("solver_seconds", 60, "most seconds for one mixed-integer program", choice, 0)),
   };
 }
 

@@ -87,7 +87,7 @@ class Reassure {
       const int64_t end = std::min(faults, begin + part);
       const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
       std::vector<RegionAnswer> found(static_cast<size_t>(end - begin));
-      const auto stop = [this] { return context_.should_stop(); };
+      const auto stop = [this] { return context_.was_stopped() || context_.should_stop(); };
       at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
         for (int64_t i = from; i < to; ++i) {
           if (stop()) {
@@ -299,20 +299,21 @@ std::optional<Refusal> refuse(const AdaptContext& context) {
 }
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card reassure.md section 4", cost = "card reassure.md section 5";
+  const std::string code = "public code, BU-DEPEND-Lab/REASSURE (Fu and Li, ICLR 2022)",
+                    choice = "our choice";
   return {
-      integer_spec("faults", 0, "most faults that get a patch, the first ones; 0: all", "inputs", hyper, 0),
-      number_spec("n", 1, "sharpness of the support nets: what the search starts from", hyper, 1e-9),
-      number_spec("n_least", 1.0 / 1024, "least n of the search, in halves", hyper, 1e-9),
-      number_spec("n_most", 1024, "greatest n of the search, in doubles, where no smaller one will do", hyper,
-                  0),
-      number_spec("ql", -100, "least difference of a logit to the label's within a region", hyper, -1e6, -1),
+      integer_spec("faults", 0, "most faults that get a patch, the first ones; 0: all", "inputs", choice, 0),
+      number_spec("n", 1, "sharpness of the support nets: what the search starts from", choice, 1e-9),
+      number_spec("n_least", 1.0 / 1024, "least n of the search, in halves", choice, 1e-9),
+      number_spec("n_most", 1024, "greatest n of the search, in doubles, where no smaller one will do",
+                  choice, 0),
+      number_spec("ql", -100, "least difference of a logit to the label's within a region", code, -1e6, -1),
       number_spec("qu", -1e-3, "greatest difference of a logit to the label's within a region",
-                  "card reassure.md section 8", -1, 0),
-      choice_spec("box", "global", "range of the features: one for all of them, or one for each", hyper,
+                  "our choice: 0, as the public code has it, leaves ties", -1, 0),
+      choice_spec("box", "global", "range of the features: one for all of them, or one for each", choice,
                   {"global", "per_feature"}),
-      choice_spec("range", "lp", "greatest differences by linear programs, or from the box alone", cost,
-                  {"lp", "box"}),
+      choice_spec("range", "lp", "greatest differences by linear programs, or from the box alone",
+                  code + "; box: our choice", {"lp", "box"}),
   };
 }
 

@@ -10,7 +10,7 @@ ParameterSpec number_spec(const std::string& name, double value, const std::stri
   ParameterSpec spec{.name = name,
                      .default_value = value,
                      .meaning = meaning,
-                     .unit = "",
+                     .unit = "number",
                      .source = source,
                      .minimum = least};
   if (std::isfinite(most)) spec.maximum = most;
@@ -34,7 +34,7 @@ ParameterSpec boolean_spec(const std::string& name, bool value, const std::strin
           .type = ParameterType::boolean,
           .default_value = value,
           .meaning = meaning,
-          .unit = "",
+          .unit = "yes or no",
           .source = source};
 }
 
@@ -44,9 +44,14 @@ ParameterSpec choice_spec(const std::string& name, const std::string& value, con
           .type = ParameterType::text,
           .default_value = value,
           .meaning = meaning,
-          .unit = "",
+          .unit = "word",
           .source = source,
           .choices = std::move(choices)};
+}
+
+ParameterSpec in_unit(const std::string& unit, ParameterSpec spec) {
+  spec.unit = unit;
+  return spec;
 }
 
 }  // namespace harness

@@ -174,6 +174,7 @@ class ThreeM {
           return !stopped;
         },
         saved ? MoveSearchState::load(*saved) : std::nullopt);
+    if (!stopped) searched_ = state;  // else it has been saved
     log("single_layer_cost", single.cost);
     log("moves", static_cast<double>(std::ranges::count_if(state.best, [](int64_t o) { return o != 0; })));
     context_.log().counters["proposals"] = state.proposals;
@@ -275,7 +276,9 @@ class ThreeM {
     log("margin", margin_);
     log("rows", changes.last.rows);
     log("rounds", changes.last.rounds);
-    log_effect(*fixed.network, view_, split_, context_);  // section 8: what it costs the rest
+    log_effect(*fixed.network, view_, split_, context_);  // what it costs the rest
+    // stopped in there, too: without the search, going on would make it again
+    if (searched_ && context_.was_stopped()) save(*searched_);
     return fixed;
   }
 
@@ -303,6 +306,7 @@ class ThreeM {
   at::Tensor inputs_, labels_, phi_;
   at::Tensor below_, before_;   // (points, features): what the hidden layer reads, and gives before its ReLU
   std::vector<int64_t> units_;  // of the hidden layer that the search moves
+  std::optional<MoveSearchState> searched_;  // where there was a search: its end
   double margin_ = 0, step_ = 0;
   bool searching_ = true, stoppable_ = true;
 };
@@ -317,25 +321,27 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 }
 
 std::vector<ParameterSpec> parameter_specs() {
-  const std::string hyper = "card 3m_dnn.md section 4", decided = "card 3m_dnn.md section 3.4",
-                    pitfalls = "card 3m_dnn.md section 8", project = "this project";
+  const std::string
+      code = "public code, jjgold012/MinimalDNNModificationLpar2020 (Goldberger et al., LPAR 2020)",
+      choice = "our choice";
   return {
-      choice_spec("norm", "linf", "of the change: greatest absolute value, or sum of absolute values", hyper,
+      choice_spec("norm", "linf", "of the change: greatest absolute value, or sum of absolute values", code,
                   {"linf", "l1"}),
       number_spec("margin", 1e-3,
-                  "by which the label's logit exceeds all others; doubled until float32 keeps it", hyper, 0),
-      integer_spec("n_points", 1, "misclassified inputs repaired together; 0: all", "inputs", hyper, 0),
-      choice_spec("choice", "smallest_gap", "which of them", pitfalls, {"smallest_gap", "random"}),
+                  "by which the label's logit exceeds all others; doubled until float32 keeps it", code, 0),
+      integer_spec("n_points", 1, "misclassified inputs repaired together; 0: all", "inputs", choice, 0),
+      choice_spec("choice", "smallest_gap", "which of them", choice, {"smallest_gap", "random"}),
       choice_spec("search", "none", "heuristic that shares the change with the dense layer before the last",
-                  decided, {"none", "random", "greedy", "mcts"}),
-      number_spec("step", 0.1, "of the proposals, in standard deviations of what the last layer reads", hyper,
-                  0),
-      integer_spec("search_units", 16, "units of that layer that proposals move", "units", project, 1),
-      integer_spec("proposals", 320, "most proposals", "proposals", project, 0),
-      integer_spec("depth", 20, "moves per proposal of random and mcts", "moves", hyper, 1),
-      integer_spec("width", 32, "moves tried per round of greedy", "moves", hyper, 1),
-      number_spec("solver_seconds", 0, "most seconds for one linear program; 0: no limit", project, 0),
-      integer_spec("solver_memory", 0, "most memory for one linear program; 0: no limit", "MiB", project, 0),
+                  "Refaeli and Katz, FoMLAS 2022; none: our choice", {"none", "random", "greedy", "mcts"}),
+      number_spec("step", 0.1, "of the proposals, in standard deviations of what the last layer reads",
+                  choice, 0),
+      integer_spec("search_units", 16, "units of that layer that proposals move", "units", choice, 1),
+      integer_spec("proposals", 320, "most proposals", "proposals", choice, 0),
+      integer_spec("depth", 20, "moves per proposal of random and mcts", "moves", choice, 1),
+      integer_spec("width", 32, "moves tried per round of greedy", "moves", choice, 1),
+      in_unit("seconds", number_spec("solver_seconds", 0, "most seconds for one linear program; 0: no limit",
+                                     choice, 0)),
+      integer_spec("solver_memory", 0, "most memory for one linear program; 0: no limit", "MiB", choice, 0),
   };
 }
 

@@ -15,8 +15,8 @@ struct ParameterSpec {
   ParameterType type = ParameterType::number;
   nlohmann::json default_value;                  // of `type`, or null where `nullable`
   std::string meaning;                           // one line
-  std::string unit;                              // "" for none
-  std::string source;                            // of the default: "public code", "this project"
+  std::string unit;                              // "steps"; "number", "word", "yes or no"
+  std::string source;                            // that can be opened: "public code, ...", "our choice"
   std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
   std::optional<double> maximum = std::nullopt;
   std::vector<std::string> choices = {};  // text only; empty: any text

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <cstring>
-#include <set>
 
 #include "tests/support.hpp"
 
@@ -195,38 +194,6 @@ void require_same_after_stops(const std::function<FixContext::Setup()>& make, co
   }
   REQUIRE(with_network > 0);
   REQUIRE(with_checkpoint > 0);
-}
-
-int64_t require_nothing_lost(const std::function<FixContext::Setup()>& make, const Network& network,
-                             int trials) {
-  int64_t polls = 0;
-  FixContext::Setup counted = make();
-  counted.stop = [&polls] { return ++polls < 0; };
-  const Outcome whole = run(std::move(counted), network);
-  REQUIRE(whole.result.network.has_value());
-  if (polls == 0) return 0;
-  RandomStream points(static_cast<uint64_t>(polls));
-  std::set<int64_t> stops = {0, polls - 1};
-  for (int trial = 0; trial < trials; ++trial) stops.insert(points.below(polls));
-  for (const int64_t at : stops) {
-    INFO("stopped at poll " << at << " of " << polls);
-    MemorySlot memory;
-    const auto go_on = [&](std::function<bool()> stop) {
-      FixContext::Setup setup = make();
-      setup.checkpoint = memory.slot();
-      setup.stop = std::move(stop);
-      return run(std::move(setup), network);
-    };
-    const Outcome part = go_on([left = at]() mutable { return left-- <= 0; });
-    const bool kept = memory.state.has_value(), had = part.result.network.has_value();
-    if (had && part.result.network->digest() != whole.result.network->digest()) REQUIRE(kept);
-    const Outcome again = go_on([] { return true; });
-    if (kept && had) REQUIRE(again.result.network.has_value());
-    const Outcome rest = go_on({});
-    REQUIRE(rest.result.network.has_value());
-    require_same(rest, whole);
-  }
-  return polls;
 }
 
 }  // namespace harness::testing

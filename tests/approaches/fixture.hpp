@@ -44,11 +44,4 @@ void require_same_from_checkpoints(const std::string& key, const nlohmann::json&
 void require_same_after_stops(const std::function<FixContext::Setup()>& make,
                               const Network& network = tiny_network());
 
-// What a stop may never cost, at the first and the last poll of a fix and `trials` between: where the stopped
-// fix has less than the whole one, it leaves a checkpoint; a resumed fix that is told to stop at once has a
-// network where the one before had one; and after both, the fix ends as the whole one did. The number of
-// polls.
-int64_t require_nothing_lost(const std::function<FixContext::Setup()>& make, const Network& network,
-                             int trials);
-
 }  // namespace harness::testing

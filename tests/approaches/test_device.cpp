@@ -11,6 +11,7 @@
 #include "harness/model/input_gradient.hpp"
 #include "harness/model/memory_class.hpp"
 #include "tests/approaches/branched.hpp"
+#include "tests/approaches/entries.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/headed.hpp"
 #include "tests/approaches/pretend_device.hpp"
@@ -20,6 +21,7 @@ namespace harness {
 namespace {
 
 using testing::branched_network;
+using testing::brief;
 using testing::headed_network;
 using testing::pretend_device;
 using testing::take_pretended_calls;
@@ -137,20 +139,6 @@ TEST_CASE("many candidates of weights are written and read at once", "[device]")
       expected.view(-1)[single[i].index] = static_cast<float>(some[i]);
     REQUIRE(at::equal(kernel, expected));
   }
-}
-
-// What makes any search or training short, by the names that parameters have.
-nlohmann::json brief(const ApproachInfo& info, int64_t steps) {
-  const std::map<std::string, int64_t> small = {
-      {"generations", 3},   {"iterations", 3},  {"population", 8},     {"particles", 6}, {"proposals", 6},
-      {"rounds", 2},        {"steps", steps},   {"max_iters", steps},  {"epochs", 2},    {"probe_epochs", 2},
-      {"routing_steps", 3}, {"candidates", 20}, {"least_negatives", 2}};
-  nlohmann::json parameters = nlohmann::json::object();
-  for (const ParameterSpec& one : info.parameters) {
-    const auto found = small.find(one.name);
-    if (found != small.end() && one.type == ParameterType::integer) parameters[one.name] = found->second;
-  }
-  return parameters;
 }
 
 std::map<std::string, at::Tensor> set_of(const Network& network, double factor) {

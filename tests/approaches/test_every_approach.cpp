@@ -3,115 +3,23 @@
 #include <fstream>
 
 #include "approaches/approach.hpp"
-#include "tests/approaches/branched.hpp"
+#include "tests/approaches/entries.hpp"
 #include "tests/approaches/fixture.hpp"
-#include "tests/approaches/headed.hpp"
 #include "tests/approaches/heads.hpp"
 #include "tests/support.hpp"
 
 namespace harness {
 namespace {
 
-using testing::branched_network;
+using testing::Entry;
+using testing::every_entry;
 using testing::head_network;
-using testing::headed_network;
+using testing::little_work;
+using testing::network_for;
 using testing::Outcome;
-using testing::require_nothing_lost;
 using testing::run;
 using testing::setup_for;
-using testing::tiny_data;
 using testing::tiny_network;
-
-// Little work each. Who is not named has the defaults.
-const std::map<std::string, nlohmann::json> kSmall = {
-    {"3M", {{"search", "mcts"}, {"n_points", 2}, {"depth", 3}, {"proposals", 24}, {"margin", 0.5}}},
-    {"AR", {{"negatives", "all"}, {"population", 12}, {"generations", 6}}},
-    {"CARE", {{"positives", 40}, {"negatives", 15}, {"particles", 8}, {"iterations", 8}}},
-    {"CT", {{"steps", 12}}},
-    {"DTR", {{"types", 3}, {"least_negatives", 2}, {"particles", 8}, {"iterations", 6}}},
-    {"GM", {{"sigma", 0.5}, {"rho", 0.05}, {"population", 10}, {"generations", 5}}},
-    {"IN",
-     {{"probe_epochs", 2},
-      {"routing_samples", 6},
-      {"routing_steps", 4},
-      {"goal_fault_rate", 0},
-      {"epochs", 2},
-      {"learning_rate", 0.05},
-      {"blocks", 2}}},
-    {"IR", {{"max_iters", 40}, {"learning_rate", 1e-3}}},
-    {"NNR", {{"hard_per_class", 1}}},
-    {"NR", {{"reduction_rate", 4.5}, {"positives", 30}, {"particles", 10}, {"iterations", 8}}},
-    {"VERE", {{"learning_rate", 0.2}, {"interval_factor", 2}, {"rounds", 3}, {"epochs", 4}}},
-};
-
-// The model before a made-up last epoch, and the model.
-std::vector<std::map<std::string, at::Tensor>> history_of(const Network& network) {
-  RandomStream stream(17);
-  std::vector<std::map<std::string, at::Tensor>> history(2);
-  for (const Parameter& parameter : network.parameters()) {
-    history[0][parameter.name] = history[1][parameter.name] = parameter.value.clone();
-    if (!parameter.value.is_floating_point()) continue;
-    const double size = parameter.name.starts_with("fc") ? 0.25 : 0.01;
-    std::vector<float> moves(static_cast<size_t>(parameter.value.numel()));
-    for (float& move : moves) move = static_cast<float>(size * stream.normal());
-    history[0][parameter.name] = parameter.value + at::tensor(moves).view(parameter.value.sizes());
-  }
-  return history;
-}
-
-// An approach, and the one it imitates where it is a control.
-struct Entry {
-  std::string key, shadow;
-  std::string text() const { return shadow.empty() ? key : key + ":" + shadow; }
-  FixContext::Setup setup(const Network& network) const {
-    const auto small = kSmall.find(shadow.empty() ? key : shadow);
-    FixContext::Setup made =
-        setup_for(key, small == kSmall.end() ? nlohmann::json::object() : small->second, shadow);
-    made.history = history_of(network);
-    return made;
-  }
-  std::optional<Refusal> refusal(const Network& network) const {
-    const FixContext::Setup made = setup(network);
-    return find_approach(key)->adapt({.network = network,
-                                      .data = tiny_data(),
-                                      .parameters = made.parameters,
-                                      .shadow = shadow,
-                                      .training = made.training,
-                                      .history_size = made.history.size(),
-                                      .repair_faults = 20,
-                                      .repair_correct = 100,
-                                      .repair_error_types = std::vector<int64_t>(8, 6)});
-  }
-};
-
-std::vector<Entry> every_entry() {
-  std::vector<Entry> entries;
-  for (const ApproachInfo& info : approach_catalog()) {
-    if (!info.shadows || info.alone) entries.push_back({info.key, ""});
-    for (const std::string& other : info.imitates) entries.push_back({info.key, other});
-  }
-  return entries;
-}
-
-// The first network of the fixtures that it can be applied to.
-const Network* network_for(const Entry& entry) {
-  for (const Network* network : {&tiny_network(), &headed_network(), &branched_network()}) {
-    if (!entry.refusal(*network)) return network;
-  }
-  return nullptr;
-}
-
-TEST_CASE("a fix that is stopped and resumed loses nothing, whichever it is") {
-  for (const Entry& entry : every_entry()) {
-    INFO(entry.text());
-    const Network* network = network_for(entry);
-    REQUIRE(network != nullptr);
-    // controls stop where the approaches do that they imitate
-    const int64_t polls =
-        require_nothing_lost([&] { return entry.setup(*network); }, *network, entry.shadow.empty() ? 4 : 1);
-    if (entry.key != "NONE") CHECK(polls > 2);
-  }
-}
 
 TEST_CASE("what a network has behind its logits changes no fix") {
   const Network& bare = head_network("bare");
@@ -202,7 +110,7 @@ TEST_CASE("CT:KEY makes exactly as many steps as KEY, and trains as CT with that
       // one that makes all its steps, and one that reaches its goal before
       for (const bool lively : {false, true}) {
         INFO(key << (lively ? ", lively" : ""));
-        nlohmann::json parameters = kSmall.at(key);
+        nlohmann::json parameters = little_work(key);
         if (lively) parameters["learning_rate"] = 0.01;
         if (lively && key == "IR") parameters.update({{"max_iters", 400}, {"max_specific", 4}});
         if (lively && key == "IN") parameters.update({{"goal_fault_rate", 1}, {"accuracy_slack", 1}});

@@ -145,8 +145,8 @@ class WordsTest(CliTest):
         population = [one for one in approaches["AR"]["parameters"] if one["name"] == "population"]
         self.assertEqual(population, [{
             "name": "population", "type": "integer", "default": 100, "unit": "candidates", "minimum": 4.0,
-            "meaning": "size of the population", "source": "card arachne.md section 4", "maximum": None, "choices": [],
-            "nullable": False}])
+            "meaning": "size of the population", "source": "public code, coinse/arachne (Sohn et al., TOSEM 2023)",
+            "maximum": None, "choices": [], "nullable": False}])
         rows = list(csv.DictReader(io.StringIO(run_harness("list", "approaches", "--format", "csv").stdout)))
         self.assertEqual(next(row for row in rows if row["key"] == "CT"), {
             "key": "CT", "name": "Continued training (control)", "level": "control", "publication": "this project",

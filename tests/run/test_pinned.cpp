@@ -1,0 +1,306 @@
+// What lies on the disks of users, to the last bit: seeds, identities of cells, records, plans, checkpoints.
+// Nothing here depends on the machine, its devices or its threads.
+#include <ATen/ATen.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "approaches/approach.hpp"
+#include "harness/core/files.hpp"
+#include "harness/core/random.hpp"
+#include "harness/core/sealed.hpp"
+#include "harness/measure/metrics/metric.hpp"
+#include "harness/run/checkpoint.hpp"
+#include "harness/run/plan_file.hpp"
+#include "harness/run/shards.hpp"
+#include "harness/run/stages.hpp"
+#include "tests/support.hpp"
+
+using namespace harness;
+using namespace harness::testing;
+using nlohmann::json;
+
+namespace {
+
+// The schema that all values in this file are of.
+constexpr int kSchema = 2;
+const char* const kMessage =
+    "Finished cells of users are found by these values. They change together with kRecordSchema "
+    "(harness/core/record.hpp) and kSchema here, or not at all.";
+
+std::string hexadecimal(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string bytes_of(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+ParameterSpec spec(const std::string& name, ParameterType type, const json& value) {
+  return {.name = name, .type = type, .default_value = value, .meaning = "", .unit = "", .source = ""};
+}
+
+// One parameter of each type, and a control; no approach of the program, as those change by their version.
+Catalog catalog() {
+  ApproachInfo plain{.key = "P", .name = "Plain", .level = Level::neuron, .version = 3, .needs = {"repair"}};
+  plain.parameters = {spec("count", ParameterType::integer, 20), spec("rate", ParameterType::number, 0.1),
+                      spec("way", ParameterType::text, "short"), spec("guard", ParameterType::boolean, true),
+                      spec("limit", ParameterType::number, nullptr)};
+  plain.parameters.back().nullable = true;
+  const ApproachInfo none{.key = "NONE", .name = "No fix"};
+  const ApproachInfo control{.key = "Q", .name = "Control", .version = 2, .shadows = true, .imitates = {"P"}};
+  return {none, plain, control};
+}
+
+json configuration() {
+  return {{"name", "pinned"},
+          {"subjects",
+           {{{"name", "S"},
+             {"model_name", "Net"},
+             {"model", "net.pt"},
+             {"data", "data.h5"},
+             {"attack", {{"epsilon", 0.15}, {"sample", 100}}},
+             {"training", {{"optimizer", "sgd"}, {"learning_rate", 0.01}, {"batch", 32}, {"epochs", 3}}}}}},
+          {"approaches",
+           {"NONE",
+            "P",
+            {{"key", "P"}, {"as", "P_long"}, {"parameters", {{"way", "long"}, {"limit", 4}}}},
+            "Q:P"}},
+          {"runs", 2},
+          {"seed", 42}};
+}
+
+// Its plan as "id seed digest", a cell a line. Metrics come and go without the schema: they are left out.
+class Pinned {
+ public:
+  explicit Pinned(const std::function<void(json&)>& change = {}) {
+    std::ofstream(folder_ / "net.pt") << "a model";
+    std::ofstream(folder_ / "data.h5") << "data";
+    json value = configuration();
+    if (change) change(value);
+    std::ofstream(folder_ / "c.json") << value.dump();
+    config_ = read_config(folder_ / "c.json", catalog());
+    plan_ = make_plan(config_, catalog(), "cpu");
+    for (PlanEntry& entry : plan_) {
+      entry.planned.identity["metrics"] = "some";
+      entry.planned.seal();
+    }
+  }
+  std::vector<std::string> lines() const {
+    std::vector<std::string> lines;
+    for (const PlanEntry& entry : plan_) {
+      lines.push_back(entry.planned.cell.text() + " " + hexadecimal(entry.planned.seed) + " " +
+                      entry.planned.digest);
+    }
+    return lines;
+  }
+  const Config& config() const { return config_; }
+  const std::vector<PlanEntry>& plan() const { return plan_; }
+  const PlannedCell& cell(const std::string& id) const {
+    for (const PlanEntry& entry : plan_) {
+      if (entry.planned.cell.text() == id) return entry.planned;
+    }
+    throw std::runtime_error("no cell " + id);
+  }
+
+ private:
+  TemporaryFolder folder_;
+  Config config_;
+  std::vector<PlanEntry> plan_;
+};
+
+Record some_record() {
+  Record record;
+  record.cell = {"S", "Net", "P", 1};
+  record.key = "P";
+  record.name = "Plain";
+  record.level = Level::neuron;
+  record.in_study = true;
+  record.seed = 0x0123456789abcdef;
+  record.status = Status::ok;
+  record.reason = "note: nothing";
+  record.metrics = {{"ACC", "percent", 99.5, ""}, {"ASR", "percent", std::nullopt, "no_attack: none"}};
+  record.phases = {{"fix", 1.25}};
+  record.counters = {{"evaluations", 7}};
+  record.scalars = {{"best_fitness", 0.1}};
+  record.series = {{"best_fitness", {0.5, 0.1}}};
+  record.invariants = {{"untouched", true, ""}};
+  record.digest = "00112233445566778899aabbccddeeff";
+  record.classes = 10;
+  record.group_names = {"light", "dark"};
+  record.device = "CPU";
+  record.threads = 1;
+  record.provenance = {{"identity", {{"schema", kSchema}}}};
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("the values in this file are of the schema that the program writes", "[pinned]") {
+  INFO(kMessage);
+  REQUIRE(kRecordSchema == kSchema);
+}
+
+TEST_CASE("seeds of runs, and those derived from them, are those that they were", "[pinned]") {
+  INFO(kMessage);
+  CHECK(hexadecimal(derive_seed(42, "MNIST/AR/1")) == "ae3714bd94358f2c");
+  CHECK(hexadecimal(derive_seed(42, "MNIST/RAND:AR/3")) == "3ac2ae82e32069d9");
+  CHECK(hexadecimal(derive_seed(derive_seed(42, "MNIST/AR/1"), "search")) == "5416d2db105a4de1");
+  RandomStream stream(derive_seed(derive_seed(42, "MNIST/AR/1"), "search"));
+  CHECK(hexadecimal(stream.bits()) == "12306c66125758ef");
+  CHECK(hexadecimal(stream.bits()) == "9c375e21b64641fb");
+}
+
+TEST_CASE("cells of a plan have the seeds and digests that they had", "[pinned]") {
+  INFO(kMessage);
+  CHECK(Pinned().lines() ==
+        std::vector<std::string>{"S/NONE/1 f22595c8c2df10bb b2a5d38b2a7bf49336e980ed5c01b79a",
+                                 "S/NONE/2 d95e26108d5a39a0 4cb6ed57cfc50935ed363a8fbff2bafe",
+                                 "S/P/1 a10abf44027026ac e5a1e9344ca7941eb57e878e95edba90",
+                                 "S/P/2 e51d32a9bb1f9de2 38a2391ded162c0cdbddffce8cba0dfc",
+                                 "S/P_long/1 b803d57b0281d9e7 1bd2a93849181867e4ac0424b883fc90",
+                                 "S/P_long/2 a2140f913faceb19 e16ad64217bfef4f9237f7c4a1957fef",
+                                 "S/Q:P/1 ef8ebf6a1977a284 271ce7e42c6c50512918188a5b4b5895",
+                                 "S/Q:P/2 1bc2ddbbce9ad0c1 bffb1907efa46cfb23b265070c40db09"});
+}
+
+TEST_CASE("every setting that makes cells outdated changes their digest, to the value it had", "[pinned]") {
+  INFO(kMessage);
+  const std::vector<std::tuple<std::string, json, std::string>> settings = {
+      {"/seed", 43, "86b9292cf269152ed2e1904d1bfaef15"},
+      {"/batch", 64, "11ef85390440535b9a6d361941929f76"},
+      {"/deterministic", false, "170db2e55efa9079eb20e23a357664d9"},
+      {"/tf32", true, "44af1c2fbbeac4c2dc39adf65583b1f1"},
+      {"/corrupted_below", 0.25, "d287541a50a47feea6e8b71c30e1a373"},
+      {"/subjects/0/attack/epsilon", 0.2, "9c850f9d9a9db9913fefd7b6909f2a7c"},
+      {"/subjects/0/attack/steps", 10, "7f2274171a3a60734f7c037cce979c60"},
+      {"/subjects/0/attack/margin", false, "c8dc1f8f0413843c2ff3753c11db2b3c"},
+      {"/subjects/0/attack/output", "logits", "c2869f507ef747d31364f3d1162d94ba"},
+      {"/subjects/0/training/learning_rate", 0.1, "3c020d0feea6857fd1896d2cd74188e5"},
+      {"/subjects/0/training/augmentation", "flip", "3a455f9fbbfbd59766f20a90795d99b6"},
+  };
+  const std::string before = Pinned().cell("S/P/1").digest;
+  for (const auto& [pointer, value, expected] : settings) {
+    const Pinned changed([&](json& config) { config[json::json_pointer(pointer)] = value; });
+    INFO(pointer << " = " << value);
+    CHECK(changed.cell("S/P/1").digest != before);
+    CHECK(changed.cell("S/P/1").digest == expected);
+  }
+  // and those that decide no result
+  for (const auto& [pointer, value] :
+       std::vector<std::pair<std::string, json>>{{"/runs", 5},
+                                                 {"/keep", "none"},
+                                                 {"/device", "cpu"},
+                                                 {"/budget", {{"seconds", 10}}},
+                                                 {"/subjects/0/model_name", "Another"},
+                                                 {"/name", "other"}}) {
+    const Pinned changed([&](json& config) { config[json::json_pointer(pointer)] = value; });
+    INFO(pointer << " = " << value);
+    CHECK(changed.cell("S/P/1").digest == before);
+  }
+}
+
+TEST_CASE("identities of stages are those that they were", "[pinned]") {
+  INFO(kMessage);
+  const json cell = Pinned().cell("S/P_long/2").identity;
+  const json fix = fix_identity(cell), predict = predict_identity(cell, fix),
+             attack = attack_identity(cell, predict);
+  CHECK(digest_of(fix.dump()) == "fb23684fd24b69d80f92837bf69c7ea6");
+  CHECK(digest_of(predict.dump()) == "2074665539c8aa0bd05d2fc83a396043");
+  CHECK(digest_of(attack.dump()) == "d391c35bc99b6b7da1fe79e49c114a95");
+}
+
+TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]") {
+  INFO(kMessage);
+  const Config config =
+      read_config("configs/demo.json", approach_catalog(), {.set = {}, .need_files = false});
+  for (const PlanEntry& entry : make_plan(config, approach_catalog(), "cpu")) {
+    if (entry.planned.cell.text() == "digits/AR/2")
+      CHECK(hexadecimal(entry.planned.seed) == "036c94665e60a2a3");
+    if (entry.planned.cell.text() != "digits/NONE/1") continue;  // which no parameter decides
+    CHECK(hexadecimal(entry.planned.seed) == "9344abe733b55672");
+    PlannedCell planned = entry.planned;
+    planned.identity["metrics"] = "some";
+    planned.identity["files"] = nullptr;  // as the data is prepared, or not
+    planned.seal();
+    CHECK(planned.digest == "51fbe445d483c2c8fe742ad9b8785a81");
+  }
+}
+
+TEST_CASE("a record is written as it was", "[pinned]") {
+  INFO(kMessage);
+  std::string keys;
+  for (const auto& [key, value] : some_record().to_json().items()) keys += key + " ";
+  CHECK(
+      keys ==
+      "cell counters data invariants machine metrics phases provenance reason scalars schema series status ");
+  const TemporaryFolder folder;
+  write_sealed(folder / "record.json", some_record().to_json());
+  CHECK(digest_of(some_record().to_json().dump()) == "d75798b5aabfc8d5e2e4e1ae8c4b25a0");
+  CHECK(digest_of(bytes_of(folder / "record.json")) == "41df5882a34a72662787f28d517d3ed0");
+  CHECK(Record::from_file(folder / "record.json").to_json() == some_record().to_json());
+}
+
+TEST_CASE("plan.json and the files of stages are written as they were", "[pinned]") {
+  INFO(kMessage);
+  const TemporaryFolder folder;
+  const Pinned pinned;
+  const ResultsTree tree(folder / "results");
+  std::vector<Cost> costs(pinned.plan().size(), {10.5, "its own record"});
+  costs[1].seconds.reset();
+  write_plan(tree, pinned.config(), pinned.plan(), freeze(pinned.plan(), costs, 2));
+  CHECK(digest_of(bytes_of(tree.plan())) == "ac4523705a4e3f0bf6a18297f7cbf398");
+  std::ofstream(folder / "fixed.pt") << "a model";
+  write_stage(folder.path(), Stage::fix,
+              {.identity = fix_identity(pinned.cell("S/P/1").identity),
+               .content = {{"status", "ok"}},
+               .files = {"fixed.pt"}});
+  CHECK(digest_of(bytes_of(folder / "fix.json")) == "7a51d35abe404116c143695fd74820bf");
+}
+
+TEST_CASE("a checkpoint is written as it was", "[pinned]") {
+  INFO(kMessage);
+  const TemporaryFolder folder;
+  write_checkpoint(
+      folder / "checkpoint.bin", "0123456789abcdef0123456789abcdef",
+      {.state = {{"best", at::tensor({1.5f, -2.0f}).view({1, 2})}, {"step", at::scalar_tensor(7, at::kLong)}},
+       .spent = {.seconds = 12.5, .phases = {{"search", 12.25}}, .interruptions = 1},
+       .redo = "token",
+       .scratch = "external-1"});
+  const std::string bytes = bytes_of(folder / "checkpoint.bin"), magic = "checkpoint 1\n";
+  uint64_t length = 0;
+  REQUIRE(bytes.size() > magic.size() + sizeof length);
+  CHECK(bytes.substr(0, magic.size()) == magic);
+  std::memcpy(&length, bytes.data() + magic.size(), sizeof length);
+  const std::string header = bytes.substr(magic.size() + sizeof length, length);
+  CHECK(header ==
+        R"({"identity":"0123456789abcdef0123456789abcdef","redo":"token","scratch":"external-1","spent":)"
+        R"({"interruptions":1,"phases":{"search":12.25},"seconds":12.5},"tensors":)"
+        R"([{"name":"best","shape":[1,2],"type":"Float"},{"name":"step","shape":[],"type":"Long"}]})");
+  CHECK(digest_of(bytes) == "e08dedaffd57726358b8ee52235cbd37");
+}
+
+// An approach's defaults and version decide its cells, too. A new one needs no line here.
+TEST_CASE("defaults of an approach change together with its version", "[pinned]") {
+  const std::map<std::string, std::pair<int, std::string>> pinned = {
+      {"3M", {1, "7c92befe025dcf90bcc4faa1b41b411e"}},   {"AR", {3, "2803d1042e83ba4c7157598f6b32b1c6"}},
+      {"CARE", {1, "62c73d43c498fb6a2ca58677c80bc2e6"}}, {"CT", {2, "0117bf19431890048d08811e4e6c52b8"}},
+      {"DTR", {1, "845738131ffc20b887985ca6a1f603f2"}},  {"GM", {2, "4478f614d7f478d36fb261e0456c19a5"}},
+      {"IN", {2, "11aac5d340149784d3052f5295d07e98"}},   {"IR", {2, "13bf963bf79ec8f3acbabb7d99e1a4d7"}},
+      {"NNR", {1, "35f35ba2cd6e7069be961c84d0783985"}},  {"NONE", {1, "dc7048f8f8747f561349cde127705c16"}},
+      {"NR", {2, "3a4ee9db33d832c94298d69402e7c3d4"}},   {"RA", {1, "42bcb695462cc24ea28ea029c46114ff"}},
+      {"RAND", {1, "dc7048f8f8747f561349cde127705c16"}}, {"VERE", {1, "99841c94871bf954f40df8cd1f87124c"}}};
+  for (const ApproachInfo& info : approach_catalog()) {
+    const std::string defaults = digest_of(parameters_of(info, {}).values().dump());
+    const auto known = pinned.find(info.key);
+    if (known == pinned.end()) continue;
+    INFO(info.key << ": raise `version` where results change, and write both values here");
+    CHECK(info.version == known->second.first);
+    CHECK(defaults == known->second.second);
+  }
+}
