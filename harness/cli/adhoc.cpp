@@ -2,14 +2,18 @@
 
 #include "harness/cli/common.hpp"
 #include "harness/core/config_parts.hpp"
+#include "harness/core/file_kind.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness {
 
 void demand_file(const std::string& option, const std::filesystem::path& file) {
-  if (const auto trouble = trouble_with_file(file)) {
-    throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
-  }
+  const auto trouble = trouble_with_file(file);
+  if (!trouble) return;
+  const FileContent content = content_of(file);
+  const bool can_be_data = option == "--data" && content.kind == FileKind::folder;
+  throw UserError({"command line", option, trouble->found, "a file that can be read",
+                   can_be_data ? data_remedy(content, file) : trouble->suggestion});
 }
 
 RepairCounts AdHoc::repair_counts() const {

@@ -2,9 +2,11 @@
 
 #include <charconv>
 #include <iostream>
+#include <set>
 
 #include "approaches/approach.hpp"
 #include "harness/core/error.hpp"
+#include "harness/data/split_names.hpp"
 
 namespace harness {
 namespace {
@@ -21,6 +23,26 @@ std::optional<int64_t> positive(const std::string& text) {
 [[noreturn]] void refuse(const std::string& option, const std::string& found, const std::string& expected,
                          const std::string& suggestion = "") {
   throw UserError({"command line", option, '"' + found + '"', expected, suggestion});
+}
+
+// A limit of a split that no subject has would limit nothing. A file that cannot be read is told of later.
+void demand_limited_splits(const Config& config) {
+  if (config.limit.empty()) return;
+  std::set<std::string> known;
+  for (const SubjectConfig& subject : config.subjects) {
+    const std::vector<std::string> names = splits_in(subject.data);
+    if (names.empty()) return;
+    known.insert(names.begin(), names.end());
+  }
+  std::string all;
+  for (const std::string& name : kSplitNames) {
+    if (known.count(name) > 0) all += (all.empty() ? "" : ", ") + name;
+  }
+  for (const auto& [name, count] : config.limit) {
+    if (known.count(name) > 0) continue;
+    refuse("--limit", name + "=" + std::to_string(count),
+           "a split that a data file of the subjects has: " + all);
+  }
 }
 
 }  // namespace
@@ -59,6 +81,7 @@ Config configured(const Arguments& arguments, bool need_files) {
   Config config = read_config(arguments.positional(0), approach_catalog(), options);
   if (const auto device = arguments.text("device")) config.device = *device;
   if (const auto limit = arguments.text("limit")) config.limit = parse_limit(*limit);
+  if (need_files) demand_limited_splits(config);
   return config;
 }
 

@@ -6,13 +6,12 @@
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/limits.hpp"
 #include "harness/report/report.hpp"
 #include "harness/run/checks.hpp"
 
 namespace harness {
 namespace {
-
-constexpr double kMostEpsilon = 1e30;
 
 struct Evaluated {
   std::string file;
@@ -32,9 +31,9 @@ std::optional<AttackConfig> attack_of(const Arguments& arguments) {
     }
     return std::nullopt;
   }
-  if (*epsilon > kMostEpsilon) {
-    throw UserError(
-        {"command line", "--epsilon", *arguments.text("epsilon"), "a number that float32 can add", ""});
+  if (*epsilon > kMostNumber) {
+    throw UserError({"command line", "--epsilon", *arguments.text("epsilon"),
+                     "a number of at most " + format_number(kMostNumber), ""});
   }
   AttackConfig attack;
   attack.epsilon = *epsilon;

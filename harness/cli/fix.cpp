@@ -60,8 +60,8 @@ void print(const nlohmann::json& value, const std::string& format) {
   std::cout << "status: " << value["status"].get<std::string>() << "\n";
   const std::string reason = value["reason"];
   if (!reason.empty()) std::cout << "reason: " << reason << "\n";
-  if (value.contains("model_detail")) {
-    std::cout << "model: " << value["model_detail"].get<std::string>() << "\n";
+  if (const std::string detail = value.value("model_detail", ""); reason.find(detail) == std::string::npos) {
+    std::cout << "model: " << detail << "\n";
   }
   if (!value.contains("out")) return;
   std::cout << "fixed model: " << value["out"].get<std::string>() << "\n";

@@ -29,7 +29,7 @@ json nodes_of(const Network& network) {
     for (const ParameterId id : node.parameters) {
       if (id < 0) continue;
       const Parameter& parameter = network.parameters()[static_cast<size_t>(id)];
-      count += parameter.value.numel();
+      if (parameter.trainable) count += parameter.value.numel();  // the others are buffers and constants
       names.push_back(parameter.name);
     }
     json inputs = json::array();
@@ -119,7 +119,7 @@ std::string difference_text(double value) {
 void print_text(const json& value) {
   std::cout << "importable: " << (value["importable"] ? "yes" : "no") << "\n";
   if (!value["importable"]) {
-    std::cout << "unknown operator: " << value["unknown_operator"].get<std::string>() << " ("
+    std::cout << "what cannot be imported: " << value["unknown_operator"].get<std::string>() << " ("
               << value["detail"].get<std::string>() << ")\n";
   }
   std::cout << "greatest difference to TorchScript: " << difference_text(value["max_abs_difference"])
@@ -127,7 +127,7 @@ void print_text(const json& value) {
   if (value["importable"]) std::cout << "parameters: " << value["parameters"] << "\n";
   std::cout << "classes: " << value["classes"] << "\ndigest: " << value["digest"].get<std::string>() << "\n";
   const std::string obstacle = value["training_obstacle"];
-  if (!obstacle.empty()) std::cout << "cannot be trained: " << obstacle << "\n";
+  if (value["importable"] && !obstacle.empty()) std::cout << "cannot be trained: " << obstacle << "\n";
   const std::string detail = value["detail"];
   if (value["importable"] && !detail.empty() && detail != obstacle) std::cout << "note: " << detail << "\n";
   std::vector<std::vector<std::string>> rows;

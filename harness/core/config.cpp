@@ -6,6 +6,7 @@
 #include "harness/core/config_parts.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/limits.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness {
@@ -120,7 +121,7 @@ void read_settings(ObjectReader& object, Config* config) {
   }
   object.integer("resident_megabytes", &config->resident_megabytes, {0, 1e9});
   config->budget = read_budget(object);
-  object.number("checkpoint_seconds", &config->checkpoint_seconds, {.low = 0});
+  object.number("checkpoint_seconds", &config->checkpoint_seconds, {0, kMostBudget});
 }
 
 // `folder`: what paths are relative to.
@@ -157,7 +158,7 @@ Config read_document(json document, const fs::path& file, const fs::path& folder
 
 Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOptions& options) {
   std::vector<Problem> problems;
-  if (const auto trouble = trouble_with_file(file)) {
+  if (const auto trouble = trouble_with_file(file, true)) {
     throw UserError({file.string(), "", trouble->found, "a config file", trouble->suggestion});
   }
   std::optional<json> document = parse_json(read_text(file), file.string(), &problems);

@@ -3,6 +3,7 @@
 
 #include "harness/core/config_parts.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/limits.hpp"
 
 namespace harness {
 
@@ -37,6 +38,7 @@ std::vector<std::string> recommended(const Catalog& catalog, const ApproachInfo&
 std::optional<json> read_parameter(const json& value, const ParameterSpec& spec, const JsonPlace& place) {
   if (value.is_null() && spec.nullable) return value;
   Range range;
+  if (spec.type == ParameterType::number) range = {-kMostNumber, kMostNumber};
   range.low = spec.minimum.value_or(range.low);
   range.high = spec.maximum.value_or(range.high);
   const auto wrap = [](const auto& read) { return read ? std::optional<json>(*read) : std::nullopt; };

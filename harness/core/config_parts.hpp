@@ -39,9 +39,10 @@ std::optional<Budget> read_budget(ObjectReader& object);
 bool is_name(const std::string& text, bool dots);
 std::optional<std::string> read_name(const nlohmann::json& value, const JsonPlace& place, bool dots);
 
-// A path relative to `folder`, looked for where `needed`; trouble is reported.
+// A path relative to `folder`, looked for where `needed`; trouble is reported. `is_data`: a data file, which
+// a folder can be made into.
 std::filesystem::path read_path(const nlohmann::json& value, const JsonPlace& place,
-                                const std::filesystem::path& folder, bool needed);
+                                const std::filesystem::path& folder, bool needed, bool is_data = false);
 
 // --set: puts values into documents before they are read, and puts the blame right afterwards.
 class Overrides {

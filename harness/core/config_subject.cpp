@@ -1,7 +1,9 @@
 #include <array>
 
 #include "harness/core/config_parts.hpp"
+#include "harness/core/file_kind.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/limits.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness {
@@ -14,6 +16,7 @@ using nlohmann::json;
 
 constexpr double kMostSteps = 100000;
 constexpr double kMostImages = 1e9;
+constexpr double kMostRelativeStep = 1e6;  // of epsilon: nobody wants more than 1
 
 std::optional<int64_t> read_sample(const json& value, const JsonPlace& place) {
   if (value.is_string() && value.get<std::string>() == "all") return std::nullopt;
@@ -28,7 +31,9 @@ std::optional<std::array<double, 2>> read_bounds(const json& value, const JsonPl
     place.report(describe(value), "\"sample\", or a list [low, high]");
     return std::nullopt;
   }
-  const auto low = read_number(value[0], place.at(0)), high = read_number(value[1], place.at(1));
+  const Range range{-kMostNumber, kMostNumber};
+  const auto low = read_number(value[0], place.at(0), range),
+             high = read_number(value[1], place.at(1), range);
   if (!low || !high) return std::nullopt;
   if (*low >= *high) {
     place.report(value.dump(), "low to be below high");
@@ -40,13 +45,14 @@ std::optional<std::array<double, 2>> read_bounds(const json& value, const JsonPl
 AttackConfig read_attack(const json& value, const JsonPlace& place) {
   AttackConfig attack;
   ObjectReader object(value, place);
-  if (object.require("epsilon") != nullptr) object.number("epsilon", &attack.epsilon, {0});
+  if (object.require("epsilon") != nullptr) object.number("epsilon", &attack.epsilon, {0, kMostNumber});
   std::string unit = "input", output = "as_is";
   object.text("epsilon_unit", &unit, {"input", "pixel"});
   attack.epsilon_in_pixels = unit == "pixel";
   object.integer("steps", &attack.steps, {1, kMostSteps});
   if (const json* step = object.find_value("relative_step")) {
-    attack.relative_step = read_number(*step, object.place("relative_step"), {.low = 0, .above_low = true});
+    attack.relative_step = read_number(*step, object.place("relative_step"),
+                                       {.low = 0, .high = kMostRelativeStep, .above_low = true});
   }
   object.boolean("random_start", &attack.random_start);
   if (const json* sample = object.find("sample"))
@@ -64,12 +70,12 @@ TrainingConfig read_training(const json& value, const JsonPlace& place) {
   TrainingConfig training;
   ObjectReader object(value, place);
   object.text("optimizer", &training.optimizer, {"adam", "sgd"});
-  object.number("learning_rate", &training.learning_rate, {.low = 0, .above_low = true});
+  object.number("learning_rate", &training.learning_rate, {.low = 0, .high = kMostNumber, .above_low = true});
   object.number("momentum", &training.momentum, {.low = 0, .high = 1, .below_high = true});
   if (training.momentum != 0 && training.optimizer != "sgd") {
     object.place("momentum").report("it with the optimizer adam", "it with sgd only");
   }
-  object.number("weight_decay", &training.weight_decay, {0});
+  object.number("weight_decay", &training.weight_decay, {0, kMostNumber});
   object.integer("batch", &training.batch, {1, 1e6});
   object.integer("epochs", &training.epochs, {1, 1e6});
   object.text("augmentation", &training.augmentation, {"none", "flip", "crop_flip"});
@@ -137,7 +143,8 @@ std::optional<std::string> read_name(const json& value, const JsonPlace& place, 
   return std::nullopt;
 }
 
-fs::path read_path(const json& value, const JsonPlace& place, const fs::path& folder, bool needed) {
+fs::path read_path(const json& value, const JsonPlace& place, const fs::path& folder, bool needed,
+                   bool is_data) {
   const auto text = read_text(value, place);
   if (!text) return {};
   const fs::path written = folder / *text;
@@ -147,7 +154,10 @@ fs::path read_path(const json& value, const JsonPlace& place, const fs::path& fo
   if (!fs::exists(file, ignored) && fs::exists(written, ignored)) file = written;
   if (!needed) return file;
   if (const auto trouble = trouble_with_file(file)) {
-    place.report(trouble->found, "a file that can be read", trouble->suggestion);
+    const std::string remedy = is_data && fs::is_directory(file, ignored)
+                                   ? data_remedy(content_of(file), file)
+                                   : trouble->suggestion;
+    place.report(trouble->found, "a file that can be read", remedy);
   }
   return file;
 }
@@ -160,7 +170,7 @@ std::optional<Budget> read_budget(ObjectReader& object) {
   const auto read = [&](const char* key, std::optional<double>* target) {
     const json* number = reader.find_value(key);
     if (number == nullptr) return;
-    *target = read_number(*number, reader.place(key), {.low = 0, .above_low = true});
+    *target = read_number(*number, reader.place(key), {.low = 0, .high = kMostBudget, .above_low = true});
   };
   read("seconds", &budget.seconds);
   read("megabytes", &budget.megabytes);
@@ -185,7 +195,7 @@ SubjectConfig read_subject(const SubjectDocument& document, bool need_files) {
     subject.model = read_path(*model, object.place("model"), document.folder, need_files);
   }
   if (const json* data = object.require("data")) {
-    subject.data = read_path(*data, object.place("data"), document.folder, need_files);
+    subject.data = read_path(*data, object.place("data"), document.folder, need_files, true);
   }
   subject.model_name = subject.model.stem().string();
   object.text("model_name", &subject.model_name);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "harness/core/error.hpp"
+#include "harness/core/file_kind.hpp"
 
 namespace harness {
 
@@ -82,7 +83,7 @@ std::string neighbour_of(const fs::path& file) {
 
 }  // namespace
 
-std::optional<FileTrouble> trouble_with_file(const fs::path& file) {
+std::optional<FileTrouble> trouble_with_file(const fs::path& file, bool may_stream) {
   std::error_code code;
   const fs::file_status status = fs::status(file, code);
   if (status.type() == fs::file_type::not_found) {
@@ -94,7 +95,9 @@ std::optional<FileTrouble> trouble_with_file(const fs::path& file) {
   if (::access(file.c_str(), R_OK) != 0) {
     return FileTrouble{file.string() + " (" + std::strerror(errno) + ")", ""};
   }
-  return std::nullopt;
+  if (may_stream || code || fs::is_regular_file(status)) return std::nullopt;
+  const FileContent content = content_of(file);
+  return FileTrouble{content.found + " in place of a file, " + file.string(), content.remedy};
 }
 
 }  // namespace harness

@@ -11,7 +11,8 @@ struct FileTrouble {
   std::string suggestion;  // the command that makes it, or a file of a similar name beside it; may be empty
 };
 
-// Why `file` cannot be read as an ordinary file; nothing where it can.
-std::optional<FileTrouble> trouble_with_file(const std::filesystem::path& file);
+// Why `file` cannot be read as an ordinary file; nothing where it can. A device or a pipe is none, unless it
+// may stream: what is read once and from its beginning.
+std::optional<FileTrouble> trouble_with_file(const std::filesystem::path& file, bool may_stream = false);
 
 }  // namespace harness

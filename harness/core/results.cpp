@@ -66,8 +66,8 @@ CellState state_of(const PlannedCell& planned, const std::optional<Record>& reco
 std::vector<std::string> differences(const json& recorded, const json& planned) {
   const json before = recorded.flatten(), now = planned.flatten();
   const auto value_in = [](const json& flat, const std::string& pointer) {
-    const auto found = flat.find(pointer);
-    return found == flat.end() ? std::string("absent") : found->dump();
+    const auto found = flat.find(pointer);  // what is empty comes out as null
+    return found == flat.end() || found->is_null() ? std::string("none") : found->dump();
   };
   std::set<std::string> pointers;
   for (const json* flat : {&before, &now}) {
@@ -76,7 +76,12 @@ std::vector<std::string> differences(const json& recorded, const json& planned) 
   std::vector<std::string> found;
   for (const std::string& pointer : pointers) {
     const std::string was = value_in(before, pointer), is = value_in(now, pointer);
-    if (was != is) found.push_back(pointer.substr(1) + ": " + was + ", now " + is);
+    if (was == is) continue;
+    const std::string limit = "/limit/";
+    const std::string name = pointer.starts_with(limit) ? "--limit " + pointer.substr(limit.size())
+                             : pointer.empty()          ? "all of it"
+                                                        : pointer.substr(1);
+    found.push_back(name + ": " + was + ", now " + is);
   }
   return found;
 }

@@ -3,11 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cfloat>
 #include <cmath>
 
 #include "harness/core/error.hpp"
+#include "harness/core/file_kind.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/limits.hpp"
 #include "harness/data/hdf5.hpp"
 #include "harness/data/split.hpp"
 
@@ -37,6 +40,7 @@ class Opener {
         root_(std::make_shared<hdf5::Handle>(hdf5::open_file(file))) {}
 
   void read(const std::map<std::string, int64_t>& limit) {
+    refuse_other_layout();
     read_attributes();
     find_unknown_groups();
     std::vector<SplitParts> found;
@@ -46,7 +50,9 @@ class Opener {
         found.push_back(std::move(*parts));
       }
     }
-    if (!any_split_) report("/", "no split", "at least one of the groups train, validation, repair, test");
+    if (!any_split_) {
+      report_layout("/", "no split", "at least one of the groups train, validation, repair, test");
+    }
     if (!shape_.empty()) check_channels();
     stop_at_problems();
     info.shape = shape_;
@@ -64,14 +70,37 @@ class Opener {
     problems_.push_back({file_.string(), place, found, expected, suggestion});
   }
 
+  // The same for what only a file of another layout has, which a command can read.
+  void report_layout(const std::string& place, const std::string& found, const std::string& expected) {
+    report(place, found, expected, foreign_layout_ ? "" : layout_remedy());
+    foreign_layout_ = true;
+  }
+
+  std::string layout_remedy() const { return data_remedy({FileKind::hdf5, "", ""}, file_); }
+
   void stop_at_problems() {
     if (!problems_.empty()) throw UserError(std::move(problems_));
   }
 
+  // None of the attributes that every data file has: whatever else there is, it was written for another
+  // program.
+  void refuse_other_layout() {
+    std::string names;
+    for (const char* name : kNumbers) {
+      if (hdf5::has_attribute(*root_, name)) return;
+      names += (names.empty() ? "" : ", ") + std::string(name);
+    }
+    report_layout("/", "an HDF5 file of another layout, without the attributes " + names,
+                  "a data file of the harness: groups of images (N,C,H,W) and labels (N), these attributes");
+    stop_at_problems();
+  }
+
+  static constexpr std::array kNumbers = {"classes", "divisor", "mean", "std"};
+
   // A numeric attribute of the root; empty (reported) where it is absent or of another type.
   std::vector<double> numbers(const std::string& name, const std::string& expected, bool whole) {
     if (!hdf5::has_attribute(*root_, name)) {
-      report("/@" + name, "no such attribute", expected);
+      report_layout("/@" + name, "no such attribute", expected);
       return {};
     }
     const auto attribute = hdf5::read_numbers(*root_, name);
@@ -88,20 +117,29 @@ class Opener {
     if (classes.size() == 1 && classes[0] >= 2 && classes[0] <= kMostClasses) {
       info.classes = static_cast<int64_t>(classes[0]);
     } else if (!classes.empty()) {
-      report("/@classes", classes.size() == 1 ? format_number(classes[0]) : "several values", whole);
+      report("/@classes", alone_or_count(classes), whole);
     }
-    const std::vector<double> divisor = numbers("divisor", "a number above 0", false);
-    if (divisor.size() == 1 && divisor[0] > 0 && std::isfinite(divisor[0])) {
+    const std::string most = format_number(kMostNumber);
+    const std::string above = "from " + format_number(kLeastNumber) + " to " + most;
+    const auto is_above = [](double value) { return value >= kLeastNumber && value <= kMostNumber; };
+    const std::vector<double> divisor = numbers("divisor", "a number " + above, false);
+    if (divisor.size() == 1 && is_above(divisor[0])) {
       info.divisor = divisor[0];
     } else if (!divisor.empty()) {
-      report("/@divisor", divisor.size() == 1 ? describe(divisor[0]) : "several values", "a number above 0");
+      report("/@divisor", alone_or_count(divisor), "a number " + above);
     }
+    const size_t before = problems_.size();
     info.mean = numbers("mean", "one number per channel", false);
     info.std = numbers("std", "one number above 0 per channel", false);
-    check_each("mean", info.mean, "finite numbers", [](double value) { return std::isfinite(value); });
-    check_each("std", info.std, "finite numbers above 0",
-               [](double value) { return std::isfinite(value) && value > 0; });
+    check_each("mean", info.mean, "numbers from -" + most + " to " + most,
+               [](double value) { return std::abs(value) <= kMostNumber; });
+    check_each("std", info.std, "numbers " + above, is_above);
+    can_normalise_ = problems_.size() == before;
     read_group_names();
+  }
+
+  static std::string alone_or_count(const std::vector<double>& values) {
+    return values.size() == 1 ? describe(values[0]) : std::to_string(values.size()) + " values";
   }
 
   static std::string describe(double value) { return std::isnan(value) ? "NaN" : format_number(value); }
@@ -110,9 +148,9 @@ class Opener {
   void check_each(const std::string& name, const std::vector<double>& values, const std::string& expected,
                   IsRight is_right) {
     for (size_t i = 0; i < values.size(); ++i) {
-      if (!is_right(values[i])) {
-        report("/@" + name, describe(values[i]) + " for channel " + std::to_string(i), expected);
-      }
+      if (is_right(values[i])) continue;
+      report("/@" + name, describe(values[i]) + " for channel " + std::to_string(i), expected);
+      return;
     }
   }
 
@@ -191,10 +229,12 @@ class Opener {
   bool check_images(const std::string& path, const hdf5::DatasetHandle& images) {
     const std::string place = path + "/images";
     const size_t before = problems_.size();
-    if (images.type != "uint8" && images.type != "float32") report(place, images.type, "uint8 or float32");
+    if (images.type != "uint8" && images.type != "float32") {
+      report_layout(place, images.type, "uint8 or float32");
+    }
     if (images.shape.size() != 4) {
-      report(place, shape_text(images.shape) + " (rank " + std::to_string(images.shape.size()) + ")",
-             "rank 4: N,C,H,W");
+      report_layout(place, shape_text(images.shape) + " (rank " + std::to_string(images.shape.size()) + ")",
+                    "rank 4: N,C,H,W");
       return false;
     }
     double values = 1;
@@ -223,15 +263,22 @@ class Opener {
     const size_t channels = static_cast<size_t>(shape_[0]);
     for (const auto& [name, values] : {std::pair("mean", &info.mean), std::pair("std", &info.std)}) {
       if (values->empty() || values->size() == channels) continue;
-      report(std::string("/@") + name, std::to_string(values->size()) + " numbers",
-             std::to_string(channels) + ", one per channel of " + shape_origin_);
-    }
-    for (size_t i = 0; i < std::min(info.mean.size(), info.std.size()); ++i) {
-      const double greatest = (255 / info.divisor + std::abs(info.mean[i])) / info.std[i];
-      if (info.std[i] > 0 && std::isfinite(info.mean[i]) && !(greatest < FLT_MAX)) {
-        report("/@std", describe(info.std[i]) + " for channel " + std::to_string(i),
-               "a value that leaves inputs finite in single precision");
+      const std::string found = std::to_string(values->size()) + " numbers";
+      const std::string expected = std::to_string(channels) + ", one per channel of " + shape_origin_;
+      if (values->size() == static_cast<size_t>(shape_[2])) {  // N,H,W,C
+        report_layout(std::string("/@") + name, found, expected);
+      } else {
+        report(std::string("/@") + name, found, expected);
       }
+    }
+    for (size_t i = 0; can_normalise_ && i < std::min(info.mean.size(), info.std.size()); ++i) {
+      const double greatest = (255 / info.divisor + std::abs(info.mean[i])) / info.std[i];
+      if (greatest < FLT_MAX) continue;
+      report("/@std",
+             describe(info.std[i]) + " for channel " + std::to_string(i) + ", with the divisor " +
+                 describe(info.divisor) + " and the mean " + describe(info.mean[i]),
+             "values that leave inputs finite in single precision");
+      return;
     }
   }
 
@@ -239,8 +286,8 @@ class Opener {
   at::Tensor read_column(const std::string& place, const hdf5::DatasetHandle& source,
                          std::optional<int64_t> size) {
     if (source.shape.size() != 1) {
-      report(place, shape_text(source.shape) + " (rank " + std::to_string(source.shape.size()) + ")",
-             "rank 1: N");
+      report_layout(place, shape_text(source.shape) + " (rank " + std::to_string(source.shape.size()) + ")",
+                    "rank 1: N");
       return {};
     }
     if (!size) return {};
@@ -268,7 +315,7 @@ class Opener {
     const auto source = open_dataset(place, "labels (N; integers)");
     if (!source) return {};
     if (!source->is_integer || source->value_bytes > sizeof(int64_t)) {
-      report(place, source->type, "integers of at most 64 bits");
+      report_layout(place, source->type, "integers of at most 64 bits");
       return {};
     }
     const at::Tensor labels = read_column(place, *source, size);
@@ -319,7 +366,8 @@ class Opener {
   int64_t resident_limit_;
   std::shared_ptr<hdf5::Handle> root_;
   std::vector<Problem> problems_;
-  bool any_split_ = false;
+  bool any_split_ = false, foreign_layout_ = false;
+  bool can_normalise_ = false;  // mean and std are there, and each of them is right by itself
   std::vector<std::string> names_;
   std::vector<int64_t> shape_;
   std::string shape_origin_, stored_type_;

@@ -5,13 +5,14 @@
 #include <cstring>
 
 #include "harness/core/error.hpp"
+#include "harness/core/file_kind.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness::hdf5 {
 
 namespace {
 
-constexpr hssize_t kMostAttributeValues = 1 << 20;
+constexpr size_t kMostAttributeValues = 1 << 20;
 constexpr size_t kMostTextBytes = size_t{1} << 20;  // of all fixed texts of an attribute
 constexpr size_t kMostNumberBytes = 16;             // of one number of an attribute: long double
 // Below this many bytes nothing a data set claims does any harm. Above, it has at most as many as deflate can
@@ -20,16 +21,22 @@ constexpr double kHarmlessBytes = 64 << 20;
 constexpr double kMostPacking = 1100;
 constexpr size_t kChunkCache = size_t{64} << 20;  // a slab's chunks are decompressed once
 
-// The number of values of a simple or scalar data space; nothing for an empty or a huge one.
-std::optional<size_t> value_count(hid_t space) {
+// What a damaged file leaves behind inside HDF5 (lists of pieces that it could not set up) cannot be closed,
+// and its own closing at the end of the program says so in a line for nobody. Files are closed by their
+// handles.
+const bool no_closing_at_exit = H5dont_atexit() >= 0;
+
+// The number of values of a simple or scalar data space; 0 for an empty one.
+size_t value_count(hid_t space) {
   const hssize_t count = H5Sget_simple_extent_npoints(space);
-  if (count < 1 || count > kMostAttributeValues) return std::nullopt;
-  return static_cast<size_t>(count);
+  return count < 1 ? 0 : static_cast<size_t>(count);
 }
 
 struct OpenAttribute {
   Handle attribute, type, space;
-  std::optional<size_t> count;
+  size_t count = 0;
+  // Whether its values may be read: some, and not too many.
+  bool is_readable() const { return count > 0 && count <= kMostAttributeValues; }
 };
 
 OpenAttribute open_attribute(hid_t object, const std::string& name) {
@@ -43,7 +50,7 @@ OpenAttribute open_attribute(hid_t object, const std::string& name) {
 }
 
 std::vector<std::string> read_variable_strings(const OpenAttribute& open, const Handle& memory) {
-  std::vector<char*> pointers(*open.count, nullptr);
+  std::vector<char*> pointers(open.count, nullptr);
   std::vector<std::string> texts;
   if (H5Aread(open.attribute, memory, pointers.data()) < 0) return texts;
   for (const char* text : pointers) texts.emplace_back(text == nullptr ? "" : text);
@@ -54,11 +61,11 @@ std::vector<std::string> read_variable_strings(const OpenAttribute& open, const 
 std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
   const size_t length = H5Tget_size(open.type);
   std::vector<std::string> texts;
-  if (length == 0 || *open.count > kMostTextBytes / length) return texts;
-  std::vector<char> buffer(*open.count * length);
+  if (length == 0 || open.count > kMostTextBytes / length) return texts;
+  std::vector<char> buffer(open.count * length);
   if (H5Aread(open.attribute, open.type, buffer.data()) < 0) return texts;
   const bool padded = H5Tget_strpad(open.type) == H5T_STR_SPACEPAD;
-  for (size_t i = 0; i < *open.count; ++i) {
+  for (size_t i = 0; i < open.count; ++i) {
     std::string text(buffer.data() + i * length, strnlen(buffer.data() + i * length, length));
     while (padded && !text.empty() && text.back() == ' ') text.pop_back();
     texts.push_back(std::move(text));
@@ -133,7 +140,12 @@ Handle open_file(const std::filesystem::path& file) {
     throw UserError({name, "", trouble->found, "a data file (HDF5)", trouble->suggestion});
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
-    throw UserError({name, "/", "a file of another format, or a damaged one", "HDF5", ""});
+    const FileContent content = content_of(file);
+    if (content.kind == FileKind::hdf5) {
+      throw UserError({name, "/", "the beginning of an HDF5 file alone, or a damaged one",
+                       "a whole HDF5 file", "copy the whole file again"});
+    }
+    throw UserError({name, "/", content.found, "a data file (HDF5)", data_remedy(content, file)});
   }
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
 #if H5_VERSION_GE(1, 10, 7)
@@ -259,17 +271,21 @@ bool has_attribute(hid_t object, const std::string& name) {
 std::string attribute_type(hid_t object, const std::string& name) {
   const OpenAttribute open = open_attribute(object, name);
   if (!open.type || !open.space) return "an attribute that cannot be read";
-  if (!open.count) return "an attribute without values";
-  const bool scalar = H5Sget_simple_extent_ndims(open.space) == 0;
+  if (open.count == 0) return "an attribute without values";
+  const int rank = H5Sget_simple_extent_ndims(open.space);
   const size_t length = H5Tget_size(open.type);
   const bool text = H5Tget_class(open.type) == H5T_STRING && H5Tis_variable_str(open.type) <= 0;
-  return (scalar ? "one " : "a list of " + std::to_string(*open.count) + " ") + type_name(open.type) +
-         (text && length > kMostTextBytes / *open.count ? " of " + std::to_string(length) + " bytes" : "");
+  const std::string count = std::to_string(open.count) + " ";
+  return (rank == 0   ? "one "
+          : rank == 1 ? "a list of " + count
+                      : "a table of " + count) +
+         type_name(open.type) +
+         (text && length > kMostTextBytes / open.count ? " of " + std::to_string(length) + " bytes" : "");
 }
 
 std::optional<NumericAttribute> read_numbers(hid_t object, const std::string& name) {
   const OpenAttribute open = open_attribute(object, name);
-  if (!open.count || H5Sget_simple_extent_ndims(open.space) > 1) return std::nullopt;
+  if (!open.is_readable() || H5Sget_simple_extent_ndims(open.space) > 1) return std::nullopt;
   const H5T_class_t kind = H5Tget_class(open.type);
   if ((kind != H5T_INTEGER && kind != H5T_FLOAT) || H5Tget_size(open.type) > kMostNumberBytes) {
     return std::nullopt;
@@ -277,14 +293,14 @@ std::optional<NumericAttribute> read_numbers(hid_t object, const std::string& na
   NumericAttribute attribute;
   attribute.is_integer = kind == H5T_INTEGER;
   attribute.scalar = H5Sget_simple_extent_ndims(open.space) == 0;
-  attribute.values.resize(*open.count);
+  attribute.values.resize(open.count);
   if (H5Aread(open.attribute, H5T_NATIVE_DOUBLE, attribute.values.data()) < 0) return std::nullopt;
   return attribute;
 }
 
 std::optional<std::vector<std::string>> read_strings(hid_t object, const std::string& name) {
   const OpenAttribute open = open_attribute(object, name);
-  if (!open.count || H5Tget_class(open.type) != H5T_STRING) return std::nullopt;
+  if (!open.is_readable() || H5Tget_class(open.type) != H5T_STRING) return std::nullopt;
   std::vector<std::string> texts;
   if (H5Tis_variable_str(open.type) > 0) {
     const Handle memory(H5Tget_native_type(open.type, H5T_DIR_DEFAULT), H5Tclose);
@@ -292,7 +308,7 @@ std::optional<std::vector<std::string>> read_strings(hid_t object, const std::st
   } else {
     texts = read_fixed_strings(open);
   }
-  if (texts.size() != *open.count) return std::nullopt;
+  if (texts.size() != open.count) return std::nullopt;
   return texts;
 }
 

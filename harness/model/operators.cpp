@@ -87,7 +87,9 @@ void matmul(Recorder& recorder, Call& call) {
 
 void batch_norm(Recorder& recorder, Call& call) {
   if (call["running_mean"].isNone() || !call["running_mean"].toTensor().defined()) {
-    recorder.stop(call.name(), "batch norm without running averages works across the images of a batch");
+    recorder.stop(call.name(),
+                  "batch norm without running averages works across the images of a batch; train it as "
+                  "nn.BatchNorm2d with track_running_stats=True, and call model.eval() before tracing");
   }
   recorder.note_training(call, call["training"].toBool());
   BatchNormAttributes a;

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "harness/core/error.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/model/implementation.hpp"
 
 namespace harness {
@@ -68,13 +69,6 @@ std::shared_ptr<torch::jit::Function> placed_forward(const torch::jit::Module& m
   return std::make_shared<torch::jit::GraphFunction>("forward", graph, nullptr);
 }
 
-std::string last_line(const std::string& text) {
-  const size_t end = text.find_last_not_of(" \n");
-  if (end == std::string::npos) return "an error without a text";
-  const size_t begin = text.rfind('\n', end);
-  return text.substr(begin + 1, end - begin);
-}
-
 // What still asks for another device: "aten::cpu in line 12 of net.py", or the whole forward().
 std::string culprit(const torch::jit::Function& forward) {
   auto graph = static_cast<const torch::jit::GraphFunction&>(forward).graph();
@@ -116,11 +110,11 @@ void place_black_box(Network::Implementation& self, at::Device device) {
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const c10::Error& error) {
-    refuse(last_line(error.what_without_backtrace()));
+    refuse(cause_of(error));
   } catch (const UserError&) {
     throw;
   } catch (const std::runtime_error& error) {
-    refuse(last_line(error.what()));
+    refuse(cause_of(error));
   }
 }
 

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "harness/model/model_file.hpp"
+#include "harness/model/cause.hpp"
 
 namespace harness {
 namespace {
@@ -115,7 +115,10 @@ void Recorder::stop(const std::string& name, const std::string& detail) const {
 
 void Recorder::note_training(const Call& call, bool training) {
   if (training && !train_mode_) {
-    stop(call.name(), "in training mode although the model is not; export it after model.eval()");
+    stop(call.name(),
+         "in training mode although the model is not; call model.eval() before tracing, and give F.dropout "
+         "and "
+         "F.batch_norm training=self.training");
   }
   recording_.saw_training = recording_.saw_training || training;
 }
@@ -243,7 +246,7 @@ void Recorder::run_untracked(torch::jit::Node* node, const std::vector<c10::IVal
   try {
     node->getOperation()(stack);
   } catch (const std::exception& error) {
-    stop(schema.name(), cause_of(error.what()));
+    stop(schema.name(), cause_of(error));
   }
   for (size_t i = 0; i < node->outputs().size(); ++i) environment_[node->output(i)] = stack.at(i);
   note_writes(schema, arguments, false);
@@ -290,7 +293,7 @@ void Recorder::record_operator(torch::jit::Node* node, std::vector<c10::IValue> 
   try {
     node->getOperation()(stack);
   } catch (const std::exception& error) {
-    stop(schema.name(), "fails on " + std::to_string(batch_) + " images: " + cause_of(error.what()));
+    stop(schema.name(), "fails on " + std::to_string(batch_) + " images: " + cause_of(error));
   }
   call.outputs.assign(stack.begin(), stack.end());
   if (is_list_operator(call)) {

@@ -14,8 +14,10 @@ void Recorder::note_read(const std::string& name, const std::set<ParameterId>& i
       if (parameters_[static_cast<size_t>(id)].trainable) trainable.insert(id);
     }
     const std::string names = trace_.names(trainable);
-    stop("parameter " + names, "forward() computes with " + names + " beside the images (" + name +
-                                   "), so that what an approach writes there would not be followed");
+    stop("weights computed in forward(): " + names,
+         name +
+             ": what an approach writes to them would not be followed; use them as they are, in the layer "
+             "itself");
   }
   read_.insert(ids.begin(), ids.end());
 }
@@ -67,13 +69,16 @@ void Recorder::refuse_written_state() const {
   }
   for (const auto& [id, name] : written_) {
     if (read.count(id) == 0) continue;
-    stop("differs from TorchScript", "forward() writes to " + trace_.names({id}) + " (" + name +
-                                         "), so that each call computes something else");
+    stop("differs from TorchScript",
+         "forward() writes to " + trace_.names({id}) + " (" + name +
+             "), so that each call computes something " +
+             "else; register no running state in forward(), and call model.eval() before tracing: running "
+             "averages are for nn.BatchNorm2d with track_running_stats=True");
   }
   for (const ParameterId id : averages) {
     if (read_.count(id) == 0) continue;
-    stop("parameter " + trace_.names({id}),
-         "forward() computes with running averages, which training moves, beside batch norm");
+    stop("running averages computed with in forward(): " + trace_.names({id}),
+         "training moves them; leave them to nn.BatchNorm2d");
   }
 }
 
@@ -101,7 +106,8 @@ ParameterId Recorder::parameter_of(const c10::IValue& value) {
 void Recorder::use_as(ParameterId id, bool transposed) {
   if (id < 0 || id >= static_cast<ParameterId>(parameters_.size())) return;
   if (orientation_.emplace(id, transposed).first->second == transposed) return;
-  stop("parameter " + trace_.names({id}), "is a weight in two places, once as (out,in) and once as (in,out)");
+  stop("one weight in two orientations: " + trace_.names({id}),
+       "it stands in two places, once as (out,in) and once as (in,out); give each place a weight of its own");
 }
 
 ParameterId Recorder::transposed_weight(const c10::IValue& value) {

@@ -1,6 +1,7 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include "harness/core/error.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/model/implementation.hpp"
 #include "harness/model/model_file.hpp"
 #include "harness/model/script_checks.hpp"
@@ -11,13 +12,13 @@ namespace {
 
 // forward() fails: its cause, as the owner of the model can act on it.
 [[noreturn]] void refuse_failure(const std::string& file, const at::Tensor& sample,
-                                 const std::string& message) {
-  throw UserError(Problem{file, "forward()", cause_of(message),
+                                 const std::exception& error) {
+  throw UserError(Problem{file, "forward()", cause_of(error),
                           "a model that takes images of shape " + shape_text(sample.sizes()), ""});
 }
 
-[[noreturn]] void refuse_unloadable(const std::filesystem::path& file, const std::string& message) {
-  const std::string cause = cause_of(message);
+[[noreturn]] void refuse_unloadable(const std::filesystem::path& file, const std::exception& error) {
+  const std::string cause = cause_of(error);
   const bool unknown = cause.rfind("operator ", 0) == 0;
   throw UserError(Problem{file.string(), "", cause,
                           unknown ? "operators of PyTorch alone" : "a TorchScript file with a forward()",
@@ -28,7 +29,7 @@ namespace {
 }  // namespace
 
 torch::jit::Module load_script(const std::filesystem::path& file) {
-  if (!std::filesystem::is_regular_file(file)) {
+  if (!std::filesystem::exists(file)) {
     throw UserError(Problem{file.string(), "", "no such file", "a TorchScript model", "scripts/export"});
   }
   if (const auto problem = problem_with_model_file(file)) throw UserError(*problem);
@@ -40,10 +41,8 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
     return module;
   } catch (const UserError&) {
     throw;
-  } catch (const c10::Error& error) {
-    refuse_unloadable(file, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    refuse_unloadable(file, error.what());
+    refuse_unloadable(file, error);
   }
 }
 
@@ -79,9 +78,9 @@ Network Network::load(const std::filesystem::path& file, const at::Tensor& sampl
     torch::jit::Module copy = module.deepcopy();
     output = run_script(copy, probe.clone());
   } catch (const c10::Error& error) {
-    refuse_failure(file.string(), sample, error.what_without_backtrace());
+    refuse_failure(file.string(), sample, error);
   } catch (const std::runtime_error& error) {
-    refuse_failure(file.string(), sample, error.what());
+    refuse_failure(file.string(), sample, error);
   }
   refuse_output(output, probe.size(0), file.string());
   implementation->classes = output.toTensor().size(1);

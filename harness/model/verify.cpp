@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "harness/core/files.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/model/implementation.hpp"
-#include "harness/model/model_file.hpp"
 
 namespace harness {
 namespace {
@@ -33,8 +33,7 @@ class Verification {
       if (!theirs.defined()) theirs = answer(images);
     } catch (const std::exception& error) {
       // Squeezes and the like cannot take a lone image; the layer graph can.
-      if (count > 1)
-        differs(network_, "TorchScript fails on " + place(count) + ": " + cause_of(error.what()));
+      if (count > 1) differs(network_, "TorchScript fails on " + place(count) + ": " + cause_of(error));
       return;
     }
     const at::Tensor ours = network_.evaluate({network_.output}, {{0, images.to(network_.device)}})[0];

@@ -1,7 +1,5 @@
 #include "harness/run/evaluate.hpp"
 
-#include <c10/util/Exception.h>
-
 #include "harness/core/error.hpp"
 #include "harness/model/input_gradient.hpp"
 #include "harness/run/device.hpp"
@@ -54,15 +52,6 @@ std::vector<uint8_t> pick(const std::vector<uint8_t>& flags, const std::vector<i
   return picked;
 }
 
-// TorchScript's interpreter tells the cause last, below the lines of the model's own code.
-std::string cause_of(const std::exception& error) {
-  const auto* torch = dynamic_cast<const c10::Error*>(&error);
-  std::string text = torch != nullptr ? torch->what_without_backtrace() : error.what();
-  if (text.find("failed in the TorchScript interpreter") == std::string::npos) return one_line(error);
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return one_line(std::runtime_error(text.substr(text.rfind('\n') + 1)));
-}
-
 }  // namespace
 
 EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test,
@@ -85,7 +74,7 @@ std::string attack_obstacle(const Subject& subject, const Network& network) {
         x, [](const at::Tensor& values) { return at::ones_like(values); });
   } catch (const std::exception& error) {
     if (is_out_of_memory(error) || is_machine_trouble(error)) throw;
-    return "attack_impossible: no gradient with respect to the images: " + cause_of(error);
+    return "attack_impossible: no gradient with respect to the images: " + one_line(error);
   }
   return "";
 }

@@ -155,7 +155,7 @@ void take_model(const FixJob& job, const Files& files, FixOutcome* outcome) {
 
 void take(ExternalReport report, bool out_of_time, const FixJob& job, const Files& files,
           FixOutcome* outcome) {
-  if (!report.reason.empty()) report.reason = one_line(std::runtime_error(report.reason));
+  if (!report.reason.empty()) report.reason = one_line(report.reason);
   outcome->status = report.status;
   outcome->reason = report.reason;
   for (const auto& [phase, seconds] : report.phases) outcome->log.phases[phase] += seconds;

@@ -239,7 +239,7 @@ std::string ExternalProcess::last_line() const {
   // records hold UTF-8; whatever else the program printed is replaced
   using Json = nlohmann::json;
   line = Json::parse(Json(line).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
-  return line.empty() ? "" : one_line(std::runtime_error(line));
+  return line.empty() ? "" : one_line(line);
 }
 
 std::string ExternalProcess::ending() const {

@@ -8,6 +8,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/run/device.hpp"
 #include "harness/run/external.hpp"
 #include "harness/run/process_memory.hpp"
@@ -153,10 +154,11 @@ void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome
 }  // namespace
 
 std::string one_line(const std::exception& error) {
-  const auto* torch = dynamic_cast<const c10::Error*>(&error);
-  std::string text = torch != nullptr ? torch->what_without_backtrace() : error.what();
-  text = text.substr(0, text.find('\n'));
-  std::istringstream words(text);
+  return one_line(cause_of(error));
+}
+
+std::string one_line(const std::string& text) {
+  std::istringstream words(text.substr(0, text.find('\n')));
   std::string result;
   for (std::string word; words >> word;) {
     const size_t slash = word.find_first_not_of("\"'(");
@@ -164,7 +166,7 @@ std::string one_line(const std::exception& error) {
       word = std::filesystem::path(word).filename().string();
     result += (result.empty() ? "" : " ") + word;
   }
-  return result.empty() ? "an exception without a text" : result;
+  return result.empty() ? "an error without a text" : result;
 }
 
 RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<int32_t>& classes) {
@@ -213,7 +215,12 @@ std::optional<Refusal> why_unadaptable(const FixJob& job) {
                              .repair_faults = job.repair.faults,
                              .repair_correct = job.repair.correct,
                              .repair_error_types = job.repair.error_types};
-  return job.approach->adapt(context);
+  std::optional<Refusal> refusal = job.approach->adapt(context);
+  const ImportReport& report = context.network.report();
+  if (refusal && !report.importable && refusal->text == report.unknown_operator && !report.detail.empty()) {
+    refusal->text += " (" + report.detail + ")";
+  }
+  return refusal;
 }
 
 FixOutcome run_fix(const FixJob& job) {

@@ -74,7 +74,8 @@ bool is_out_of_memory(const std::exception& error);
 // them.
 bool is_machine_trouble(const std::exception& error);
 
-// An exception text without LibTorch's backtrace, in one line and without absolute paths.
+// The cause that an exception tells (cause_of), in one line and without absolute paths.
 std::string one_line(const std::exception& error);
+std::string one_line(const std::string& text);  // its first line
 
 }  // namespace harness

@@ -5,6 +5,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/limits.hpp"
 #include "harness/core/random.hpp"
 #include "harness/model/inference.hpp"
 #include "harness/run/checks.hpp"
@@ -118,8 +119,8 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   for (const std::filesystem::path& file : subject.history) {
     const Network checkpoint = load_model(file);
     if (!checkpoint.importable()) {
-      throw UserError({file.string(), "history", "operator " + checkpoint.report().unknown_operator,
-                       "a checkpoint of layers that can be imported", ""});
+      throw UserError({file.string(), "history", checkpoint.report().unknown_operator,
+                       "a checkpoint of layers that can be imported", checkpoint.report().detail});
     }
     refuse_not_finite(checkpoint, file);
     auto& set = history_.emplace_back();
@@ -127,7 +128,15 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   }
   order_seed_ = derive_seed(config.seed, subject.name + "/attack/order");
   start_seed_ = derive_seed(config.seed, subject.name + "/attack/start");
-  if (subject.attack && subject.attack->epsilon_in_pixels) full_scale_ = pixel_full_scale(subject.data);
+  if (subject.attack && subject.attack->epsilon_in_pixels) {
+    full_scale_ = pixel_full_scale(subject.data);
+    if (const double epsilon = epsilon_in_inputs(); epsilon > kMostNumber) {
+      throw UserError({subject.data.string(), "/@std",
+                       "values with which " + format_number(subject.attack->epsilon) + " pixel steps are " +
+                           format_number(epsilon) + " of the network's input",
+                       "at most " + format_number(kMostNumber), ""});
+    }
+  }
   if (subject.attack && subject.attack->bounds && data_.has("test")) check_bounds();
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
   synchronise(device);
@@ -137,9 +146,9 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
 UserError random_original(const std::filesystem::path& file, const std::string& why) {
   return UserError(
       {file.string(), "output", "answers that change: " + why,
-       "one answer to an image, asked again and in any batch (export after model.eval(); F.dropout "
-       "needs training=self.training)",
-       ""});
+       "one answer to an image, asked again and in any batch",
+       "call model.eval() before tracing; F.dropout needs training=self.training, nn.BatchNorm2d "
+       "track_running_stats=True, and forward() must write to no buffer"});
 }
 
 void Subject::check_original() const {

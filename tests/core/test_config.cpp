@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "harness/core/config.hpp"
@@ -145,6 +146,40 @@ TEST_CASE("the configs of the repository are right but for data that is not ther
   CHECK(demo.approaches.size() == 3);  // all that imitate none
   CHECK(demo.runs == 3);
   CHECK_FALSE(demo.subjects[0].attack->sample);
+}
+
+TEST_CASE(
+    "every number of a configuration is refused by its place, or stays within what can be computed with") {
+  const json good = read_config(kExamples / "good/every_key.json", test_catalog()).effective();
+  const std::vector<json> values = {1e39,    -1e39, 1e308, -1, 0, 0.5, 1e-320, "nan", uint64_t{1} << 63,
+                                    nullptr, "inf", 1e30};
+  const json flat = good.flatten();
+  size_t numbers = 0, refused = 0;
+  for (const auto& [pointer, value] : flat.items()) {
+    if (!value.is_number()) continue;
+    ++numbers;
+    for (const json& wrong : values) {
+      INFO(pointer << " = " << wrong.dump());
+      json document = good;
+      document[json::json_pointer(pointer)] = wrong;
+      try {
+        const Config config = read_config_value(document, "x.json", test_catalog());
+        const json effective = config.effective().flatten();
+        for (const auto& [place, read] : effective.items()) {
+          if (read.is_number_float()) CHECK(std::abs(read.get<double>()) <= 1e30);
+        }
+      } catch (const UserError& error) {
+        ++refused;
+        for (const Problem& problem : error.problems()) {
+          CHECK((pointer == problem.place || pointer.starts_with(problem.place + "/")));
+          CHECK_FALSE(problem.found.empty());
+          CHECK_FALSE(problem.expected.empty());
+        }
+      }
+    }
+  }
+  CHECK(numbers >= 20);
+  CHECK(refused > 5 * numbers);
 }
 
 TEST_CASE("every default is the documented one") {

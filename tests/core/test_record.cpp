@@ -2,6 +2,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/record.hpp"
+#include "harness/core/results.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;
@@ -142,4 +143,24 @@ TEST_CASE("a cell's folder has no colon") {
   CHECK(std::string(to_text(Status::ok)) == "ok");
   CHECK(std::string(to_text(Status::unadaptable)) == "UNADAPTABLE");
   CHECK(std::string(to_text(Status::failure)) == "FAILURE");
+}
+
+TEST_CASE("what differs between a record and the plan is told in words") {
+  using nlohmann::json;
+  const json limited = {
+      {"limit", {{"test", 50}}}, {"attack", nullptr}, {"files", json::array()}, {"runs", 3}};
+  const json whole = {
+      {"limit", json::object()}, {"attack", {{"epsilon", 0.1}}}, {"files", {"a"}}, {"runs", 3}};
+  CHECK(differences(limited, whole) == std::vector<std::string>{"attack/epsilon: none, now 0.1",
+                                                                "files/0: none, now \"a\"",
+                                                                "--limit test: 50, now none"});
+  for (const json& one : {limited, whole, json::object()}) {
+    CHECK(differences(one, one).empty());
+    for (const json& other : {limited, whole, json::object()}) {
+      for (const std::string& text : differences(one, other)) {
+        CHECK(text.find("null") == std::string::npos);
+        CHECK(text.find("absent") == std::string::npos);
+      }
+    }
+  }
 }

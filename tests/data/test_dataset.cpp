@@ -9,6 +9,7 @@
 #include "harness/core/random.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/data/reader.hpp"
+#include "harness/data/split_names.hpp"
 #include "tests/data/writer.hpp"
 #include "tests/support.hpp"
 
@@ -173,6 +174,15 @@ TEST_CASE("a limit keeps the first images of a split") {
   }
 }
 
+TEST_CASE("the splits of a file are known without reading it, and none of what is no file") {
+  const TemporaryFolder folder;
+  write_good_file(folder / "x.h5");
+  CHECK(splits_in(folder / "x.h5") == std::vector<std::string>{"train", "repair", "test"});
+  write_atomically(folder / "text.h5", "x");
+  CHECK(splits_in(folder / "text.h5").empty());
+  CHECK(splits_in(folder / "absent.h5").empty());
+}
+
 TEST_CASE("other right ways to write the same") {
   TemporaryFolder folder;
   {
@@ -213,7 +223,7 @@ TEST_CASE("files that are no data files") {
   CHECK(problems_of(folder / "missing.h5").at(0).found.find("no file") == 0);
   CHECK(problems_of(folder.path()).at(0).found.find("a folder") == 0);
   write_atomically(folder / "text.h5", "not HDF5 at all");
-  CHECK(problems_of(folder / "text.h5").at(0).expected == "HDF5");
+  CHECK(problems_of(folder / "text.h5").at(0).found == "a text file");
   write_atomically(folder / "empty.h5", "");
   CHECK(problems_of(folder / "empty.h5").size() == 1);
 }
@@ -268,7 +278,7 @@ TEST_CASE("wrong attributes are refused with their name") {
   CHECK(attribute("divisor", [](Writer& w) { w.number("divisor", 0, H5T_NATIVE_DOUBLE); }) == "/@divisor: 0");
   CHECK(attribute("divisor", [](Writer& w) { w.number("divisor", NAN, H5T_NATIVE_DOUBLE); }) ==
         "/@divisor: NaN");
-  CHECK(attribute("divisor", [](Writer& w) { w.numbers("divisor", {1, 2}); }) == "/@divisor: several values");
+  CHECK(attribute("divisor", [](Writer& w) { w.numbers("divisor", {1, 2}); }) == "/@divisor: 2 values");
   CHECK(attribute("mean", [](Writer& w) { w.numbers("mean", {1, 2, 3}); }) == "/@mean: 3 numbers");
   CHECK(attribute("mean", [](Writer& w) { w.numbers("mean", {1, NAN}); }) == "/@mean: NaN for channel 1");
   CHECK(attribute("std", [](Writer& w) { w.numbers("std", {0.5, 0}); }) == "/@std: 0 for channel 1");
@@ -282,6 +292,86 @@ TEST_CASE("wrong attributes are refused with their name") {
   CHECK(attribute("group_names", [](Writer& w) {
           w.numbers("group_names", {0, 1});
         }) == "/@group_names: a list of 2 float64");
+}
+
+TEST_CASE("whatever number an attribute is, inputs are finite or it is named") {
+  const std::vector<double> values = {0,      -1,    NAN,  INFINITY, -INFINITY, 1e-320,
+                                      1e-200, 1e-40, 1e29, 1e31,     1e300,     -1e300};
+  for (const bool floats : {false, true}) {
+    for (const std::string name : {"classes", "divisor", "mean", "std"}) {
+      const auto written = [&](auto write) {
+        const TemporaryFolder folder;
+        {
+          Writer writer = write_good_file(folder / "x.h5", {floats, false});
+          writer.remove_attribute(name);
+          write(writer);
+        }
+        const std::vector<Problem> problems = problems_of(folder / "x.h5");
+        for (const Problem& problem : problems) CHECK(problem.place == "/@" + name);
+        if (problems.empty()) {
+          const Dataset data = Dataset::open(folder / "x.h5");
+          CHECK(data.split("test").inputs(0, 4).isfinite().all().item<bool>());
+        }
+        return !problems.empty();
+      };
+      const bool per_channel = name == "mean" || name == "std";
+      for (const double value : values) {
+        INFO(name << " " << value << ", floats " << floats);
+        const bool refused = written([&](Writer& w) {
+          if (per_channel) {
+            w.numbers(name, {0.5, value});
+          } else {
+            w.number(name, value, H5T_NATIVE_DOUBLE);
+          }
+        });
+        const bool harmless = std::abs(value) < 1e30 && (name == "mean" || value >= 1e-30);
+        CHECK(refused == (name == "classes" || !harmless));
+      }
+      INFO(name << ", floats " << floats);
+      CHECK(written([](Writer&) {}));
+      CHECK(written([&](Writer& w) { w.numbers(name, {1, 2, 3}); }));
+      CHECK(written([&](Writer& w) { w.texts(name, {"1", "2"}, true); }));
+      CHECK(written([&](Writer& w) { w.numbers(name, {}); }));
+    }
+  }
+}
+
+TEST_CASE("a file of another layout leads to the command that reads it") {
+  const TemporaryFolder folder;
+  const auto suggestion = [&](const std::function<void(Writer&)>& change) {
+    {
+      Writer writer = write_good_file(folder / "x.h5");
+      change(writer);
+    }
+    const std::vector<Problem> problems = problems_of(folder / "x.h5");
+    return problems.empty() ? "no problem" : problems[0].suggestion;
+  };
+  const auto without_attributes = [](Writer& w) {
+    for (const char* name : {"classes", "divisor", "mean", "std"}) w.remove_attribute(name);
+  };
+  const std::vector<std::function<void(Writer&)>> foreign = {
+      without_attributes, [](Writer& w) { w.remove_attribute("mean"); },
+      [](Writer& w) {
+        for (const char* name : {"/train", "/repair", "/test"}) w.remove(name);
+      },
+      [](Writer& w) {  // three channels last, and as many means
+        for (const char* name : {"/train", "/repair"}) w.remove(name);
+        w.remove("/test/images");
+        w.tensor("/test/images", at::zeros({4, 8, 8, 2}, at::kByte));
+      },
+      [](Writer& w) {
+        w.remove("/test/labels");
+        w.tensor("/test/labels", at::zeros({4, 3}, at::kLong));
+      }};
+  for (const auto& change : foreign) {
+    CHECK(suggestion(change).starts_with("scripts/prepare h5 --source " + (folder / "x.h5").string()));
+  }
+  {
+    Writer writer = write_good_file(folder / "x.h5");
+    without_attributes(writer);
+    writer.remove("/test/labels");
+  }
+  CHECK(problems_of(folder / "x.h5").size() == 1);  // the way out, and nothing beside it
 }
 
 TEST_CASE("wrong images are refused with their path") {

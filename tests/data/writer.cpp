@@ -81,7 +81,7 @@ void Writer::numbers(const std::string& attribute, const std::vector<double>& va
   const hdf5::Handle space(H5Screate_simple(1, &size, nullptr), H5Sclose);
   const hdf5::Handle made(
       H5Acreate2(file_, attribute.c_str(), H5T_NATIVE_DOUBLE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-  must(made && H5Awrite(made, H5T_NATIVE_DOUBLE, values.data()) >= 0, attribute);
+  must(made && (values.empty() || H5Awrite(made, H5T_NATIVE_DOUBLE, values.data()) >= 0), attribute);
 }
 
 void Writer::texts(const std::string& attribute, const std::vector<std::string>& values, bool fixed) {

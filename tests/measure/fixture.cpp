@@ -1,6 +1,6 @@
 #include "tests/measure/fixture.hpp"
 
-#include "tests/support.hpp"
+#include "tests/model_files.hpp"
 
 namespace harness::testing {
 namespace {
@@ -129,15 +129,7 @@ const std::vector<std::string>& model_names() {
 }
 
 Network load_model(const std::string& name) {
-  static const TemporaryFolder folder;
-  static const bool written = [] {
-    std::string program = kModels;
-    program.replace(program.find("FOLDER"), 6, folder.path().string());
-    run_python(program);
-    return true;
-  }();
-  REQUIRE(written);
-  return Network::load(folder / (name + ".pt"), some_inputs(3, 99));
+  return Network::load(models_of(kModels) / (name + ".pt"), some_inputs(3, 99));
 }
 
 at::Tensor some_inputs(int64_t count, uint64_t seed) {

@@ -1,6 +1,7 @@
 #include <fstream>
 
 #include "harness/core/error.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/model/model_file.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/support.hpp"
@@ -40,12 +41,12 @@ TEST_CASE("a file that is no TorchScript is called what it is, with the remedy")
       {"lfs", "Git LFS pointer", "git lfs pull"},
       {"page", "an HTML page", "download the file"},
       {"hdf5", "HDF5", "scripts/export"},
-      {"keras", "Keras archive", "save_weights"},
+      {"keras", "Keras archive", "model.save("},
       {"safetensors", "safetensors", "scripts/export"},
-      {"npz", "NumPy", ""},
+      {"npz", "NumPy", "data"},
       {"empty", "an empty file", "copy"},
       {"cut", "cut off", "copy"},
-      {"text", "another kind", "scripts/export"}};
+      {"text", "a text file", "scripts/export"}};
   const std::filesystem::path folder = fixture("plain_scripted").parent_path();
   for (const Expectation& one : expected) {
     INFO(one.name);
@@ -97,9 +98,13 @@ TEST_CASE("the cause is the interpreter's last line") {
                  "call last):\n  File \"a.py\", line 3: here\n    x = f(x)\n        ~ <--- "
                  "HERE\nRuntimeError: Given "
                  "groups=1, got 1 channels instead\n") == "Given groups=1, got 1 channels instead");
+  CHECK(cause_of("a page\ntorch.jit.Error: the inner\nValueError: the outer\n  of two lines\n") ==
+        "the outer");
   CHECK(cause_of("\nUnknown builtin op: a::b.\nCould not find any") ==
         "operator a::b, which LibTorch does not have");
   CHECK(cause_of("one line\nException raised from f at c.cpp:3") == "one line");
+  CHECK(cause_of("") == "an error without a text");
+  CHECK(cause_of(std::runtime_error("\n  \nthe first line\nthe second")) == "the first line");
   const Problem channels = problem_with(fixture("plain_scripted"), at::zeros({2, 1, 8, 8}));
   CHECK(channels.place == "forward()");
   CHECK(contains(channels.found, "to have 3 channels, but got 1 channels"));

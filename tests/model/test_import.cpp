@@ -147,19 +147,19 @@ TEST_CASE("what has no layer node makes a black box that names it") {
       {"unknown_scripted", "aten::cumsum"},
       {"unknown_traced", "aten::cumsum"},
       {"view_scripted", "aten::relu_"},
-      {"masked_scripted", "parameter conv.weight"},
+      {"masked_scripted", "weights computed in forward(): conv.weight"},
       {"mixes_scripted", "aten::mean"},
       {"mixes_traced", "aten::mean"},
       {"train_mode_traced", "aten::batch_norm"},
-      {"concatenated_scripted", "parameter fc.weight, fc2.weight"},
-      {"stacked_scripted", "parameter rows.0, rows.1, rows.2, rows.3"},
-      {"read_number_scripted", "parameter gain"},
-      {"derived_number_scripted", "parameter gain"},
-      {"decided_scripted", "parameter gain"},
-      {"written_weight_scripted", "parameter fc.weight"},
-      {"reshaped_scale_scripted", "parameter scale"},
-      {"both_orientations_scripted", "parameter w"},
-      {"averages_scripted", "parameter bn.running_var"},
+      {"concatenated_scripted", "weights computed in forward(): fc.weight, fc2.weight"},
+      {"stacked_scripted", "weights computed in forward(): rows.0, rows.1, rows.2, rows.3"},
+      {"read_number_scripted", "weights computed in forward(): gain"},
+      {"derived_number_scripted", "weights computed in forward(): gain"},
+      {"decided_scripted", "weights computed in forward(): gain"},
+      {"written_weight_scripted", "weights computed in forward(): fc.weight"},
+      {"reshaped_scale_scripted", "weights computed in forward(): scale"},
+      {"both_orientations_scripted", "one weight in two orientations: w"},
+      {"averages_scripted", "running averages computed with in forward(): bn.running_var"},
       {"overlapping_scripted", "shared storage"},
       {"normed_squeezing_scripted", "aten::layer_norm"},
       {"mutating_scripted", "differs from TorchScript"},
@@ -178,6 +178,13 @@ TEST_CASE("what has no layer node makes a black box that names it") {
     CHECK(network.digest() == network.fork().digest());
     at::Tensor x = images(5).requires_grad_(true);
     CHECK(network.differentiable_output(x).requires_grad());
+  }
+}
+
+TEST_CASE("a model whose answers follow the batch or the call comes with what its owner can do") {
+  for (const std::string name : {"mutating_scripted", "train_mode_traced"}) {
+    INFO(name);
+    CHECK(load_fixture(name).report().detail.find("model.eval()") != std::string::npos);
   }
 }
 

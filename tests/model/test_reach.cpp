@@ -6,6 +6,7 @@
 #include "harness/model/inference.hpp"
 #include "harness/model/input_gradient.hpp"
 #include "tests/model/fixtures.hpp"
+#include "tests/model_files.hpp"
 #include "tests/support.hpp"
 
 // NaN and infinity wherever they sit: in parameters, and in values that a clamp behind them hides.
@@ -86,15 +87,7 @@ at::Tensor inputs_of(const std::string& name, int64_t count) {
 }
 
 Network load(const std::string& name) {
-  static const TemporaryFolder folder;
-  static const bool written = [] {
-    std::string program = kModels;
-    program.replace(program.find("FOLDER"), 6, folder.path().string());
-    run_python(program);
-    return true;
-  }();
-  REQUIRE(written);
-  return Network::load(folder / (name + ".pt"), inputs_of(name, 3));
+  return Network::load(models_of(kModels) / (name + ".pt"), inputs_of(name, 3));
 }
 
 // The first node with a value that is not finite, from the values of all nodes.

@@ -1,4 +1,4 @@
-"""What the tests of scripts/export with one's own networks share: a file of networks, and runs of the command."""
+"""What the tests of scripts/export share: runs of the command, refusals, and a file of one's own networks."""
 
 import contextlib
 import io
@@ -67,30 +67,39 @@ class InPlace(Net):
 SHAPE = (2, 1, 8, 8)
 
 
-class Case(unittest.TestCase):
+class AnyCase(unittest.TestCase):
+    """A folder with mine.py, a file of networks, and a place for the model."""
+
+    networks = FACTORY
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.out = self.folder / "out" / "model.pt"
-        (self.folder / "mine.py").write_text(FACTORY)
+        (self.folder / "mine.py").write_text(self.networks)
 
-    def run_export(self, *arguments, network="Net"):
-        """(standard output, standard error) of `scripts/export --factory ... ARGUMENTS`."""
-        given = ["export", "--factory", f"{self.folder / 'mine.py'}:{network}", "--shape", ",".join(map(str, SHAPE)),
-                 *map(str, arguments), "--out", str(self.out)]
+    def run_export(self, *arguments):
+        """(standard output, standard error) of `scripts/export ARGUMENTS --out ...`."""
+        given = ["export", *map(str, arguments), "--out", str(self.out)]
         with mock.patch.object(sys, "argv", given), contextlib.redirect_stdout(io.StringIO()) as printed, \
                 contextlib.redirect_stderr(io.StringIO()) as said:
             command.main()
         return printed.getvalue(), said.getvalue()
 
-    def refused(self, *arguments, network="Net"):
+    def refused(self, *arguments, **options):
         with self.assertRaises(UserError) as caught:
-            self.run_export(*arguments, network=network)
+            self.run_export(*arguments, **options)
         self.assertFalse(self.out.exists())
         text = str(caught.exception)
         self.assertIsNone(re.search(r"[\x00-\x09\x0b-\x1f]", text), repr(text))
         return text
+
+
+class Case(AnyCase):
+    def run_export(self, *arguments, network="Net"):
+        return super().run_export("--factory", f"{self.folder / 'mine.py'}:{network}", "--shape",
+                                  ",".join(map(str, SHAPE)), *arguments)
 
     def network(self, name="Net", seed=3):
         """The factory's network with weights of its own, in eval mode."""

@@ -9,8 +9,8 @@ import subprocess
 
 import numpy as np
 import torch
-from toy import ATTACK, CONFIG, FOLDER, SIZES, CliTest, labels_of, main, measures, predict, run_harness, state_of
-from toy import write_json
+from toy import ATTACK, CLASSES, CONFIG, FOLDER, SIZES, SUBJECT, CliTest, labels_of, main, measures, predict
+from toy import run_harness, state_of, write_json
 
 NO_CUDA = '--device or /device: found "cuda", expected cpu or auto: LibTorch finds no CUDA device here\n'
 ON_CPU = "no CUDA device here: on the CPU\n"
@@ -37,8 +37,8 @@ MISTAKES = {  # what follows "command line: "
     "config.json --threads 99999999": '--threads: found "99999999", expected a whole number from 1 to 4096',
     "inspect toy.pt --shape 1,3,100000,100000": '--shape: found "1,3,100000,100000", expected N,C,H,W with at most 10^9 '
                                                 "values in all",
-    "evaluate --data toy.h5 --model toy.pt --fixed one.pt --epsilon 1e39": "--epsilon: found 1e39, expected a number that "
-                                                                           "float32 can add",
+    "evaluate --data toy.h5 --model toy.pt --fixed one.pt --epsilon 1e39": "--epsilon: found 1e39, expected a number of at "
+                                                                           "most 1e+30",
     "config.json --only toy/XX/*":
         '--only: found "toy/XX/*", expected a pattern of subject/approach/run that fits a cell of the plan',
     "config.json --redo XX":
@@ -59,6 +59,11 @@ MISTAKES = {  # what follows "command line: "
     "inspect toy.pt":
         "harness inspect: found neither --data nor --shape, expected one of --shape N,C,H,W and --data FILE",
     "inspect toy.pt --shape 1,8,8": '--shape: found "1,8,8", expected N,C,H,W',
+    "inspect /dev/null --shape 1,1,8,8":
+        "MODEL: found a device in place of a file, /dev/null, expected a file that can be read; name the file itself",
+    "inspect toy.pt --data .":
+        "--data: found a folder, ., expected a file that can be read; to make it: scripts/prepare images --source . "
+        "--out FILE.h5 (a folder of arrays: scripts/prepare npz)",
     "inspect tou.pt --shape 1,1,8,8":
         "MODEL: found no file tou.pt, expected a file that can be read; did you mean toy.pt?",
     "evaluate --data toy.h5 --model toy.pt":
@@ -89,6 +94,20 @@ class Scaled(torch.nn.Module):
 
     def forward(self, x):
         return self.model(x) * float(self.strength)
+
+
+class Joined(torch.nn.Module):
+    """A concatenation, of a layer with zeros or with the layer itself, behind a batch norm."""
+
+    def __init__(self, padded):
+        super().__init__()
+        self.conv, self.norm, self.fc = torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(8, CLASSES)
+        self.padded: bool = padded
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.cat([x, torch.zeros_like(x) if self.padded else x], 1)
+        return self.fc(x.mean([2, 3]))
 
 
 class WordsTest(CliTest):
@@ -165,7 +184,30 @@ class WordsTest(CliTest):
         self.assertEqual(json.loads(run_harness("list", "metrics", "--format", "json").stdout), rows)
 
 
+class LimitTest(CliTest):
+    def test_a_split_that_no_data_file_has(self):
+        subject = {key: SUBJECT[key] for key in ("name", "model")}
+        write_json("untrained.json", {"subjects": [{**subject, "data": "untrained.h5"}], "approaches": ["NONE"]})
+        write_json("both.json", {"subjects": [{**subject, "data": "untrained.h5"},
+                                              {**subject, "name": "whole", "data": "toy.h5"}], "approaches": ["NONE"]})
+        for command in ("run", "check", "plan"):
+            self.refused([command, "untrained.json", "--limit", "test=9,train=3"],
+                         'command line: --limit: found "train=3", expected a split that a data file of the subjects '
+                         "has: validation, repair, test\n")
+        run_harness("plan", "both.json", "--limit", "train=3", "--results", FOLDER / "limited")  # one of them has it
+
+
 class InspectTest(CliTest):
+    def test_layers_count_what_the_model_has(self):
+        """Buffers of a batch norm and zeros that a shortcut joins are no parameters of any layer."""
+        for padded in (False, True):
+            torch.jit.script(Joined(padded).eval()).save(str(FOLDER / "joined.pt"))
+            found = json.loads(run_harness("inspect", "joined.pt", "--shape", "1,1,8,8", "--format", "json").stdout)
+            self.assertTrue(found["importable"])
+            self.assertEqual(found["parameters"], sum(one.numel() for one in Joined(padded).parameters()))
+            self.assertEqual(sum(node["parameters"] for node in found["nodes"]), found["parameters"])
+            self.assertEqual({node["parameters"] for node in found["nodes"] if node["kind"] == "concat"}, {0})
+
     def test_shape(self):
         found = json.loads(run_harness("inspect", "toy.pt", "--shape", "1,1,8,8", "--format", "json").stdout)
         self.assertEqual([found[key] for key in ("importable", "unknown_operator", "parameters", "classes")],
@@ -314,7 +356,7 @@ class FixTest(CliTest):
         torch.jit.freeze(model).save(str(FOLDER / "frozen.pt"))
         torch.jit.script(Scaled(model)).save(str(FOLDER / "scaled.pt"))
         torch.save(model.state_dict(), FOLDER / "state_dict.pt")
-        for name, text in (("frozen.pt", "before torch.jit.freeze"), ("scaled.pt", "computes with strength")):
+        for name, text in (("frozen.pt", "before torch.jit.freeze"), ("scaled.pt", "would not be followed")):
             inspected = json.loads(run_harness("inspect", name, "--data", "toy.h5", "--format", "json", "--device",
                                                "cpu").stdout)
             self.assertIn(text, inspected["detail"])
@@ -323,7 +365,11 @@ class FixTest(CliTest):
             words[words.index("toy.pt")] = name
             result = run_harness(*words, code=1).stdout
             self.assertIn("status: UNADAPTABLE\n", result)
-            self.assertIn(f"\nmodel: {inspected['detail']}\n", result)
+            self.assertEqual(result.count(inspected["detail"]), 1)
+            if name == "scaled.pt":
+                words = f"weights computed in forward(): strength ({inspected['detail']})\n"
+                self.assertIn(f"reason: operator: {words}", result)
+                self.assertIn(f"what cannot be imported: {words}", run_harness("inspect", name, "--shape", "1,1,8,8").stdout)
         self.refused(["inspect", "state_dict.pt", "--shape", "1,1,8,8"],
                      "state_dict.pt: found a state dict: weights by name, without the model, expected TorchScript, as "
                      "torch.jit.save writes it; to make it: scripts/export ARCHITECTURE --weights FILE, or "

@@ -1,11 +1,6 @@
 """scripts/export: files that load and agree, weights that fit, and what it says where they do not."""
 
-import contextlib
-import io
-import pathlib
 import subprocess
-import sys
-import tempfile
 import unittest
 from unittest import mock
 
@@ -15,14 +10,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts" / "python"))
-
-from common.errors import UserError  # noqa: E402
-from export import __main__ as command, packaged, torchscript, weights  # noqa: E402
+from export_case import ROOT, AnyCase
+from export import packaged, torchscript  # noqa: E402  (its folder comes with export_case)
 from export.architectures import ARCHITECTURES, randomise  # noqa: E402
-
-torch.set_num_threads(1)
 
 FACTORY = """
 import torch
@@ -63,27 +53,12 @@ def broken(): raise ValueError("my own mistake")
 """
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.out = self.folder / "out" / "model.pt"
-        (self.folder / "mine.py").write_text(FACTORY)
+class Case(AnyCase):
+    networks = FACTORY
 
     def run_export(self, *arguments):
         """What `scripts/export ARGUMENTS --out ...` prints."""
-        printed = io.StringIO()
-        with mock.patch.object(sys, "argv", ["export", *map(str, arguments), "--out", str(self.out)]), \
-                contextlib.redirect_stdout(printed):
-            command.main()
-        return printed.getvalue()
-
-    def refused(self, *arguments):
-        with self.assertRaises(UserError) as caught:
-            self.run_export(*arguments)
-        self.assertFalse(self.out.exists())
-        return str(caught.exception)
+        return super().run_export(*arguments)[0]
 
     def factory(self, name):
         return ("--factory", f"{self.folder / 'mine.py'}:{name}", "--shape", "2,1,8,8")

@@ -3,9 +3,11 @@
 import argparse
 import io
 import json
+import pickle
 import unittest
 import zipfile
 
+import h5py
 import numpy as np
 import safetensors.torch
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 from export_case import FACTORY, Case, UserError
 from export import weights  # noqa: E402  (its folder comes with export_case)
+from export.architectures import ARCHITECTURES  # noqa: E402
 
 
 class WeightsTest(Case):
@@ -215,10 +218,38 @@ class WrongFilesTest(Case):
             yield "half" + suffix, saved.getvalue()[:len(saved.getvalue()) // 2], "cut short"
             yield "noise" + suffix, bytes(range(255, 0, -1)) * 9, "cannot be read"
             yield "packed.gz" + suffix, b"\x1f\x8b\x08\0\0\0\0\0", "gzip"
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                for content in ({"fc.weight": np.zeros((3, 4))}, {"a": 1}, None, [torch.zeros(2)]):
+                    yield f"plain{protocol}{suffix}", pickle.dumps(content, protocol), "pickle that torch.save did not write"
+                if protocol > 1:
+                    yield f"nothing{protocol}{suffix}", bytes([0x80, protocol]) + b".", "an empty Python pickle"
+                    yield f"begun{protocol}{suffix}", bytes([0x80, protocol]) + b"}", "cut short or damaged"
         yield "short.safetensors", tensors[:-7], "cannot be read"
         yield "header.safetensors", tensors[:40], "cannot be read"
         yield "type.safetensors", len(header).to_bytes(8, "little") + header + bytes(4), "cannot be read"
         yield "numbers.pth", None, "without named tensors"
+
+    def hdf5_files(self):
+        """(function that fills the file, words of the error)"""
+        yield lambda file: None, "none of Keras"
+        yield lambda file: file.create_dataset("x", data=np.zeros(3)), "none of Keras"
+        yield lambda file: file.create_group("layers/dense/vars"), "Keras 3"
+        yield lambda file: file.attrs.update(classes=3, divisor=1, mean=[0], std=[1]), "a data file of the harness"
+        for names in (3, [1.5], "one", [b"absent"], h5py.Empty("f")):
+            yield lambda file, names=names: file.attrs.create("layer_names", names), None
+        yield lambda file: (file.attrs.create("layer_names", [b"a"]), file.create_dataset("a", data=1)), None
+
+    def test_hdf5_files_are_called_what_they_are(self):
+        path = self.folder / "w.h5"
+        for number, (fill, words) in enumerate(self.hdf5_files()):
+            with h5py.File(path, "w") as file:
+                fill(file)
+            for architecture in ("lenet5", "vgg16", None):
+                with self.subTest(number, architecture=architecture), self.assertRaises(UserError) as caught:
+                    weights.read(path, ARCHITECTURES[architecture or "lenet5"][0](), architecture)
+                self.assertIn(words or "", str(caught.exception))
+                self.assertEqual(len(str(caught.exception).splitlines()), 1)
+                self.assertNotIn("a Keras file" if words else "\0", str(caught.exception))
 
     def test_damaged_files_are_refused_or_fit(self):
         model, path, random, outcomes = self.network(), self.folder / "w.pth", np.random.RandomState(1), set()

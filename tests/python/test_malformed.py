@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import copy
+import io
 import json
 import os
 import pathlib
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 
 BINARY = os.environ.get("HARNESS_BINARY", "")
-TRACES = ("terminate", "Segmentation", "what():", "Traceback", "#0 ", "Sanitizer", "Assertion")
+TRACES = ("internal error", "HDF5: infinite loop", "terminate", "Segmentation", "what():", "Traceback", "#0 ", "Sanitizer",
+          "Assertion")
 CONFIGS, FILES = 130, 90  # of all the mutants there are; each is a process
 V110 = ("v110", "v110")  # of HDF5: no newer than what the harness reads
 CONFIG = {
@@ -193,9 +195,9 @@ def file_mutants(rng):
         yield (lambda file, split=split: file.move(split, split + "s"), f"/{split}s")
     for name, values in {
         "classes": [1, 0, -3, 3.0, "three", [3, 3], np.inf],
-        "divisor": [0, -1.0, np.nan, "1", [1, 2]],
-        "mean": [[0.5, 0.5], [np.nan], "0.5", [np.inf]],
-        "std": [[0.25] * 3, [0.0], [-1.0], [np.nan], [1e-300]],
+        "divisor": [0, -1.0, np.nan, "1", [1, 2], 1e-320, 1e300],
+        "mean": [[0.5, 0.5], [np.nan], "0.5", [np.inf], [1e300]],
+        "std": [[0.25] * 3, [0.0], [-1.0], [np.nan], [1e-300], [1e-320], [1e300]],
         "group_names": [["a"], ["a", "b", "c"], ["a", "a"], [0, 1], ["", "b"]],
     }.items():
         for value in values:
@@ -267,8 +269,38 @@ def hostile_files(folder):
     yield (lambda file: never_written(file, "/test/images", (1, 2**62, 2, 1), "u1", chunks=(1, 1, 1, 1)),
            "/test/images", "of which the file holds")
     yield lambda file: wide_integers(file, "/test/labels", 16), "/test/labels", "int128"
+    for name in ("classes", "divisor", "mean", "std", "group_names"):
+        yield (lambda file, name=name: file.attrs.create(name, np.zeros(5 * 10**6)), f"/@{name}",
+               "a list of 5000000 float64")
     yield (lambda file: file.attrs.create("group_names", np.array([b"light", b"dark"], dtype="S1048576")),
            "/@group_names", "text of 1048576 bytes")
+
+
+def numbers_of(value, path=()):
+    """The places of a document's numbers."""
+    return [place for place in pointers(value, path) if type(at(value, place)) in (int, float)]
+
+
+def other_kinds(folder):
+    """(name, content, words of the refusal): what people give as a data file."""
+    arrays, array, state = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.savez(arrays, images=np.zeros((2, 8, 8, 1)), labels=np.zeros(2))
+    np.save(array, np.zeros(3))
+    torch.save({"fc.weight": torch.zeros(3)}, state)
+    yield "lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "LFS", "git lfs pull"
+    yield "page", b"\n<!DOCTYPE html><html>Not found</html>", "HTML page", "download the file itself"
+    yield "empty", b"", "an empty file", "make it again"
+    yield "npz", arrays.getvalue(), "NumPy archive", "scripts/prepare npz --source "
+    yield "npy", array.getvalue(), "NumPy array", "scripts/prepare npz --source "
+    yield "state", state.getvalue(), "a state dict", "scripts/prepare npz"
+    yield "model", (folder / "model.pt").read_bytes(), "a TorchScript model", 'under "model"'
+    yield "table", b"image,label\na.png,1\n", "a table as text", "scripts/prepare images --source "
+    yield "gzip", b"\x1f\x8b\x08\0", "gzip", "unpack it"
+    yield "text", b"404: Not Found", "a text file", "scripts/prepare"
+    foreign = folder / "foreign.h5"
+    with h5py.File(foreign, "w") as file:  # channels last, one-hot rows, no attributes
+        file["train/images"], file["train/labels"] = np.zeros((4, 8, 8, 3), "f4"), np.eye(4)
+    yield "foreign", foreign.read_bytes(), "another layout", "scripts/prepare h5 --source "
 
 
 class MalformedTest(unittest.TestCase):
@@ -346,6 +378,82 @@ class MalformedTest(unittest.TestCase):
                 change(file)
             cases.append((folder, "data.h5", place, words))
         self.run_all(cases)
+
+    def test_files_of_other_kinds(self):
+        config = json.dumps({"subjects": ["subject.json"], "approaches": ["NONE"]})
+        subject = json.dumps({**SUBJECT, "data": "data.h5"})
+        cases = []
+        for name, content, words, remedy in other_kinds(self.folder):
+            folder = self.case(f"k{name}", config, subject)
+            (folder / "data.h5").write_bytes(content)
+            cases += [(folder, "data.h5", "/", words), (folder, "data.h5", "/", remedy)]
+        folder = self.case("kfolder", config, subject)
+        (folder / "data.h5").mkdir()
+        cases.append((folder, "subject.json", "/data", "scripts/prepare images --source "))
+        for name, words in (("null", "a device"), ("pipe", "a pipe")):
+            folder = self.case(f"k{name}", config, subject)
+            if name == "pipe":
+                os.mkfifo(folder / "data.h5")
+            else:
+                (folder / "data.h5").symlink_to("/dev/null")
+            cases.append((folder, "subject.json", "/data", words))
+        self.run_all(cases)
+
+    def test_every_number_of_a_configuration(self):
+        """Each of them with values beyond reason: check and plan go through, or the error names it."""
+        folder = self.case("numbers", json.dumps(CONFIG), json.dumps(SUBJECT))
+        changes = [(path, value) for path in numbers_of(CONFIG)
+                   for value in (1e39, -1, 0, 1e308, "nan", 2**63, 1e-320)]
+        self.assertGreater(len(changes), 100)
+
+        def outcome(item):
+            number, (path, value) = item
+            document = copy.deepcopy(CONFIG)
+            at(document, path[:-1])[path[-1]] = value
+            file = folder / f"config{number}.json"
+            file.write_text(json.dumps(document))
+            for command, more in (("check", ()), ("plan", ("--results", folder / f"r{number}"))):
+                result = subprocess.run([BINARY, command, file, *more], capture_output=True, text=True, errors="replace",
+                                        timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                said = f"{text_of(path)} = {value}: {command}: {result.returncode} {result.stderr[:300]}"
+                if any(trace in result.stderr for trace in TRACES) or result.returncode not in (0, 2):
+                    return said
+                if result.returncode == 2:
+                    named = [f"{file}: {text_of(path)}: found"]
+                    if "bounds" in path:  # the two of them, or the images against both
+                        named += [f"{file}: {text_of(path[:-1])}: found", "the attack's bounds ["]
+                    return None if any(place in result.stderr for place in named) else said
+            return None
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            failures = [said for said in pool.map(outcome, enumerate(changes)) if said]
+        self.assertEqual(failures, [], "\n".join(failures))
+
+    def test_data_files_damaged_anywhere(self):
+        """Refused or read, and HDF5 itself says nothing."""
+        config = json.dumps({"subjects": ["subject.json"], "approaches": ["NONE"]})
+        folder = self.case("damaged", config, json.dumps({**SUBJECT, "data": "data.h5"}))
+        content = (self.folder / "good.h5").read_bytes()
+        # its root, and the rest; without the nodes' addresses behind the first "TREE", as HDF5 1.10.8 itself ends with
+        # SIGSEGV where these are all ones
+        tree = content.index(b"TREE")
+        places = [place for place in [*range(0, 400, 5), *range(400, len(content) - 32, len(content) // 40)]
+                  if not tree < place < tree + 40]
+
+        def outcome(place):
+            here = folder / str(place)
+            here.mkdir()
+            for name in ("model.pt", "config.json", "subject.json"):
+                (here / name).symlink_to(folder / name)
+            (here / "data.h5").write_bytes(content[:place] + b"\xff" * 32 + content[place + 32:])
+            result = self.check(here)
+            said = result.stderr.decode(errors="replace")
+            bad = result.returncode not in (0, 2) or any(trace in said for trace in TRACES) or "HDF5:" in said
+            return f"{place}: {result.returncode} {said[:300]}" if bad else None
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            failures = [said for said in pool.map(outcome, places) if said]
+        self.assertEqual(failures, [], "\n".join(failures))
 
     def test_malformed_data_files(self):
         rng = random.Random(21)

@@ -104,5 +104,5 @@ TEST_CASE("reasons are one line and hold no folder") {
   CHECK(one_line(std::runtime_error("cannot open \"/some/where/file.txt\": no\nsuch thing")) ==
         "cannot open file.txt\": no");
   CHECK(one_line(std::runtime_error("  two   words ")) == "two words");
-  CHECK(one_line(std::runtime_error("")) == "an exception without a text");
+  CHECK(one_line(std::runtime_error("")) == "an error without a text");
 }

@@ -47,7 +47,7 @@ def _zip_kind(path):
     if "data.pkl" in inner:
         return Kind("torch", "a file of torch.save")
     if "model.weights.h5" in names:
-        return Kind("keras", "a Keras model (.keras)", "save the weights as .h5 instead")
+        return Kind("keras", "a Keras model (.keras)", "save it as .h5 instead: model.save(FILE.h5)")
     if names and all(name.endswith(".npy") for name in names):
         return Kind("npz", "NumPy arrays (.npz)")
     return Kind("zip", "a zip archive", "unpack it")

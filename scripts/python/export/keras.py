@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 
 # What a Keras file must say of each architecture that can be read from one: its layers in order, with what the
 # weights alone would not show.
@@ -29,6 +29,28 @@ def is_keras(path):
 
 def _text(value):
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _opened(path):
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(path, found="a file that is not HDF5, or a damaged one", expected="Keras weights (.h5)",
+                        remedy="copy or save it again") from error
+
+
+def refuse_others(path, expected):
+    """Raises where the HDF5 file holds no layers of Keras in the form that is read here."""
+    with _opened(path) as handle:
+        root = handle.get("model_weights", handle)
+        if "layer_names" in root.attrs:
+            return
+        newer = "layers" in handle or "_layer_checkpoint_dependencies" in handle
+        data = all(name in handle.attrs for name in ("classes", "divisor", "mean", "std"))
+    found = ("weights of Keras in the form of Keras 3 (.weights.h5)" if newer else
+             "a data file of the harness, no weights" if data else
+             "an HDF5 file that is none of Keras: it has no attribute layer_names")
+    raise UserError(path, found=found, expected=expected, remedy="model.save(FILE.h5) in Keras writes what is read here")
 
 
 def _check_structure(handle, path, architecture):
@@ -76,33 +98,38 @@ def read(path, architecture):
     if architecture not in LAYERS:
         raise UserError(path, found="a Keras file", expected=f"for {architecture} safetensors or a PyTorch state "
                         f"dict; Keras files are read for {', '.join(LAYERS)}")
-    try:
-        handle = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(path, found="a file that is not HDF5, or a damaged one", expected="Keras weights (.h5)") from error
-    with handle:
+    with _opened(path) as handle:
         _check_structure(handle, path, architecture)
-        root = handle.get("model_weights", handle)
-        if "layer_names" not in root.attrs:
-            raise UserError(path, root.name, "no attribute layer_names", "the layer_names of a Keras model")
-        result, channels = [], 0
-        for layer in map(_text, root.attrs["layer_names"]):
-            if layer not in root:
-                raise UserError(path, f"{root.name}/{layer}", "nothing", "the layer that layer_names lists")
-            for kind, array in _layer_tensors(root[layer], path):
-                place = f"{root[layer].name}/{kind}"
-                if kind == "kernel" and array.ndim == 4:
-                    result.append((place, "weight", np.ascontiguousarray(array.transpose(3, 2, 0, 1))))
-                    channels = array.shape[3]
-                elif kind == "kernel" and array.ndim == 2:
-                    if channels and array.shape[0] % channels == 0:
-                        positions = array.shape[0] // channels
-                        array = array.reshape(positions, channels, -1).transpose(1, 0, 2).reshape(array.shape)
-                    channels = 0
-                    result.append((place, "weight", np.ascontiguousarray(array.T)))
-                elif kind == "bias" and array.ndim == 1:
-                    result.append((place, "bias", array))
-                else:
-                    raise UserError(path, place, f"{kind} of shape {array.shape}",
-                                    "kernels and biases of convolutions and dense layers")
-        return result
+        try:
+            return _in_our_layout(handle, path)
+        except UserError:
+            raise
+        except Exception as error:  # attributes of other types, and whatever HDF5 raises for a damaged file
+            raise UserError(path, found=f"a Keras file that cannot be read ({one_line(error)})",
+                            expected="layers with the weights that their attributes name",
+                            remedy="save it again: model.save(FILE.h5)") from error
+
+
+def _in_our_layout(handle, path):
+    root = handle.get("model_weights", handle)
+    result, channels = [], 0
+    for layer in map(_text, root.attrs["layer_names"]):
+        if layer not in root:
+            raise UserError(path, f"{root.name}/{layer}", "nothing", "the layer that layer_names lists")
+        for kind, array in _layer_tensors(root[layer], path):
+            place = f"{root[layer].name}/{kind}"
+            if kind == "kernel" and array.ndim == 4:
+                result.append((place, "weight", np.ascontiguousarray(array.transpose(3, 2, 0, 1))))
+                channels = array.shape[3]
+            elif kind == "kernel" and array.ndim == 2:
+                if channels and array.shape[0] % channels == 0:
+                    positions = array.shape[0] // channels
+                    array = array.reshape(positions, channels, -1).transpose(1, 0, 2).reshape(array.shape)
+                channels = 0
+                result.append((place, "weight", np.ascontiguousarray(array.T)))
+            elif kind == "bias" and array.ndim == 1:
+                result.append((place, "bias", array))
+            else:
+                raise UserError(path, place, f"{kind} of shape {array.shape}",
+                                "kernels and biases of convolutions and dense layers")
+    return result

@@ -1,6 +1,7 @@
 """Weight files into a module: every tensor named, of the right shape, finite; nothing left over."""
 
 import pathlib
+import pickletools
 import re
 import warnings
 
@@ -16,6 +17,7 @@ from export import fitting, keras
 KINDS = "weights as safetensors, a PyTorch state dict (.pt, .pth) or, for lenet5, Keras (.h5)"
 STATE_DICT = "a state dict saved with torch.save(model.state_dict(), FILE)"
 NO_WEIGHTS = (*kinds.USELESS, "torchscript", "pt2", "keras", "npz", "npy", "zip", "text")
+TORCH_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save's files began before they were archives
 BLOCKED = re.compile(r"(?:GLOBAL|global:?|class) ([A-Za-z_]\w*(?:\.\w+)+)")  # in PyTorch's refusals of a pickle
 
 
@@ -34,6 +36,27 @@ def _blocking_classes(path, error):
     except Exception:  # an older PyTorch, or a file of its older format
         names = []
     return sorted(names) or sorted(set(BLOCKED.findall(str(error))))
+
+
+def _refuse_other_pickles(path, kind):
+    """Raises for a pickle that torch.save did not write, which torch.load cannot read, trusted or not."""
+    if kind.name not in ("pickle", "text", ""):  # the oldest protocols are text, or begin with anything
+        return
+    with open(path, "rb") as stream:
+        if stream.read(len(TORCH_PICKLE)) == TORCH_PICKLE:
+            return
+        stream.seek(0)
+        found = "an empty Python pickle"
+        try:
+            for code, _, _ in pickletools.genops(stream):
+                if code.name not in ("PROTO", "FRAME", "STOP"):
+                    found = "a Python pickle that torch.save did not write"
+        except Exception:  # bytes that are no pickle may raise anything
+            if kind.name != "pickle":
+                return
+            found = "a Python pickle that is cut short or damaged"
+    raise UserError(path, found=found, expected=STATE_DICT, remedy="where it was made, save a dictionary of arrays with "
+                    "torch.save({name: torch.as_tensor(array) for name, array in weights.items()}, FILE)")
 
 
 def _unpickle(path, trust):
@@ -91,8 +114,10 @@ def read(path, model, architecture=None, trust=False):
     """The content of a weight file: tensors by name, or dictionaries in which they lie somewhere."""
     path = existing_file(pathlib.Path(path), KINDS)
     kind = kinds.kind_of(path)
+    _refuse_other_pickles(path, kind)
     kinds.refuse(path, kind, KINDS, NO_WEIGHTS)
     if keras.is_keras(path) or kind.name == "hdf5":
+        keras.refuse_others(path, KINDS)
         if architecture is None:
             raise UserError(path, found="a Keras file", expected="for one's own network safetensors or a state dict")
         return _in_order(model, keras.read(path, architecture), path)

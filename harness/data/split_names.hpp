@@ -1,0 +1,13 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+// The splits that a data file has groups for, in the order train, validation, repair, test; nothing of them
+// is read or checked. Empty where the file cannot be opened: whoever reads it says why.
+std::vector<std::string> splits_in(const std::filesystem::path& file);
+
+}  // namespace harness
