@@ -394,6 +394,12 @@ Dataset Dataset::open(const std::filesystem::path& file, const std::map<std::str
   check_limit(limit);
   const hdf5::Lock lock;
   const hdf5::Silence silence;
+  hdf5::refuse_damage(file, [&] {
+    at::set_num_threads(1);  // the threads of this process are not in its copy
+    std::map<std::string, int64_t> one_image;
+    for (const std::string& name : kSplitNames) one_image[name] = 1;
+    Opener(file, kResidentLimit).read(one_image);
+  });
   Opener opener(file, resident_limit);
   opener.read(limit);
   Dataset dataset;

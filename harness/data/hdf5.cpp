@@ -7,6 +7,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/file_kind.hpp"
 #include "harness/core/missing.hpp"
+#include "harness/core/trial.hpp"
 
 namespace harness::hdf5 {
 
@@ -154,6 +155,14 @@ Handle open_file(const std::filesystem::path& file) {
   Handle handle(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
   if (!handle) throw UserError({name, "/", "a damaged file (" + last_error() + ")", "a whole HDF5 file", ""});
   return handle;
+}
+
+void refuse_damage(const std::filesystem::path& file, const std::function<void()>& read) {
+  constexpr int kMostSeconds = 10;
+  const std::string end = ended_by(read, kMostSeconds);
+  if (end.empty()) return;
+  throw UserError({file.string(), "", "a damaged file: the HDF5 library is ended by it (" + end + ")",
+                   "a whole HDF5 file", "copy the file again, or write it again with scripts/prepare"});
 }
 
 Link link_kind(hid_t parent, const std::string& name) {

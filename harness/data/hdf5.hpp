@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -61,6 +62,10 @@ class Silence {
 
 // The innermost message of the last failure: "truncated file: eof = 800, ...".
 std::string last_error();
+
+// HDF5 reads beyond its memory, or on and on, where a damaged file tells it to. So `read`, which reads what
+// will be read of the file, is tried in a copy of this process first. Throws UserError where that is ended.
+void refuse_damage(const std::filesystem::path& file, const std::function<void()>& read);
 
 // Read-only and without file locks, which many cluster file systems refuse. Throws UserError.
 Handle open_file(const std::filesystem::path& file);

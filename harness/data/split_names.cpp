@@ -10,11 +10,15 @@ std::vector<std::string> splits_in(const std::filesystem::path& file) {
   std::vector<std::string> names;
   const hdf5::Lock lock;
   const hdf5::Silence silence;
-  try {
+  const auto look = [&] {
     const hdf5::Handle root = hdf5::open_file(file);
     for (const std::string& name : kSplitNames) {
       if (hdf5::link_kind(root, name) != hdf5::Link::absent) names.push_back(name);
     }
+  };
+  try {
+    hdf5::refuse_damage(file, look);
+    look();
   } catch (const UserError&) {
     return {};
   }
