@@ -1,5 +1,5 @@
-// AR, Arachne, the generation of 2023: bidirectional localisation and differential evolution (card
-// arachne.md).
+// AR, Arachne, the generation of 2023: bidirectional localisation and differential evolution
+// (approaches/docs/AR.md).
 #include <ATen/ATen.h>
 
 #include "approaches/localise/faults.hpp"
@@ -61,7 +61,7 @@ class Arachne {
     context_.log().scalars["positives"] = static_cast<double>(sets_.positives.size());
   }
 
-  // Steps 1 to 4: the weights on the Pareto front of both scores, over all layers.
+  // The weights on the Pareto front of both scores, over all layers.
   std::vector<WeightRef> localise(const Judgement& judgement, RandomStream& stream) {
     context_.progress(0, "localise");
     const ImpactSettings settings{.compat_softmax = parameters_.boolean("compat_softmax"),
@@ -118,7 +118,6 @@ class Arachne {
     return settings;
   }
 
-  // Step 5.
   FixResult search(const std::vector<WeightRef>& weights) {
     const CandidateEvaluator evaluator(
         {.network = original_,

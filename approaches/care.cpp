@@ -1,5 +1,5 @@
 // CARE: which hidden units cause the faults, found by interventions, and multipliers for them, found by a
-// particle swarm (card care.md, the adaptation to misclassification of section 3D).
+// particle swarm; misbehaviour is misclassification here (approaches/docs/CARE.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 namespace harness {
 namespace {
 
-// Card section 3B: the less the better, so the swarm maximises its negative.
+// The cost (CARE.md, Formulas): the less the better, so the swarm maximises its negative.
 Objective care_objective(double alpha) {
   return {.measure = Measure::counts, .value = [alpha](const Verdict& verdict) {
             const auto rate = [](const Tally& tally) {
@@ -72,7 +72,7 @@ class Care {
     return {{&context_.split("repair"), negatives_, true}, {&context_.split(source_), positives_, false}};
   }
 
-  // D- and D+ (section 3D.1), fixed for all evaluations: the reference's keep changing (section 8).
+  // D- and D+, fixed for all evaluations (CARE.md, Steps in this project, 1); the public code draws anew.
   void choose_inputs() {
     source_ = context_.has_split("train")        ? "train"
               : context_.has_split("validation") ? "validation"
@@ -129,7 +129,7 @@ class Care {
     return units;
   }
 
-  // The columns of the kernels that read the units: multiplying them is multiplying the units (section 3E).
+  // The columns of the kernels that read the units: multiplying them is multiplying the units.
   std::vector<WeightRef> columns_of(const std::vector<Unit>& units) {
     std::vector<WeightRef> weights;
     unit_of_weight_.clear();
@@ -155,7 +155,7 @@ class Care {
     return values;
   }
 
-  // Section 3B. All particles start at the original.
+  // All particles start at the original (CARE.md, Steps in this project, 4).
   SwarmSettings swarm_settings(size_t units) const {
     return {.dimensions = std::vector<SwarmDimension>(units, SwarmDimension{.mean = 1}),
             .particles = parameters_.integer("particles"),

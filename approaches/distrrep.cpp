@@ -1,5 +1,5 @@
 // DTR, DistrRep: one particle swarm for each frequent kind of error, and one more over how much of each patch
-// to keep (card dtr.md). That the study's DTR is DistrRep is inferred, see the card's head.
+// to keep (approaches/docs/DTR.md). That the study means DistrRep is inferred.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -61,7 +61,7 @@ class DistrRep {
   }
 
  private:
-  // Section 3B, for every type on the original model.
+  // For every type on the original model (DTR.md, Steps in this project, 1 and 2).
   void localise(bool random_weights) {
     judgement_ = judge_split(original_, split_, context_.passes());
     RandomStream stream = context_.stream("random_weights");
@@ -82,7 +82,7 @@ class DistrRep {
     }
   }
 
-  // Section 3C; false when stopped.
+  // DTR.md, Steps in this project, 3 and 4; false when stopped.
   bool search_experts() {
     RandomStream stream = context_.stream("positives");
     const std::vector<int64_t> positives =
@@ -112,7 +112,7 @@ class DistrRep {
     return true;
   }
 
-  // Section 3C.4.
+  // DTR.md, Formulas: expert's fitness.
   static Objective expert_objective() {
     return {.measure = Measure::losses, .value = [](const Verdict& verdict) {
               const auto part = [](const Tally& tally) {
@@ -157,7 +157,7 @@ class DistrRep {
     return found;
   }
 
-  // Section 3D.
+  // DTR.md, Steps in this project, 5 and 6.
   FixResult integrate() {
     std::vector<Patch> patches;
     std::vector<int64_t> negatives;
@@ -215,7 +215,7 @@ class DistrRep {
     return result;
   }
 
-  // Section 3D.4.
+  // DTR.md, Formulas: score(c).
   double score_of(const std::vector<int32_t>& classes, const CandidateEvaluator& evaluator) const {
     return recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
                             parameters_.number("risk"));

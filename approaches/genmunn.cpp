@@ -1,5 +1,5 @@
 // GM, GenMuNN: mutants of the most influential weights of one layer after the other, a genetic search over
-// them (card genmunn.md).
+// them (approaches/docs/GM.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -54,7 +54,7 @@ class GenMuNN {
 
   void make_rankings() {
     std::vector<TargetLayer> layers = target_layers(original_);
-    std::reverse(layers.begin(), layers.end());  // step 4: from the output on
+    std::reverse(layers.begin(), layers.end());  // from the output on
     rankings_.emplace(LayerRankings::Setup{.original = original_,
                                            .layers = std::move(layers),
                                            .inputs = rank_sets(),
@@ -64,7 +64,7 @@ class GenMuNN {
                                            .batch = context_.batch()});
   }
 
-  // Step 1: the misclassified inputs of the repair split and as many others, seeded.
+  // The misclassified inputs of the repair split and as many others, seeded.
   std::vector<InputSet> rank_sets() const {
     const auto size = [](const std::vector<int64_t>& set) { return static_cast<int64_t>(set.size()); };
     const int64_t faults = std::min(size(judgements_[0].wrong), parameters_.integer("rank_inputs") / 2);
@@ -96,7 +96,7 @@ class GenMuNN {
             .shuffle = parameters_.number("shuffle")};
   }
 
-  // Phase 1, for the layer that the generation mutates. False when stopped on the way.
+  // Ranks the layer that the generation mutates; false when stopped on the way.
   bool prepare(const GeneticState& state) {
     if (random_) return true;
     const PhaseTimer timer(context_.log(), "localise");
@@ -112,7 +112,6 @@ class GenMuNN {
         });
   }
 
-  // Phase 2.
   GeneticResult search(std::optional<GeneticState> resumed) {
     EditEvaluator evaluator({.network = original_,
                              .inputs = fit_sets(),
@@ -180,7 +179,6 @@ class GenMuNN {
            static_cast<double>(parameters_.integer("generations") + 1);
   }
 
-  // Step 11.
   FixResult conclude(const GeneticResult& found) {
     FixLog& log = context_.log();
     log.counters["evaluations"] = found.state.evaluations;

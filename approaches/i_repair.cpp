@@ -1,6 +1,6 @@
 // IR, I-REPAIR: fine-tuning on the faults and a few correct inputs that moves, in each step, only weights
-// that matter much for the faults still there and little for the general outputs (card i_repair.md, mode
-// "Edge").
+// that matter much for the faults still there and little for the general outputs (approaches/docs/IR.md; the
+// public code's mode "Edge").
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -17,7 +17,7 @@
 namespace harness {
 namespace {
 
-constexpr double kGuard = 1e-8;                   // of the score (section 3, 1c)
+constexpr double kGuard = 1e-8;                   // of the mask (IR.md, Formulas)
 constexpr int64_t kSeriesEvery = 20;              // iterations
 constexpr int64_t kKeptOnCpu = int64_t{1} << 26;  // numbers of inputs that stay in memory
 const std::vector<std::string> kSeries = {"still_wrong", "mask_density"};
@@ -56,7 +56,7 @@ class IRepair {
   }
 
  private:
-  // G and S (section 3, last paragraphs); kept by a checkpoint.
+  // G and S (IR.md, Steps in this project, 1); kept by a checkpoint.
   void choose_inputs() {
     source_ = context_.has_split("validation") ? "validation"
               : context_.has_split("train")    ? "train"
@@ -90,7 +90,7 @@ class IRepair {
   }
 
   // The loop ends on the forward pass that finds nothing wrong any more, at the weights before the step that
-  // would follow: the same weights as testing after each step (section 7).
+  // would follow: the same weights as testing after each step.
   FixResult train(Masks masks) {
     MaskedOptimiser optimiser(network_, trainable_parameters(network_), rule());
     WeightGradients gradients(network_, optimiser.weights(), 3);
@@ -185,7 +185,8 @@ class IRepair {
     return wrong;
   }
 
-  // With dropout the gradient of the update is another one than that of the masks (section 3, 1d).
+  // With dropout the gradient of the update is another one than that of the masks (IR.md, Steps in this
+  // project, 4).
   void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
     const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
@@ -221,16 +222,16 @@ class IRepair {
     return z.softmax(1) - at::one_hot(label, z.size(1)).to(z.scalar_type());
   }
 
-  // bool (n): taken for another class, or with `tau` not by that margin the most probable one (section 3).
+  // bool (n): taken for another class, or with `tau` not by that margin the most probable one.
   at::Tensor still_wrong(const at::Tensor& z, const at::Tensor& label) const {
     const double tau = parameters_.number("tau");
-    if (tau == 0) return z.argmax(1) != label;  // the margin misses exact ties (section 8)
+    if (tau == 0) return z.argmax(1) != label;  // the margin misses exact ties
     const at::Tensor p = z.softmax(1);
     const at::Tensor own = p.gather(1, label.unsqueeze(1)).squeeze(1);
     return p.scatter(1, label.unsqueeze(1), -1).amax(1) - own + tau > 0;
   }
 
-  // Section 3, 1c: (|g_S| + guard) / (gamma |g_G| + guard) >= 1; undefined: all weights may move.
+  // |g_S| + guard >= gamma |g_G| + guard (IR.md, Formulas); undefined: all weights may move.
   at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t iteration) const {
     if (masks == Masks::none) return {};
     const double gamma = parameters_.number("gamma");

@@ -1,5 +1,6 @@
 // IN, INNER: probes on the blocks of a network say which blocks treat the faults unlike clean inputs, neuron
-// routing which of their weights the answers rest on, and masked training moves those (card inner.md).
+// routing which of their weights the answers rest on, and masked training moves those
+// (approaches/docs/IN.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -55,8 +56,8 @@ class Inner {
     work();
   }
 
-  // Section 3E: faults of the repair split, a part held out; clean inputs to train and to check on, and those
-  // of the probes, that have none in common.
+  // Faults of the repair split, a part held out; clean inputs to train and to check on, and those of the
+  // probes, that have none in common (IN.md, Steps in this project, 1).
   void choose_inputs() {
     const bool apart = context_.has_split("validation");
     const std::string clean = apart ? "validation" : "train";
@@ -97,7 +98,8 @@ class Inner {
       context_.log().scalars[std::string("inputs_") + name] = static_cast<double>(sets_[name].size());
   }
 
-  // Section 3A, on outputs of the unchanged network in evaluation mode: computed once for each block.
+  // On outputs of the unchanged network in evaluation mode, computed once for each block (IN.md, Steps in
+  // this project, 3).
   void make_probes() {
     const LabelledInputs& inputs = sets_.at("probe");
     const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
@@ -131,7 +133,7 @@ class Inner {
     }
   }
 
-  // Section 3B: the blocks whose probe tells faults and clean inputs most apart.
+  // The blocks whose probe tells faults and clean inputs most apart (IN.md, Steps in this project, 4).
   void localise() {
     std::vector<double>& scores = context_.log().series["anomaly_score"];
     std::vector<double>& selected = context_.log().series["selected"];
@@ -158,7 +160,7 @@ class Inner {
     for (const double b : selected) chosen_.push_back(static_cast<size_t>(b));
   }
 
-  // Section 3C, once for each selected block.
+  // Once for each selected block (IN.md, Steps in this project, 5).
   void route(bool random_weights) {
     const LabelledInputs& faulty = sets_.at("faulty");
     const at::Tensor x =
@@ -191,7 +193,7 @@ class Inner {
     return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
   }
 
-  // Section 3D. A stopped epoch is taken back.
+  // IN.md, Steps in this project, 6. A stopped epoch is taken back.
   FixResult repair() {
     std::vector<RepairedBlock> repaired;
     for (size_t k = 0; k < chosen_.size(); ++k)

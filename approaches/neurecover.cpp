@@ -1,5 +1,5 @@
 // NR, NeuRecover: weights that the last training epoch moved and that matter for what it made worse, new
-// values for them by a particle swarm (card neurecover.md).
+// values for them by a particle swarm (approaches/docs/NR.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ const std::vector<std::string> kCounts = {"deg", "imp", "tensors", "considered",
 
 using ParameterSet = std::map<std::string, at::Tensor>;
 
-// Card section 3, search step 4. The reference takes 2 for the size of either set, whatever it is.
+// The fitness (NR.md, Formulas). The public code takes 2 for the size of either set, whatever it is.
 Objective neurecover_objective(double alpha, bool compat_sizes) {
   return {.measure = Measure::losses, .value = [alpha, compat_sizes](const Verdict& verdict) {
             const auto term = [compat_sizes](const Tally& tally) {
@@ -112,7 +112,8 @@ class NeuRecover {
     return {};
   }
 
-  // Step 1: with the last epoch's weights taken back, buffers as the batch norm's averages too.
+  // With the last epoch's weights taken back, and buffers such as the averages of batch norm (NR.md, Steps in
+  // this project, 2).
   EpochEffect effect_of(const ParameterSet& before, const Judgement& now) const {
     Network earlier = original_.fork();
     for (size_t id = 0; id < earlier.parameters().size(); ++id) {
@@ -125,7 +126,7 @@ class NeuRecover {
     return effect;
   }
 
-  // Search step 3: with replacement.
+  // With replacement (NR.md, Steps in this project, 4).
   std::vector<int64_t> some_positives(const std::vector<int64_t>& correct) const {
     const int64_t wanted = parameters_.integer("positives");
     if (wanted == 0) return correct;

@@ -1,6 +1,6 @@
 // NNR, NNrepair: for every class an expert, the original with a few weights into that class's logit changed
 // so that as many as possible of some inputs of the class get it, found by a mixed-integer program; then one
-// network that joins the experts (card nnrepair.md; last-layer form).
+// network that joins the experts (approaches/docs/NNR.md). Only the last layer is repaired.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace harness {
 namespace {
 
-constexpr double kAdvantage = 1e-4;  // what "greater" means in a program (section 5)
+constexpr double kAdvantage = 1e-4;  // what "greater" means in a program (NNR.md, Formulas)
 constexpr double kWithin = 1e-4;     // what the open bounds lose
 
 std::vector<int64_t> of_class(const HeadView& view, const std::vector<int64_t>& positions, int64_t label) {
@@ -81,7 +81,7 @@ class NNRepair {
   }
 
  private:
-  // Evenly from all classes, correctly classified (section 3, step 2).
+  // Evenly from all classes, correctly classified (NNR.md, Steps in this project, 2).
   void choose_hard_inputs() {
     const int64_t each = parameters_.integer("hard_per_class");
     if (each == 0) return;
@@ -92,7 +92,8 @@ class NNRepair {
     }
   }
 
-  // Step 1: the weights whose products differ most between failing and passing inputs of the class.
+  // The weights whose products differ most between failing and passing inputs of the class (NNR.md, Steps in
+  // this project, 3).
   std::vector<int64_t> localise(int64_t k, const std::vector<int64_t>& wrong,
                                 const std::vector<int64_t>& right, bool random_edges) {
     const int64_t wanted = std::min(parameters_.integer("edges"), kernel_.size(1));
@@ -127,7 +128,7 @@ class NNRepair {
     check(k, soft);
   }
 
-  // Step 2 as a mixed-integer program (section 5); nothing where it has no answer.
+  // The mixed-integer programs (NNR.md, Formulas); nothing where they have no answer.
   std::optional<std::vector<double>> solve(int64_t k, const std::vector<int64_t>& edges,
                                            const std::vector<int64_t>& soft) {
     std::vector<lp::Row> soft_rows, hard_rows;
@@ -185,7 +186,8 @@ class NNRepair {
     add("kept", (promised & ~wrong_before & right).sum().item<double>());
   }
 
-  // Step 6: experts whose one-against-rest F1 is above the original's on data for training.
+  // Experts whose one-against-rest F1 is above the original's on data for training (NNR.md, Steps in this
+  // project, 5).
   std::vector<int64_t> selected(int64_t next) {
     if (parameters_.text("selection") == "none") return experts_;
     const PhaseTimer timer(context_.log(), "select");
@@ -215,9 +217,10 @@ class NNRepair {
     return chosen;
   }
 
-  // Step 5 as one network. AVERAGE: mean of the experts' changes. CONF: of the classes that claim an input,
-  // the one with the largest logit, else the original's answer; with e_k = z_k + deltas_k.phi that is the
-  // largest of z + max(0, deltas phi), whoever claims: three nodes behind the last layer.
+  // The experts as one network (NNR.md, Formulas). AVERAGE: mean of the experts' changes. CONF: of the
+  // classes that claim an input, the one with the largest logit, else the original's answer; as the logit of
+  // expert k is z_k + deltas_k.phi, that is the largest of z + max(0, deltas phi), claimed or not: three
+  // nodes behind the last layer.
   FixResult combine(const std::vector<int64_t>& chosen) {
     FixResult result;
     result.network = original_.fork();

@@ -1,5 +1,5 @@
 // REASSURE: for every fault a patch of the logits that repairs the whole linear region of the dense head it
-// lies in, and a support net that switches it off elsewhere (card reassure.md, ICLR version).
+// lies in, and a support net that switches it off elsewhere (approaches/docs/RA.md, the ICLR version).
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -75,7 +75,7 @@ class Reassure {
     }
   }
 
-  // Steps 1 to 5, several faults at a time.
+  // Several faults at a time (RA.md, Steps in this project, 3 to 5).
   void solve() {
     int64_t rows = 0;
     for (const DenseLayer& layer : head_.hidden) rows += layer.units();
@@ -127,9 +127,9 @@ class Reassure {
     return network.suffix(cut, live);
   }
 
-  // Section 4: the network with the blunter n, from the first one on, with which most of the faults `wanted`
-  // are right. A blunt support also reaches other faults: where fewer are right than with the n before,
-  // sharper ones follow.
+  // The network with the blunter n, from the first one on, with which most of the faults `wanted` are right
+  // (RA.md, Steps in this project, 6). A blunt support also reaches other faults: where fewer are right than
+  // with the n before, sharper ones follow.
   Network search_sharpness(PatchSetting& setting, const at::Tensor& wanted) {
     const at::Tensor labels = at::tensor(labels_, at::kLong).index_select(0, wanted),
                      faults = at::tensor(positions_, at::kLong).index_select(0, wanted),
@@ -189,7 +189,7 @@ class Reassure {
     setting.patches = affine_patches(head_, features, labels, answers);
     setting.low = low_;
     setting.high = high_;
-    // What is promised: of faults in one region the last patch wins (section 8).
+    // What is promised: of faults in one region the last patch wins (RA.md, Steps in this project, 5).
     const at::Tensor kept = undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
     setting.sharpness = parameters_.number("n");
@@ -221,8 +221,7 @@ class Reassure {
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
     scalars["inference_cost_ratio"] = operations(fixed) / operations(original_);
-    // Shares of the repair split: whose logits the patches change (section 8), and which is in a patched
-    // region.
+    // Shares of the repair split: inputs whose logits the patches change, and inputs in a patched region.
     const at::Tensor signs = at::cat(setting.patterns, 1).to(at::kFloat).mul_(2).sub_(1);
     int64_t reached = 0, inside = 0;
     for (const at::Tensor& part : repair_features_.split(context_.batch())) {

@@ -1,6 +1,6 @@
 // 3M, minimal multi-layer modifications: the least change of the last dense layer that gives chosen faults
 // their label, as one linear program; optionally shared with the dense layer before it, by a search over what
-// that layer should give (card 3m_dnn.md).
+// that layer should give (approaches/docs/3M.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -58,7 +58,7 @@ class ThreeM {
   }
 
  private:
-  // Section 8: the faults nearest to their label first, or a seeded choice.
+  // The faults nearest to their label first, or a seeded choice (3M.md, Steps in this project, 1).
   void choose_points() {
     const std::vector<int64_t>& wrong = view_.judgement.wrong;
     const int64_t wanted = parameters_.integer("n_points");
@@ -96,7 +96,7 @@ class ThreeM {
     }
   }
 
-  // Section 3.1 or 3.2, with what the head reads at the points.
+  // The program (3M.md, Steps in this project, 2), with what the head reads at the points.
   lp::LeastChange change_head(const at::Tensor& phi) {
     const at::Tensor logits = head_logits(original_, head_, phi, kernel(head_)).contiguous();
     const lp::LeastChange found =
@@ -111,7 +111,7 @@ class ThreeM {
     return found;
   }
 
-  // Section 8: what float32 has spoilt is solved again with twice the margin.
+  // What float32 has spoilt is solved again with twice the margin (3M.md, Steps in this project, 3).
   Changes solve_last_layer(Refusal& failure) {
     margin_ = parameters_.number("margin");
     stoppable_ = !context_.resumed();  // what the search found needs the answer
@@ -140,7 +140,7 @@ class ThreeM {
     return {};
   }
 
-  // Section 3.4: what the layer before the head should give, h + step * o.
+  // What the layer before the head should give, h + step * o (3M.md, Steps in this project, 4).
   Changes search(const Changes& single, FixResult& result) {
     const PhaseTimer timer(context_.log(), "search");
     stoppable_ = true;
@@ -277,7 +277,7 @@ class ThreeM {
     log("rows", changes.last.rows);
     log("rounds", changes.last.rounds);
     log_effect(*fixed.network, view_, split_, context_);  // what it costs the rest
-    // stopped in there, too: without the search, going on would make it again
+    // Stopped in there, too: without the search saved, a resumed fix would make it again.
     if (searched_ && context_.was_stopped()) save(*searched_);
     return fixed;
   }

@@ -1,5 +1,5 @@
 // VERE, VeRe: a unit of a dense layer is chosen by linear bounds of what moving it can do for the faults, and
-// gets new weights that move it there; one unit a round (card vere.md).
+// gets new weights that move it there; one unit a round (approaches/docs/VERE.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -60,7 +60,8 @@ class VeRe {
  private:
   size_t rounds_done() const { return series_.at("unit").size(); }
 
-  // Consecutive blocks of the faults and of the other inputs, from seeded places (card section 8).
+  // Consecutive blocks of the faults and of the other inputs, from seeded places (VERE.md, Steps in this
+  // project, 2).
   void choose_inputs(const std::optional<CheckpointState>& saved) {
     if (saved) {
       positions_ = positions_of(saved->at("positions"));
@@ -84,7 +85,7 @@ class VeRe {
     for (const std::string& name : kSeries) series_[name];
   }
 
-  // What never changes: everything before the layer is computed once (card section 7).
+  // What never changes: everything before the layer is computed once.
   void prepare_inputs() {
     const at::NoGradGuard no_grad;
     cut_ = original_.cut_before(site_.layer ? site_.layer->node : site_.next.node);
@@ -123,7 +124,7 @@ class VeRe {
     intact_ = right_.slice(0, faults_).sum().item<int64_t>();
   }
 
-  // Card steps 1 to 8. Empty, or why there are no more rounds.
+  // One round (VERE.md, Steps in this project, 3 to 5). Empty, or why there are no more rounds.
   std::string round() {
     const int64_t most = parameters_.integer("round_faults");
     const at::Tensor wrong = (~right_.slice(0, 0, faults_)).nonzero().flatten().slice(0, 0, most);
@@ -153,7 +154,7 @@ class VeRe {
     return "";
   }
 
-  // Steps 5 and 6.
+  // VERE.md, Steps in this project, 4.
   UnitFit fit_round(const UnitMoves& moves, int64_t unit, const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "fit");
     const at::Tensor right = right_.slice(0, faults_).nonzero().flatten() + faults_;
@@ -174,7 +175,7 @@ class VeRe {
     return fit;
   }
 
-  // Steps 3 and 4; nothing when told to stop.
+  // VERE.md, Steps in this project, 3; nothing when told to stop.
   std::optional<UnitMoves> bound(const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "bounds");
     const MarginQuestion question{

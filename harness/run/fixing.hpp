@@ -54,8 +54,8 @@ struct FixOutcome {
   std::string reason;  // "code: text", or a note where status is ok
   FixResult result;    // with a network exactly where status is ok
   FixLog log;
-  double seconds = 0;                    // of fix() alone, device synchronised, with those before (DESIGN 6)
-  std::optional<FixMemory> memory = {};  // of this run of it; an external program's is not known
+  double seconds = 0;                      // of fix() alone, device synchronised, with those before
+  std::optional<FixMemory> memory = {};    // of this run of it; an external program's is not known
   std::set<std::string> nondeterministic;  // operators without a deterministic form
 };
 

@@ -19,16 +19,24 @@ Catalog test_catalog() {
   ApproachInfo apricot{.key = "AP", .name = "Apricot", .level = Level::model, .in_study = true};
   ApproachInfo arachne{.key = "AR", .name = "Arachne", .level = Level::neuron, .in_study = true};
   arachne.parameters = {
-      {"generations", ParameterType::integer, 100, "search length", "", "card", 1, 10000},
-      {"fraction", ParameterType::number, 0.1, "of negatives", "", "card", 0, 1},
-      {"front", ParameterType::text, "pareto", "which weights", "", "card", {}, {}, {"pareto", "random"}},
-      {"stop_early", ParameterType::boolean, true, "", "", "card"},
-      {"limit", ParameterType::integer, nullptr, "", "", "card", 1, {}, {}, true}};
+      {"generations", ParameterType::integer, 100, "search length", "", "publication", 1, 10000},
+      {"fraction", ParameterType::number, 0.1, "of negatives", "", "publication", 0, 1},
+      {"front",
+       ParameterType::text,
+       "pareto",
+       "which weights",
+       "",
+       "publication",
+       {},
+       {},
+       {"pareto", "random"}},
+      {"stop_early", ParameterType::boolean, true, "", "", "publication"},
+      {"limit", ParameterType::integer, nullptr, "", "", "publication", 1, {}, {}, true}};
   ApproachInfo continued{.key = "CT", .name = "Continued training", .shadows = true, .shadow_of = {"AP"}};
   ApproachInfo none{.key = "NONE", .name = "No fix"};
   ApproachInfo random{.key = "RAND", .name = "Random weights", .shadows = true};
-  random.parameters = {{"weights", ParameterType::integer, 10, "", "", "card", 1},
-                       {"fraction", ParameterType::number, 0.9, "", "", "card", 0, 1}};
+  random.parameters = {{"weights", ParameterType::integer, 10, "", "", "publication", 1},
+                       {"fraction", ParameterType::number, 0.9, "", "", "publication", 0, 1}};
   return {apricot, arachne, continued, none, random};
 }
 
