@@ -166,7 +166,7 @@ TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than inter
 }
 
 // The bound of a tail of dense, ReLU, dense (approaches/docs/VERE.md, Formulas), one number at a time.
-std::pair<double, double> card_bound(const std::vector<std::vector<double>>& w2,
+std::pair<double, double> closed_form_bound(const std::vector<std::vector<double>>& w2,
                                      const std::vector<double>& z0, const std::vector<double>& v,
                                      double constant, int64_t n, double x0, double low, double high) {
   double at_low = constant, at_high = constant;
@@ -242,7 +242,7 @@ TEST_CASE("the closed form is CROWN's one number at a time, and the general rela
         const double low = question.edges[unit][t].item<double>(),
                      high = question.edges[unit][t + 1].item<double>();
         const auto [at_low, at_high] =
-            card_bound(w2, z0, v, constant, unit, question.values[n][unit].item<double>(), low, high);
+            closed_form_bound(w2, z0, v, constant, unit, question.values[n][unit].item<double>(), low, high);
         REQUIRE(found[unit][n][t][0].item<double>() == Approx(at_low).margin(1e-11));
         REQUIRE(found[unit][n][t][1].item<double>() == Approx(at_high).margin(1e-11));
         at::Tensor moved = question.values[n].clone();
