@@ -6,12 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <thread>
 
 namespace harness {
 namespace {
+
+constexpr std::chrono::seconds kMostWaiting(300);
 
 // The copy: says nothing, leaves no core file, and dies with whoever asked.
 [[noreturn]] void run_copy(const std::function<void()>& attempt, int seconds) {
@@ -43,8 +48,20 @@ std::string ended_by(const std::function<void()>& attempt, int seconds) {
   if (copy == 0) run_copy(attempt, seconds);
   if (copy < 0) return "";
   int status = 0;
-  while (::waitpid(copy, &status, 0) < 0) {
-    if (errno != EINTR) return "";
+  const auto start = std::chrono::steady_clock::now();
+  auto pause = std::chrono::microseconds(100);
+  for (pid_t ended = 0; ended != copy;) {
+    ended = ::waitpid(copy, &status, WNOHANG);
+    if (ended < 0 && errno != EINTR) return "";
+    if (ended == copy) break;
+    if (std::chrono::steady_clock::now() - start >
+        kMostWaiting) {  // for a file system, or another thread's lock
+      ::kill(copy, SIGKILL);
+      ::waitpid(copy, &status, 0);
+      return "";
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, std::chrono::microseconds(10000));
   }
   if (!WIFSIGNALED(status))
     return WEXITSTATUS(status) == 0 ? "" : "exit code " + std::to_string(WEXITSTATUS(status));
