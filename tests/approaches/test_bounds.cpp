@@ -167,8 +167,8 @@ TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than inter
 
 // The bound of a tail of dense, ReLU, dense (approaches/docs/VERE.md, Formulas), one number at a time.
 std::pair<double, double> closed_form_bound(const std::vector<std::vector<double>>& w2,
-                                     const std::vector<double>& z0, const std::vector<double>& v,
-                                     double constant, int64_t n, double x0, double low, double high) {
+                                            const std::vector<double>& z0, const std::vector<double>& v,
+                                            double constant, int64_t n, double x0, double low, double high) {
   double at_low = constant, at_high = constant;
   for (size_t j = 0; j < z0.size(); ++j) {
     const double a = z0[j] + w2[j][static_cast<size_t>(n)] * (low - x0);
