@@ -92,7 +92,7 @@ class LifecycleTest(CliTest):
     def test_plan(self):
         cells = json.loads(setUpModule.plan)["cells"]
         self.assertEqual(cells, [{"id": identity, "subject": "toy", "approach": identity.split("/")[1],
-                                  "run": int(identity[-1]), "state": "missing", "because": "", "status": None,
+                                  "run": int(identity[-1]), "state": "missing", "because": "", "status": None, "reason": "",
                                   "estimate_s": None}
                                  for identity in CELLS])
         written = json.loads((MAIN / "plan.json").read_text())["cells"]
