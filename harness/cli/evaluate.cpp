@@ -125,8 +125,10 @@ Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
 
 void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table table) {
   const int64_t images = opened.subject->data().split("test").size();
+  char accuracy[32];
+  std::snprintf(accuracy, sizeof accuracy, "%.2f", opened.original->accuracy());
   std::cout << "original: " << images - opened.original->faults("test") << " of " << images << " right ("
-            << format_number(opened.original->accuracy()) << " %)\n";
+            << accuracy << " %)\n";
   for (const Evaluated& model : models) {
     if (!model.corrupted.empty()) {
       std::cout << model.file << ": CORRUPTED " << model.corrupted << "\n";

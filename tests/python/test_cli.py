@@ -262,7 +262,7 @@ class EvaluateTest(CliTest):
         result = run_harness(*EVALUATE, "one.pt", "two.pt")
         self.assertEqual(result.stderr, ON_CPU + "evaluating one.pt\nevaluating two.pt\n")
         right = int((self.before["test"] == self.label["test"]).sum())
-        lines = [f"original: {right} of 120 right ({100 * right / 120!r} %)"]
+        lines = [f"original: {right} of 120 right ({100 * right / 120:.2f} %)"]
         values = {model: self.expected(model) for model in ("one.pt", "two.pt")}
         for model, of in values.items():
             lines.append(f"{model}: {round(1.2 * of['ACC'])} of 120 right, {of['REPAIRED']:.0f} repaired, "
