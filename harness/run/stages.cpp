@@ -1,5 +1,7 @@
 #include "harness/run/stages.hpp"
 
+#include <algorithm>
+
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/sealed.hpp"
@@ -11,9 +13,22 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Of a stage's file. Predictions and attacks of 1 do not say where a model is not finite, or why it cannot be
-// attacked: they are made again.
+// attacked, predictions of 2 not whether its answers are random: they are made again.
 int schema_of(Stage stage) {
-  return stage == Stage::fix ? 1 : 2;
+  return stage == Stage::fix ? 1 : stage == Stage::predict ? 3 : 2;
+}
+
+// What every stage's content has; more may be there. A file without one of these was written by another
+// version, whatever its schema says.
+const std::vector<std::vector<const char*>> kContent = {
+    {"record", "made_by", "nondeterministic"},
+    {"phases", "made_by", "nondeterministic", "not_finite", "random", "accuracy"},
+    {"phases", "made_by", "nondeterministic", "impossible"},
+};
+
+bool is_whole(Stage stage, const json& content) {
+  const std::vector<const char*>& keys = kContent.at(static_cast<size_t>(stage));
+  return std::all_of(keys.begin(), keys.end(), [&](const char* key) { return content.contains(key); });
 }
 
 // In the order they are removed: what is judged by a file goes before the file.
@@ -79,6 +94,7 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
     json value = unseal(json::parse(text), file);
     if (value.at("schema") != schema_of(stage)) return std::nullopt;
     found = {value.at("identity"), value.at("content"), {}};
+    if (!is_whole(stage, found.content)) return std::nullopt;
     files = value.at("files");
   } catch (const UserError&) {
     return std::nullopt;
@@ -95,6 +111,7 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
 }
 
 void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {
+  if (!is_whole(stage, file.content)) interface_misuse("a stage leaves out what its readers ask for");
   json files = json::object();
   for (const std::string& name : file.files) files[name] = digest_of_file(folder / name);
   write_sealed(file_of(folder, stage), {{"schema", schema_of(stage)},
