@@ -235,7 +235,8 @@ TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]
 TEST_CASE("a record is written as it was", "[pinned]") {
   INFO(kMessage);
   std::string keys;
-  for (const auto& [key, value] : some_record().to_json().items()) keys += key + " ";
+  const json record = some_record().to_json();
+  for (const auto& [key, value] : record.items()) keys += key + " ";
   CHECK(
       keys ==
       "cell counters data invariants machine metrics phases provenance reason scalars schema series status ");
