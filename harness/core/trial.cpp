@@ -20,9 +20,9 @@ constexpr std::chrono::seconds kMostWaiting(300);
 
 // The copy: says nothing, leaves no core file, and dies with whoever asked.
 [[noreturn]] void run_copy(const std::function<void()>& attempt, int seconds) {
-  for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU, SIGINT, SIGTERM}) {
-    ::signal(signal, SIG_DFL);
-  }
+  for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU}) ::signal(signal, SIG_DFL);
+  // Stops reach a whole group of processes. What they mean is for whoever asked to say.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit none = {0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
@@ -50,12 +50,12 @@ std::string ended_by(const std::function<void()>& attempt, int seconds) {
   int status = 0;
   const auto start = std::chrono::steady_clock::now();
   auto pause = std::chrono::microseconds(100);
-  for (pid_t ended = 0; ended != copy;) {
-    ended = ::waitpid(copy, &status, WNOHANG);
-    if (ended < 0 && errno != EINTR) return "";
+  while (true) {
+    const pid_t ended = ::waitpid(copy, &status, WNOHANG);
     if (ended == copy) break;
-    if (std::chrono::steady_clock::now() - start >
-        kMostWaiting) {  // for a file system, or another thread's lock
+    if (ended < 0 && errno != EINTR) return "";
+    // It waits for a file system, or for another thread's lock.
+    if (std::chrono::steady_clock::now() - start > kMostWaiting) {
       ::kill(copy, SIGKILL);
       ::waitpid(copy, &status, 0);
       return "";
@@ -66,6 +66,7 @@ std::string ended_by(const std::function<void()>& attempt, int seconds) {
   if (!WIFSIGNALED(status))
     return WEXITSTATUS(status) == 0 ? "" : "exit code " + std::to_string(WEXITSTATUS(status));
   const int signal = WTERMSIG(status);
+  if (signal == SIGKILL) return "";  // by somebody else
   if (signal == SIGXCPU) return std::to_string(seconds) + " s of computing";
   const char* name = ::sigabbrev_np(signal);
   return name == nullptr ? "signal " + std::to_string(signal) : "SIG" + std::string(name);

@@ -25,6 +25,9 @@ TEST_CASE("what would end this process ends a copy of it") {
               }
             },
             1) == "1 s of computing");
+  for (const int request : {SIGINT, SIGTERM, SIGKILL}) {  // nothing that the file has done
+    CHECK(ended_by([&] { ::raise(request); }, 10).empty());
+  }
   int here = 0;
   CHECK(ended_by([&] { here = 1; }, 10).empty());
   CHECK(here == 0);
