@@ -2,18 +2,14 @@
 
 #include "harness/cli/common.hpp"
 #include "harness/core/config_parts.hpp"
-#include "harness/core/file_kind.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness {
 
 void demand_file(const std::string& option, const std::filesystem::path& file) {
-  const auto trouble = trouble_with_file(file);
-  if (!trouble) return;
-  const FileContent content = content_of(file);
-  const bool can_be_data = option == "--data" && content.kind == FileKind::folder;
-  throw UserError({"command line", option, trouble->found, "a file that can be read",
-                   can_be_data ? data_remedy(content, file) : trouble->suggestion});
+  if (const auto trouble = option == "--data" ? trouble_with_data(file) : trouble_with_file(file)) {
+    throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
+  }
 }
 
 RepairCounts AdHoc::repair_counts() const {

@@ -1,7 +1,6 @@
 #include <array>
 
 #include "harness/core/config_parts.hpp"
-#include "harness/core/file_kind.hpp"
 #include "harness/core/json_text.hpp"
 #include "harness/core/limits.hpp"
 #include "harness/core/missing.hpp"
@@ -153,11 +152,8 @@ fs::path read_path(const json& value, const JsonPlace& place, const fs::path& fo
   // "link/../x" is not "x" where link leads elsewhere
   if (!fs::exists(file, ignored) && fs::exists(written, ignored)) file = written;
   if (!needed) return file;
-  if (const auto trouble = trouble_with_file(file)) {
-    const std::string remedy = is_data && fs::is_directory(file, ignored)
-                                   ? data_remedy(content_of(file), file)
-                                   : trouble->suggestion;
-    place.report(trouble->found, "a file that can be read", remedy);
+  if (const auto trouble = is_data ? trouble_with_data(file) : trouble_with_file(file)) {
+    place.report(trouble->found, "a file that can be read", trouble->suggestion);
   }
   return file;
 }

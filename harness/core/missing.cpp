@@ -100,4 +100,12 @@ std::optional<FileTrouble> trouble_with_file(const fs::path& file, bool may_stre
   return FileTrouble{content.found + " in place of a file, " + file.string(), content.remedy};
 }
 
+std::optional<FileTrouble> trouble_with_data(const fs::path& file) {
+  std::optional<FileTrouble> trouble = trouble_with_file(file);
+  if (!trouble) return std::nullopt;
+  const FileContent content = content_of(file);
+  if (content.kind == FileKind::folder) trouble->suggestion = data_remedy(content, file);
+  return trouble;
+}
+
 }  // namespace harness

@@ -140,7 +140,7 @@ std::string last_error() {
 
 Handle open_file(const std::filesystem::path& file) {
   const std::string name = file.string();
-  if (const auto trouble = trouble_with_file(file)) {
+  if (const auto trouble = trouble_with_data(file)) {
     throw UserError({name, "", trouble->found, "a data file (HDF5)", trouble->suggestion});
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
