@@ -58,8 +58,8 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   }
   evaluate_attack(*opened.subject, opened.original.get(), fixed, &model);
   result.evaluation = std::move(model.evaluation);
-  Invariant steady = check_random_output(fixed, opened.subject->sample(), opened.subject->batch());
-  if (steady.holds && !model.random.empty()) steady = {steady.name, false, model.random};
+  const Invariant steady =
+      with_pass(check_random_output(fixed, opened.subject->sample(), opened.subject->batch()), model.random);
   if (!steady.holds) result.mistrusted = steady.name + ": " + steady.detail;
   const SplitOutcome& test = result.evaluation.test;
   for (size_t i = 0; i < test.label.size(); ++i) {

@@ -367,7 +367,7 @@ class CellRun {
   std::string randomness() {
     for (Invariant& check : record_.invariants) {
       if (check.name != "random_output") continue;
-      if (check.holds && !model_.random.empty()) check = {check.name, false, model_.random};
+      check = with_pass(std::move(check), model_.random);
       return check.holds ? "" : check.detail;
     }
     return "";

@@ -33,6 +33,8 @@ Invariant check_unchanged(const std::vector<MetricRecord>& metrics);
 // was compared with TorchScript at that size). Not asked of outputs that are not finite, which have a status
 // of their own.
 Invariant check_random_output(const Network& network, const at::Tensor& sample, int64_t batch);
+// The same check with what a whole pass has shown besides (Predictions::random).
+Invariant with_pass(Invariant check, const std::string& random);
 
 // "reload": the saved model classifies the first images of the split as the one in memory does.
 Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<int32_t>& reloaded);

@@ -11,8 +11,6 @@
 namespace harness {
 namespace {
 
-constexpr double kSameAnswer = 1e-6;  // difference over the largest output
-
 // What a pass of a black box shows of its randomness.
 class SteadinessCheck {
  public:
@@ -25,7 +23,7 @@ class SteadinessCheck {
   }
 
   std::string verdict(const InferenceForm& form) const {
-    if (draws_.drawn()) return "the model draws random numbers when it answers";
+    if (draws_.drawn()) return DrawWatch::kDrawn;
     if (!first_.defined()) return "";
     const double difference = (form.output(first_) - answer_).abs().max().item<double>();
     if (difference <= kSameAnswer * answer_.abs().max().item<double>()) return "";

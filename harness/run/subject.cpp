@@ -53,6 +53,13 @@ void refuse_not_finite(const Network& network, const std::filesystem::path& file
       {file.string(), names.front(), "NaN or an infinite value" + more, "parameters that are finite", ""});
 }
 
+// Images of the largest split: no batch is larger.
+int64_t largest_split(const Dataset& data) {
+  int64_t most = 1;
+  for (const std::string& name : data.split_names()) most = std::max(most, data.split(name).size());
+  return most;
+}
+
 }  // namespace
 
 double pixel_full_scale(const std::filesystem::path& file) {
@@ -80,13 +87,6 @@ at::Tensor sample_inputs(const Dataset& data) {
   }
   throw UserError(
       {data.file().string(), "/", "no split with two images or more", "at least one such split", ""});
-}
-
-// Images of the largest split: no batch is larger.
-int64_t largest_split(const Dataset& data) {
-  int64_t most = 1;
-  for (const std::string& name : data.split_names()) most = std::max(most, data.split(name).size());
-  return most;
 }
 
 Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device device)
