@@ -2,7 +2,7 @@
 //   build/tests/test_conformance -c RAND:AR
 #include <set>
 
-#include "tests/conformance/properties.hpp"
+#include "tests/conformance/demand.hpp"
 #include "tests/conformance/situations.hpp"
 #include "tests/support.hpp"
 
@@ -14,11 +14,6 @@ namespace {
 // Polls that a stop is tried at. A control stops where the approaches do that it imitates.
 int most_stops(const Case& one) {
   return one.setup().shadow.empty() ? 25 : 8;
-}
-
-void demand_none(const Complaints& found) {
-  INFO(lines_of(found));
-  CHECK(found.empty());
 }
 
 // These say that they draw nothing; all others do.

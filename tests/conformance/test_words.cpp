@@ -1,5 +1,5 @@
 // What every approach and control says of itself.
-#include "tests/conformance/properties.hpp"
+#include "tests/conformance/demand.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;
@@ -8,9 +8,7 @@ using namespace harness::testing;
 TEST_CASE("parameters have a default within their range, a unit and a source that can be opened") {
   for (const Approach& approach : approaches()) {
     DYNAMIC_SECTION(approach.info.key) {
-      const Complaints found = parameter_complaints(approach.info);
-      INFO(lines_of(found));
-      CHECK(found.empty());
+      demand_none(parameter_complaints(approach.info));
     }
   }
 }
@@ -18,9 +16,7 @@ TEST_CASE("parameters have a default within their range, a unit and a source tha
 TEST_CASE("an approach says what it is and which splits it reads") {
   for (const Approach& approach : approaches()) {
     DYNAMIC_SECTION(approach.info.key) {
-      const Complaints found = info_complaints(approach.info);
-      INFO(lines_of(found));
-      CHECK(found.empty());
+      demand_none(info_complaints(approach.info));
     }
   }
 }
@@ -31,9 +27,7 @@ TEST_CASE("controls imitate what they say they can, and name what they cannot") 
     for (const Approach& other : approaches()) {
       if (other.info.shadows) continue;
       DYNAMIC_SECTION(control.info.key << ":" << other.info.key) {
-        const Complaints found = control_complaints(control, other);
-        INFO(lines_of(found));
-        CHECK(found.empty());
+        demand_none(control_complaints(control, other));
       }
     }
   }
