@@ -116,9 +116,8 @@ void Recorder::stop(const std::string& name, const std::string& detail) const {
 void Recorder::note_training(const Call& call, bool training) {
   if (training && !train_mode_) {
     stop(call.name(),
-         "in training mode although the model is not; call model.eval() before tracing, and give F.dropout "
-         "and "
-         "F.batch_norm training=self.training");
+         "in training mode although the model is not; call model.eval() before tracing, and give "
+         "F.dropout and F.batch_norm training=self.training");
   }
   recording_.saw_training = recording_.saw_training || training;
 }

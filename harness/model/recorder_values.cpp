@@ -69,11 +69,10 @@ void Recorder::refuse_written_state() const {
   }
   for (const auto& [id, name] : written_) {
     if (read.count(id) == 0) continue;
-    stop("differs from TorchScript",
-         "forward() writes to " + trace_.names({id}) + " (" + name +
-             "), so that each call computes something " +
-             "else; register no running state in forward(), and call model.eval() before tracing: running "
-             "averages are for nn.BatchNorm2d with track_running_stats=True");
+    stop("differs from TorchScript", "forward() writes to " + trace_.names({id}) + " (" + name +
+                                         "), so that each call computes something else; register no running "
+                                         "state in forward(), and call model.eval() before tracing: running "
+                                         "averages are for nn.BatchNorm2d with track_running_stats=True");
   }
   for (const ParameterId id : averages) {
     if (read_.count(id) == 0) continue;
