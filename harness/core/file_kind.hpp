@@ -10,13 +10,13 @@ namespace harness {
 enum class FileKind {
   unreadable,     // whoever opens it says why
   unknown,        // none of these
-  folder,         //
+  folder,         // a directory
   stream,         // a device, a pipe or a socket
-  empty,          //
+  empty,          // without a byte
   lfs_pointer,    // what git-lfs leaves where the file was not fetched
   web_page,       // what a web server answers instead of the file
-  hdf5,           //
-  safetensors,    //
+  hdf5,           // a data file, weights of Keras, or anything else
+  safetensors,    // weights by name
   npy,            // one NumPy array
   npz,            // several
   torch_script,   // or what may be it
@@ -30,7 +30,7 @@ enum class FileKind {
   packed,         // gzip, bzip2, xz, zstd
   image,          // PNG, JPEG
   table,          // text with commas
-  text,           //
+  text,           // any other text
 };
 
 struct FileContent {
