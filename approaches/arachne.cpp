@@ -7,8 +7,8 @@
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/differential_evolution.hpp"
 #include "approaches/search/pareto.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -19,10 +19,10 @@ struct Sets {
 
 class Arachne {
  public:
-  Arachne(const Network& original, FixContext& context, const Parameters& parameters)
+  Arachne(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         split_(context.split("repair")),
         layers_(target_layers(original)) {}
 
@@ -32,7 +32,7 @@ class Arachne {
     std::vector<WeightRef> weights;
     {
       const PhaseTimer timer(context_.log(), "localise");
-      const Judgement judgement = judge_split(original_, split_, context_.passes());
+      const Judgement judgement = judge_split(original_, split_, context_.batching());
       RandomStream stream = context_.stream("localise");
       choose_sets(judgement, stream);
       if (sets_.negatives.empty()) {
@@ -52,9 +52,9 @@ class Arachne {
 
  private:
   void choose_sets(const Judgement& judgement, RandomStream& stream) {
-    const NegativeChoice choice{.which = parameters_.text("negatives"),
-                                .fraction = parameters_.number("negative_fraction"),
-                                .pair_rank = parameters_.integer("pair_rank")};
+    const NegativeChoice choice{.which = hyper_.text("negatives"),
+                                .fraction = hyper_.number("negative_fraction"),
+                                .pair_rank = hyper_.integer("pair_rank")};
     sets_.negatives = choose_negatives(judgement, choice, stream);
     sets_.positives = judgement.correct;
     context_.log().scalars["negatives"] = static_cast<double>(sets_.negatives.size());
@@ -64,9 +64,9 @@ class Arachne {
   // The weights on the Pareto front of both scores, over all layers.
   std::vector<WeightRef> localise(const Judgement& judgement, RandomStream& stream) {
     context_.progress(0, "localise");
-    const ImpactSettings settings{.compat_softmax = parameters_.boolean("compat_softmax"),
-                                  .conv_per_sample = parameters_.text("conv_front") == "per_sample",
-                                  .passes = context_.passes()};
+    const ImpactSettings settings{.compat_softmax = hyper_.boolean("compat_softmax"),
+                                  .conv_per_sample = hyper_.text("conv_front") == "per_sample",
+                                  .batching = context_.batching()};
     const std::vector<int64_t> positives =
         matching_positives(judgement, static_cast<int64_t>(sets_.negatives.size()), stream);
     const auto of_negatives = weight_scores(original_, layers_, split_, sets_.negatives, settings);
@@ -98,14 +98,14 @@ class Arachne {
   }
 
   EvolutionSettings evolution_settings(const std::vector<WeightRef>& weights) const {
-    EvolutionSettings settings{.population = parameters_.integer("population"),
-                               .generations = parameters_.integer("generations"),
-                               .factor_low = parameters_.number("mutation_low"),
-                               .factor_high = parameters_.number("mutation_high"),
-                               .crossover = parameters_.number("crossover"),
-                               .generational = parameters_.text("update") == "generational"};
-    settings.patience = parameters_.is_null("patience") ? std::max<int64_t>(10, settings.generations / 10)
-                                                        : parameters_.integer("patience");
+    EvolutionSettings settings{.population = hyper_.integer("population"),
+                               .generations = hyper_.integer("generations"),
+                               .factor_low = hyper_.number("mutation_low"),
+                               .factor_high = hyper_.number("mutation_high"),
+                               .crossover = hyper_.number("crossover"),
+                               .generational = hyper_.text("update") == "generational"};
+    settings.patience = hyper_.is_null("patience") ? std::max<int64_t>(10, settings.generations / 10)
+                                                   : hyper_.integer("patience");
     for (const WeightRef& weight : weights) {
       const at::Tensor kernel =
           original_.parameters()[weight.parameter].value.detach().to(at::kCPU, at::kDouble);
@@ -123,20 +123,18 @@ class Arachne {
         {.network = original_,
          .inputs = {{&split_, sets_.positives, false}, {&split_, sets_.negatives, true}},
          .weights = weights,
-         .objective = arachne_objective(parameters_.number("alpha"), parameters_.boolean("compat_softmax")),
-         .passes = context_.passes(),
-         .poll = context_.poll()});
+         .objective = arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
+         .batching = context_.batching(),
+         .stop = context_.stop()});
     const EvolutionSettings settings = evolution_settings(weights);
     std::optional<EvolutionState> resumed;
     if (saved_) resumed = EvolutionState::load(*saved_);
-    const EvolutionHooks hooks{.stop = [this] { return context_.should_stop(); },
-                               .after_generation =
-                                   [&](const EvolutionState& state) {
-                                     context_.progress(static_cast<double>(state.generation) /
-                                                           static_cast<double>(settings.generations + 1),
-                                                       "search");
-                                     if (context_.checkpoint_due()) save(weights, state);
-                                   }};
+    const EvolutionHooks hooks{.stop = context_.stop(), .after_generation = [&](const EvolutionState& state) {
+                                 context_.progress(static_cast<double>(state.generation) /
+                                                       static_cast<double>(settings.generations + 1),
+                                                   "search");
+                                 if (context_.checkpoint_due()) save(weights, state);
+                               }};
     const EvolutionResult found = evolve(
         settings, seeded_draws(context_.seed("search"), settings.population),
         [&](auto candidates, auto floors, auto fitness) { evaluator.evaluate(candidates, floors, fitness); },
@@ -155,7 +153,7 @@ class Arachne {
     log.counters["generations"] = found.generations;
     log.scalars["front_size"] = static_cast<double>(weights.size());
     log.scalars["original_fitness"] = original_fitness;
-    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     log.series["best_fitness"] = found.state.series;
 
     FixResult result;
@@ -169,7 +167,7 @@ class Arachne {
     log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
     result.network = original_.fork();
     if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
-    if (parameters_.boolean("keep_original") && found.best_fitness <= original_fitness) {
+    if (hyper_.boolean("keep_original") && found.best_fitness <= original_fitness) {
       result.note +=
           std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
       return result;
@@ -201,7 +199,7 @@ class Arachne {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const Split& split_;
   const std::vector<TargetLayer> layers_;
   std::optional<CheckpointState> saved_;
@@ -210,11 +208,11 @@ class Arachne {
 
 const std::string kCode = "public code, coinse/arachne (Sohn et al., TOSEM 2023)";
 
-std::vector<ParameterSpec> parameter_specs() {
-  ParameterSpec patience = integer_spec("patience", 10,
-                                        "stop after more generations than this without change; null: "
-                                        "max(10, generations / 10)",
-                                        "generations", kCode, 0);
+std::vector<HyperparameterSpec> hyperparameter_specs() {
+  HyperparameterSpec patience = integer_spec("patience", 10,
+                                             "stop after more generations than this without change; null: "
+                                             "max(10, generations / 10)",
+                                             "generations", kCode, 0);
   patience.default_value = nullptr;
   patience.nullable = true;
   return {
@@ -251,13 +249,15 @@ const bool registered = register_approach({
              .publication = "ACM TOSEM 2023",
              .version = 4,
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = refuse_without_targets,
-    .fix = [](const Network& original,
-              FixContext& context) { return Arachne(original, context, context.parameters()).run(false); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return Arachne(original, context, context.hyperparameters()).run(false);
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return Arachne(original, context, parameters).run(true);
         },
 });

@@ -10,8 +10,8 @@
 #include "approaches/localise/sampling.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/particle_swarm.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -34,8 +34,8 @@ struct Unit {
 
 class Care {
  public:
-  Care(const Network& original, FixContext& context, const Parameters& parameters)
-      : original_(original), context_(context), parameters_(parameters), layers_(dense_layers(original)) {
+  Care(const Network& original, FixContext& context, const Hyperparameters& parameters)
+      : original_(original), context_(context), hyper_(parameters), layers_(dense_layers(original)) {
     if (parameters.text("layers") == "last") layers_ = {layers_.back()};
   }
 
@@ -81,13 +81,13 @@ class Care {
       negatives_ = positions_of(saved_->at("negatives"));
       positives_ = positions_of(saved_->at("positives"));
     } else {
-      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.passes());
+      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.batching());
       RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
-      const int64_t positives = parameters_.integer("positives");
-      negatives_ = at_most(judgement.wrong, parameters_.integer("negatives"), some_wrong);
-      positives_ = source_ == "repair" ? at_most(judgement.correct, positives, some_right)
+      const int64_t positives = hyper_.integer("positives");
+      negatives_ = first_of(judgement.wrong, hyper_.integer("negatives"), some_wrong);
+      positives_ = source_ == "repair" ? first_of(judgement.correct, positives, some_right)
                                        : correct_inputs(original_, context_.split(source_), positives,
-                                                        context_.passes(), some_right);
+                                                        context_.batching(), some_right);
     }
     context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
     context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
@@ -97,17 +97,17 @@ class Care {
   std::optional<std::vector<Unit>> localise(bool random_units) const {
     const SearchInputs set(original_, inputs());
     const auto found = intervention_effects(original_, layers_, set,
-                                            {.values = parameters_.integer("intervention_values"),
+                                            {.values = hyper_.integer("intervention_values"),
                                              .batch = context_.batch(),
                                              .go_on = [this](double done) {
                                                context_.progress(done, "localise");
-                                               return !context_.should_stop();
+                                               return !context_.stop().requested();
                                              }});
     if (found.empty()) return std::nullopt;
     std::vector<Unit> all;
     std::vector<double> scores;
     for (size_t l = 0; l < found.size(); ++l) {
-      const at::Tensor score = unit_scores(found[l], parameters_.text("score"));
+      const at::Tensor score = unit_scores(found[l], hyper_.text("score"));
       for (int64_t i = 0; i < score.numel(); ++i) {
         all.push_back({static_cast<int64_t>(l), i});
         scores.push_back(score[i].item<double>());
@@ -118,7 +118,7 @@ class Care {
       if (scores[k] > 0) order.push_back(k);
     }
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-    order.resize(std::min(order.size(), static_cast<size_t>(parameters_.integer("units"))));
+    order.resize(std::min(order.size(), static_cast<size_t>(hyper_.integer("units"))));
     if (random_units) {
       RandomStream stream = context_.stream("random_units");
       const auto drawn = stream.sample(static_cast<int64_t>(all.size()), static_cast<int64_t>(order.size()));
@@ -158,16 +158,16 @@ class Care {
   // All particles start at the original (CARE.md, Steps in this project, 4).
   SwarmSettings swarm_settings(size_t units) const {
     return {.dimensions = std::vector<SwarmDimension>(units, SwarmDimension{.mean = 1}),
-            .particles = parameters_.integer("particles"),
-            .iterations = parameters_.integer("iterations"),
-            .rule = Inertia{.inertia = parameters_.number("w"),
-                            .own = parameters_.number("c1"),
-                            .common = parameters_.number("c2"),
+            .particles = hyper_.integer("particles"),
+            .iterations = hyper_.integer("iterations"),
+            .rule = Inertia{.inertia = hyper_.number("w"),
+                            .own = hyper_.number("c1"),
+                            .common = hyper_.number("c2"),
                             .start_speed = 1,
-                            .low = parameters_.number("low"),
-                            .high = parameters_.number("high"),
-                            .tolerance = parameters_.number("ftol"),
-                            .patience = parameters_.integer("ftol_iterations")}};
+                            .low = hyper_.number("low"),
+                            .high = hyper_.number("high"),
+                            .tolerance = hyper_.number("ftol"),
+                            .patience = hyper_.integer("ftol_iterations")}};
   }
 
   FixResult search(const std::vector<Unit>& units) {
@@ -175,18 +175,16 @@ class Care {
     const CandidateEvaluator evaluator({.network = original_,
                                         .inputs = inputs(),
                                         .weights = weights,
-                                        .objective = care_objective(parameters_.number("alpha")),
-                                        .passes = context_.passes(),
-                                        .poll = context_.poll()});
+                                        .objective = care_objective(hyper_.number("alpha")),
+                                        .batching = context_.batching(),
+                                        .stop = context_.stop()});
     const SwarmSettings settings = swarm_settings(units.size());
     const SwarmHooks hooks{
-        .stop = [this] { return context_.should_stop(); },
-        .after_iteration =
-            [&](const SwarmState& state) {
-              context_.progress(
-                  static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations), "search");
-              if (context_.checkpoint_due()) save(units, state);
-            }};
+        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
+          context_.progress(static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations),
+                            "search");
+          if (context_.checkpoint_due()) save(units, state);
+        }};
     const SwarmResult found = swarm(
         settings, seeded_swarm_draws(context_.seed("search")),
         [&](auto multipliers, auto fitness) {
@@ -203,7 +201,7 @@ class Care {
     log.counters["evaluations"] = found.state.evaluations;
     log.counters["iterations"] = found.iterations;
     log.scalars["units"] = static_cast<double>(units.size());
-    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     log.series["best_fitness"] = found.state.series;
     for (const Unit& unit : units) log.series["unit"].push_back(static_cast<double>(unit.number));
     FixResult result;
@@ -252,7 +250,7 @@ class Care {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   std::vector<TargetLayer> layers_;
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the positives
@@ -261,7 +259,7 @@ class Care {
   std::vector<size_t> unit_of_weight_;  // which unit's column each belongs to
 };
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, sunbingsmu/care (Sun et al., ICSE 2022)",
                     adaptation = "our choice: the public code repairs other faults than wrong classes";
   return {
@@ -295,13 +293,13 @@ const bool registered = register_approach({
              .publication = "ICSE 2022",
              .needs = {"repair"},
              .uses = {"train", "validation"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = refuse_without_dense_layers,
     .fix = [](const Network& original,
-              FixContext& context) { return Care(original, context, context.parameters()).run(false); },
+              FixContext& context) { return Care(original, context, context.hyperparameters()).run(false); },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return Care(original, context, parameters).run(true);
         },
 });

@@ -16,7 +16,7 @@ constexpr int64_t kStepsPerSeriesEntry = 50;  // over which "training_loss" is a
 const std::string kSteps = "ct.steps";        // in a checkpoint of the training
 const std::string kCount = "count";           // phase
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_training(context)) return refusal;
   if (context.shadow.empty()) return std::nullopt;
   const Approach* shadowed = find_approach(context.shadow);
@@ -29,15 +29,15 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 
 TrainingConfig recipe_of(const FixContext& context) {
   TrainingConfig recipe = context.training().value_or(default_recipe());
-  if (!context.parameters().is_null("learning_rate"))
-    recipe.learning_rate = context.parameters().number("learning_rate");
+  if (!context.hyperparameters().is_null("learning_rate"))
+    recipe.learning_rate = context.hyperparameters().number("learning_rate");
   return recipe;
 }
 
 // The steps to make; nothing, and why, where counting them was stopped (the checkpoint is then that of KEY's
 // fix) or that fix ended before it made any.
 std::optional<int64_t> steps_of(const Network& original, FixContext& context, Refusal* why) {
-  if (context.shadow().empty()) return context.parameters().integer("steps");
+  if (context.shadow().empty()) return context.hyperparameters().integer("steps");
   const std::optional<CheckpointState>& saved = context.load_checkpoint();
   if (saved && saved->count(kSteps) > 0) return saved->at(kSteps).item<int64_t>();
   const Approach* shadowed = find_approach(context.shadow());
@@ -46,10 +46,10 @@ std::optional<int64_t> steps_of(const Network& original, FixContext& context, Re
   FixLog& log = context.log();
   {
     const PhaseTimer timer(log, kCount);
-    const Parameters parameters = parameters_of(shadowed->info, context.parameters());
+    const Hyperparameters parameters = hyperparameters_of(shadowed->info, context.hyperparameters());
     *why = shadowed->fix_for_its_steps(original, context, parameters).failure;
   }
-  if (context.was_stopped()) {
+  if (context.stop().seen()) {
     *why = {"timeout", "stopped before the steps of " + context.shadow() + " were counted"};
     return std::nullopt;
   }
@@ -119,7 +119,7 @@ int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, Fix
     context.save_checkpoint(state);
   };
   while (trainer.steps() < steps) {
-    if (context.should_stop()) {
+    if (context.stop().requested()) {
       save();
       break;
     }
@@ -160,9 +160,9 @@ const bool registered = register_approach({
              .version = 2,
              .needs = {"train"},
              .uses = {"repair", "validation"},
-             .parameters =
+             .hyperparameters =
                  {{.name = "steps",
-                   .type = ParameterType::integer,
+                   .type = HyperparameterType::integer,
                    .default_value = 500,
                    .meaning = "optimiser steps; CT:KEY makes as many as KEY makes, counted by making its fix",
                    .unit = "steps",

@@ -8,10 +8,10 @@ std::vector<TargetLayer> dense_layers(const Network& network) {
   return layers;
 }
 
-std::optional<Refusal> refuse_without_dense_layers(const AdaptContext& context) {
-  const ImportReport& report = context.network.report();
+std::optional<Refusal> refuse_without_dense_layers(const FixRequest& context) {
+  const ImportReport& report = context.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (dense_layers(context.network).empty()) {
+  if (dense_layers(*context.network).empty()) {
     return Refusal{"structure", "no dense layer with weights of its own"};
   }
   if (context.repair_faults && *context.repair_faults == 0) {

@@ -13,8 +13,8 @@
 #include "approaches/search/patches.hpp"
 #include "approaches/search/risk.hpp"
 #include "approaches/search/siblings.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -28,10 +28,10 @@ struct Expert {
 
 class DistrRep {
  public:
-  DistrRep(const Network& original, FixContext& context, const Parameters& parameters)
+  DistrRep(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         split_(context.split("repair")),
         layer_(*last_dense_layer(original)) {}
 
@@ -63,17 +63,17 @@ class DistrRep {
  private:
   // For every type on the original model (DTR.md, Steps in this project, 1 and 2).
   void localise(bool random_weights) {
-    judgement_ = judge_split(original_, split_, context_.passes());
+    judgement_ = judge_split(original_, split_, context_.batching());
     RandomStream stream = context_.stream("random_weights");
     for (ErrorType& type : error_types(judgement_)) {
-      if (static_cast<int64_t>(experts_.size()) == parameters_.integer("types")) break;
-      if (static_cast<int64_t>(type.negatives.size()) < parameters_.integer("least_negatives")) break;
+      if (static_cast<int64_t>(experts_.size()) == hyper_.integer("types")) break;
+      if (static_cast<int64_t>(type.negatives.size()) < hyper_.integer("least_negatives")) break;
       Expert expert{.type = std::move(type), .weights = {}, .values = {}};
-      expert.weights = suspicious_weights(
-          original_, layer_, split_, expert.type.negatives,
-          {.candidates = parameters_.integer("candidates") * std::ssize(expert.type.negatives),
-           .first_only = parameters_.boolean("first_only"),
-           .passes = context_.passes()});
+      expert.weights =
+          suspicious_weights(original_, layer_, split_, expert.type.negatives,
+                             {.candidates = hyper_.integer("candidates") * std::ssize(expert.type.negatives),
+                              .first_only = hyper_.boolean("first_only"),
+                              .batching = context_.batching()});
       if (random_weights) {
         expert.weights =
             harness::random_weights(original_, {layer_}, static_cast<int64_t>(expert.weights.size()), stream);
@@ -86,7 +86,7 @@ class DistrRep {
   bool search_experts() {
     RandomStream stream = context_.stream("positives");
     const std::vector<int64_t> positives =
-        with_replacement(judgement_.correct, parameters_.integer("positives"), stream);
+        with_replacement(judgement_.correct, hyper_.integer("positives"), stream);
     for (size_t k = 0; k < experts_.size(); ++k) {
       Expert& expert = experts_[k];
       if (restore(k)) continue;
@@ -97,8 +97,8 @@ class DistrRep {
            .inputs = {{&split_, positives, false}, {&split_, expert.type.negatives, true}},
            .weights = expert.weights,
            .objective = expert_objective(),
-           .passes = context_.passes(),
-           .poll = context_.poll()});
+           .batching = context_.batching(),
+           .stop = context_.stop()});
       const SwarmResult found = search(settings, "expert " + std::to_string(k + 1), k,
                                        [&](std::span<const double> candidates, std::span<double> fitness) {
                                          evaluator.evaluate(candidates, fitness);
@@ -124,11 +124,10 @@ class DistrRep {
   }
 
   SwarmSettings swarm_settings() const {
-    return {
-        .dimensions = {},
-        .particles = parameters_.integer("particles"),
-        .iterations = parameters_.integer("iterations"),
-        .rule = Constriction{.phi = parameters_.number("phi"), .patience = parameters_.integer("patience")}};
+    return {.dimensions = {},
+            .particles = hyper_.integer("particles"),
+            .iterations = hyper_.integer("iterations"),
+            .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
   }
 
   // One swarm, stage `stage` of the fix: experts in order, then the integration.
@@ -139,15 +138,13 @@ class DistrRep {
       resumed = SwarmState::load(*saved_);
     }
     const SwarmHooks hooks{
-        .stop = [this] { return context_.should_stop(); },
-        .after_iteration =
-            [&](const SwarmState& state) {
-              const double stages = static_cast<double>(experts_.size()) + 1;
-              const double here =
-                  static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations + 1);
-              context_.progress((static_cast<double>(stage) + std::min(here, 1.0)) / stages, what);
-              if (context_.checkpoint_due()) save(stage, state);
-            }};
+        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
+          const double stages = static_cast<double>(experts_.size()) + 1;
+          const double here =
+              static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations + 1);
+          context_.progress((static_cast<double>(stage) + std::min(here, 1.0)) / stages, what);
+          if (context_.checkpoint_due()) save(stage, state);
+        }};
     const SwarmResult found =
         swarm(settings, seeded_swarm_draws(context_.seed("swarm/" + std::to_string(stage))), evaluate, hooks,
               std::move(resumed));
@@ -173,8 +170,8 @@ class DistrRep {
          .inputs = {{&split_, judgement_.correct, false}, {&split_, negatives, true}},
          .weights = weights,
          .objective = {},
-         .passes = context_.passes(),
-         .poll = context_.poll()});
+         .batching = context_.batching(),
+         .stop = context_.stop()});
     SwarmSettings settings = swarm_settings();
     settings.dimensions.assign(merge.coefficients(),
                                {.mean = 0.5, .deviation = 0.125, .slowest = 0.2, .fastest = 5});
@@ -205,7 +202,7 @@ class DistrRep {
     log.series["best_score"] = found.state.series;
     result.network = original_.fork();
     if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
-    if (parameters_.boolean("guard") && found.best_fitness <= before) {
+    if (hyper_.boolean("guard") && found.best_fitness <= before) {
       result.note +=
           std::string(result.note.empty() ? "" : "; ") + "returned the original: no integration was better";
       return result;
@@ -218,7 +215,7 @@ class DistrRep {
   // DTR.md, Formulas: score(c).
   double score_of(const std::vector<int32_t>& classes, const CandidateEvaluator& evaluator) const {
     return recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
-                            parameters_.number("risk"));
+                            hyper_.number("risk"));
   }
 
   static std::string place(const char* what, size_t k) { return std::string(what) + "." + std::to_string(k); }
@@ -258,7 +255,7 @@ class DistrRep {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer layer_;
   Judgement judgement_;
@@ -267,19 +264,20 @@ class DistrRep {
   std::optional<CheckpointState> saved_;
 };
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   if (auto refusal = refuse_without_targets(context)) return refusal;
-  if (!last_dense_layer(context.network)) {
+  if (!last_dense_layer(*context.network)) {
     return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
   }
   if (!context.repair_error_types) return std::nullopt;
-  const int64_t wanted = context.parameters.integer("types");
-  const int64_t least = context.parameters.integer("least_negatives");
+  const int64_t wanted = context.hyperparameters.integer("types");
+  const int64_t min_value = context.hyperparameters.integer("least_negatives");
   const auto& sizes = *context.repair_error_types;
-  const auto enough = std::count_if(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= least; });
+  const auto enough =
+      std::count_if(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= min_value; });
   if (enough >= wanted) return std::nullopt;
   return Refusal{"too_few_error_types", std::to_string(enough) + " pairs of label and prediction have " +
-                                            std::to_string(least) +
+                                            std::to_string(min_value) +
                                             " misclassified inputs or more in the repair split; " +
                                             std::to_string(wanted) + " are needed"};
 }
@@ -287,13 +285,13 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
 const std::string kCode = "public code of DistrRep (ICST 2023), jst-qaml/eAI-Repair-Toolkit";
 // MNIST's repair split has 11 pairs with 5 faults or more and 7 with 6, and the approach is said not to be
 // applicable there.
-constexpr int64_t kLeastNegatives = 6;
+constexpr int64_t kMinNegatives = 6;
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   return {
       integer_spec("types", 8, "most frequent pairs of label and prediction that are repaired", "pairs",
                    "our choice: what the study reports as applicable", 1),
-      integer_spec("least_negatives", kLeastNegatives, "misclassified inputs such a pair has at least",
+      integer_spec("least_negatives", kMinNegatives, "misclassified inputs such a pair has at least",
                    "inputs", "our choice: what the study reports as applicable", 1),
       integer_spec("candidates", 20, "weights with the greatest gradients that are looked at, per negative",
                    "weights", kCode, 1),
@@ -318,13 +316,15 @@ const bool registered = register_approach({
              .level = Level::neuron,
              .publication = "ICST 2023",
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix = [](const Network& original,
-              FixContext& context) { return DistrRep(original, context, context.parameters()).run(false); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return DistrRep(original, context, context.hyperparameters()).run(false);
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return DistrRep(original, context, parameters).run(true);
         },
 });

@@ -8,8 +8,8 @@
 #include "approaches/localise/layer_rankings.hpp"
 #include "approaches/search/edit_evaluator.hpp"
 #include "approaches/search/genetic.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -17,8 +17,8 @@ namespace {
 class GenMuNN {
  public:
   // `random`: weights and units are drawn uniformly instead of by rank.
-  GenMuNN(const Network& original, FixContext& context, const Parameters& parameters, bool random)
-      : original_(original), context_(context), parameters_(parameters), random_(random), values_(original) {}
+  GenMuNN(const Network& original, FixContext& context, const Hyperparameters& parameters, bool random)
+      : original_(original), context_(context), hyper_(parameters), random_(random), values_(original) {}
 
   FixResult run() {
     const std::optional<CheckpointState> saved = context_.load_checkpoint();
@@ -26,7 +26,7 @@ class GenMuNN {
     {
       const PhaseTimer timer(context_.log(), "localise");
       for (const std::string& name : fit_splits()) {
-        judgements_.push_back(judge_split(original_, context_.split(name), context_.passes()));
+        judgements_.push_back(judge_split(original_, context_.split(name), context_.batching()));
       }
       if (judgements_[0].wrong.empty()) {
         FixResult result;
@@ -48,7 +48,7 @@ class GenMuNN {
 
  private:
   std::vector<std::string> fit_splits() const {
-    if (parameters_.boolean("add_validation")) return {"repair", "validation"};
+    if (hyper_.boolean("add_validation")) return {"repair", "validation"};
     return {"repair"};
   }
 
@@ -58,8 +58,8 @@ class GenMuNN {
     rankings_.emplace(LayerRankings::Setup{.original = original_,
                                            .layers = std::move(layers),
                                            .inputs = rank_sets(),
-                                           .rank = parameters_.text("rank"),
-                                           .knockout_units = parameters_.integer("knockout_units"),
+                                           .rank = hyper_.text("rank"),
+                                           .knockout_units = hyper_.integer("knockout_units"),
                                            .mutants = mutant_settings(),
                                            .batch = context_.batch()});
   }
@@ -67,7 +67,7 @@ class GenMuNN {
   // The misclassified inputs of the repair split and as many others, seeded.
   std::vector<InputSet> rank_sets() const {
     const auto size = [](const std::vector<int64_t>& set) { return static_cast<int64_t>(set.size()); };
-    const int64_t faults = std::min(size(judgements_[0].wrong), parameters_.integer("rank_inputs") / 2);
+    const int64_t faults = std::min(size(judgements_[0].wrong), hyper_.integer("rank_inputs") / 2);
     RandomStream stream = context_.stream("rank_inputs");
     std::vector<InputSet> sets;
     for (const bool negative : {true, false}) {
@@ -83,33 +83,31 @@ class GenMuNN {
   }
 
   int64_t layer_of(int64_t generation) const {
-    if (parameters_.text("layer") == "backwards") return generation % rankings_->size();
+    if (hyper_.text("layer") == "backwards") return generation % rankings_->size();
     return context_.stream("layer/" + std::to_string(generation)).below(rankings_->size());
   }
 
   MutantSettings mutant_settings() const {
-    return {.share = parameters_.number("rho"),
-            .sigma = parameters_.number("sigma"),
-            .fuzz = parameters_.number("fuzz"),
-            .negate = parameters_.number("negate"),
-            .zero = parameters_.number("zero"),
-            .shuffle = parameters_.number("shuffle")};
+    return {.share = hyper_.number("rho"),
+            .sigma = hyper_.number("sigma"),
+            .fuzz = hyper_.number("fuzz"),
+            .negate = hyper_.number("negate"),
+            .zero = hyper_.number("zero"),
+            .shuffle = hyper_.number("shuffle")};
   }
 
   // Ranks the layer that the generation mutates; false when stopped on the way.
   bool prepare(const GeneticState& state) {
     if (random_) return true;
     const PhaseTimer timer(context_.log(), "localise");
-    const int64_t rerank = parameters_.integer("rerank");
+    const int64_t rerank = hyper_.integer("rerank");
     if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
       rankings_->begin_anew(state.population[0], state.generation);
     }
-    return rankings_->rank(
-        layer_of(state.generation), [this] { return context_.should_stop(); },
-        [&] {
-          context_.progress(done(state), "rank");
-          if (context_.checkpoint_due()) save(state);
-        });
+    return rankings_->rank(layer_of(state.generation), context_.stop(), [&] {
+      context_.progress(done(state), "rank");
+      if (context_.checkpoint_due()) save(state);
+    });
   }
 
   GeneticResult search(std::optional<GeneticState> resumed) {
@@ -118,14 +116,14 @@ class GenMuNN {
                              .objective = {.measure = Measure::losses, .value = {}},
                              .batch = context_.batch()});
     const MutantSettings mutation = mutant_settings();
-    GeneticSettings settings{.population = parameters_.integer("population"),
+    GeneticSettings settings{.population = hyper_.integer("population"),
                              .elites = 0,
-                             .tournament = parameters_.integer("tournament"),
-                             .crossover = parameters_.number("crossover"),
-                             .generations = parameters_.integer("generations"),
-                             .stall = parameters_.integer("stall"),
+                             .tournament = hyper_.integer("tournament"),
+                             .crossover = hyper_.number("crossover"),
+                             .generations = hyper_.integer("generations"),
+                             .stall = hyper_.integer("stall"),
                              .perfect = evaluator.inputs().size()};
-    settings.elites = std::min(parameters_.integer("elites"), settings.population - 1);
+    settings.elites = std::min(hyper_.integer("elites"), settings.population - 1);
     const GeneticProblem problem{
         .mutate =
             [&](const Edits& parent, int64_t generation, RandomStream& stream) {
@@ -140,7 +138,7 @@ class GenMuNN {
     const auto save_when_due = [this](const GeneticState& state) {
       if (context_.checkpoint_due()) save(state);
     };
-    const GeneticHooks hooks{.stop = [this] { return context_.should_stop(); },
+    const GeneticHooks hooks{.stop = context_.stop(),
                              .prepare = [this](const GeneticState& state) { return prepare(state); },
                              .after_group = save_when_due,
                              .after_generation =
@@ -165,7 +163,7 @@ class GenMuNN {
   bool evaluate(EditEvaluator& evaluator, std::span<const Edits> individuals,
                 std::span<GeneticScore> scores) const {
     std::vector<Verdict> verdicts(individuals.size());
-    if (!evaluator.judge(individuals, verdicts, [this] { return context_.should_stop(); })) return false;
+    if (!evaluator.judge(individuals, verdicts, context_.stop())) return false;
     for (size_t k = 0; k < scores.size(); ++k) {
       const Tally &kept = verdicts[k].positive, &fixed = verdicts[k].negative;
       scores[k].correct = kept.correct() + fixed.correct();
@@ -175,8 +173,7 @@ class GenMuNN {
   }
 
   double done(const GeneticState& state) const {
-    return static_cast<double>(state.generation) /
-           static_cast<double>(parameters_.integer("generations") + 1);
+    return static_cast<double>(state.generation) / static_cast<double>(hyper_.integer("generations") + 1);
   }
 
   FixResult conclude(const GeneticResult& found) {
@@ -200,18 +197,18 @@ class GenMuNN {
     log.scalars["best_loss"] = found.state.scores[0].loss;
     log.scalars["changed_weights"] = static_cast<double>(best.size());
     if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
-    std::string obstacle;
-    if (after <= before) obstacle = "no mutant classifies more inputs correctly";
-    if (obstacle.empty() && parameters_.boolean("guard") && loses_validation(*result.network)) {
-      obstacle = "the best mutant loses accuracy on the validation split";
+    std::string limitation;
+    if (after <= before) limitation = "no mutant classifies more inputs correctly";
+    if (limitation.empty() && hyper_.boolean("guard") && loses_validation(*result.network)) {
+      limitation = "the best mutant loses accuracy on the validation split";
     }
-    if (obstacle.empty()) {
+    if (limitation.empty()) {
       result.touched = touched_by(original_, best);
       return result;
     }
     log.scalars["changed_weights"] = 0;
     result.network = original_.fork();
-    result.note += (result.note.empty() ? "" : "; ") + ("returned the original: " + obstacle);
+    result.note += (result.note.empty() ? "" : "; ") + ("returned the original: " + limitation);
     return result;
   }
 
@@ -236,7 +233,7 @@ class GenMuNN {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const bool random_;
   const OriginalValues values_;
   std::vector<Judgement> judgements_;      // of the original, on the splits that the fitness counts
@@ -245,7 +242,7 @@ class GenMuNN {
 
 const std::string kChoice = "our choice: of Wu et al., IJMSSC 2022, there is no public code";
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   return {
       integer_spec("population", 20, "size of the population", "individuals", kChoice, 2),
       integer_spec("elites", 2, "best individuals that survive unchanged; at most population - 1",
@@ -278,9 +275,10 @@ std::vector<ParameterSpec> parameter_specs() {
   };
 }
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
-  const bool wanted = context.parameters.boolean("guard") || context.parameters.boolean("add_validation");
-  if (wanted && !context.data.has("validation")) return Refusal{"missing_split", "validation"};
+std::optional<Refusal> adapt(const FixRequest& context) {
+  const bool wanted =
+      context.hyperparameters.boolean("guard") || context.hyperparameters.boolean("add_validation");
+  if (wanted && !context.data->has("validation")) return Refusal{"missing_split", "validation"};
   return refuse_without_targets(context);
 }
 
@@ -292,13 +290,15 @@ const bool registered = register_approach({
              .version = 2,
              .needs = {"repair"},
              .uses = {"validation"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix = [](const Network& original,
-              FixContext& context) { return GenMuNN(original, context, context.parameters(), false).run(); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return GenMuNN(original, context, context.hyperparameters(), false).run();
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return GenMuNN(original, context, parameters, true).run();
         },
 });

@@ -7,11 +7,11 @@
 #include <algorithm>
 
 #include "approaches/localise/sampling.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/train/labelled_inputs.hpp"
 #include "approaches/train/log_state.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
+#include "harness/approach/specs.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -28,15 +28,15 @@ enum Sum : size_t { general, specific, rest };  // L1 of the logits of G; cross-
 
 class IRepair {
  public:
-  IRepair(const Network& original, FixContext& context, const Parameters& parameters)
+  IRepair(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         network_(original.fork()),
         chunk_(gradient_chunk(original, context.batch())),
         has_dropout_(std::ranges::any_of(original.nodes(),
                                          [](const Node& node) { return node.kind == NodeKind::dropout; })),
-        poll_(context.poll()) {}
+        stop_(context.stop()) {}
 
   FixResult run(Masks masks) {
     FixResult result;
@@ -68,12 +68,12 @@ class IRepair {
       general_.positions = positions_of(saved_->at("general"));
     } else {
       RandomStream faults = context_.stream("specific"), others = context_.stream("general");
-      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.passes()),
-                                            parameters_.integer("max_specific"), faults);
-      int64_t quota = parameters_.integer("general_per_class");
+      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.batching()),
+                                            hyper_.integer("max_specific"), faults);
+      int64_t quota = hyper_.integer("general_per_class");
       if (quota == 0) quota = original_.classes() < kManyClasses ? 4 : 1;
       general_.positions =
-          correct_of_each_class(original_, *general_.split, quota, context_.passes(), others);
+          correct_of_each_class(original_, *general_.split, quota, context_.batching(), others);
     }
     context_.log().scalars["specific"] = static_cast<double>(specific_.size());
     context_.log().scalars["general_from_" + source_] = static_cast<double>(general_.size());
@@ -83,8 +83,8 @@ class IRepair {
     // The published rates: 1e-4 for a plain dense network, 1e-5 for networks with batch norm.
     const bool normalised = std::ranges::any_of(
         original_.nodes(), [](const Node& node) { return node.kind == NodeKind::batch_norm; });
-    const double rate = parameters_.is_null("learning_rate") ? (normalised ? 1e-5 : 1e-4)
-                                                             : parameters_.number("learning_rate");
+    const double rate =
+        hyper_.is_null("learning_rate") ? (normalised ? 1e-5 : 1e-4) : hyper_.number("learning_rate");
     context_.log().scalars["learning_rate"] = rate;
     return {.kind = UpdateRule::Kind::rmsprop, .learning_rate = rate};
   }
@@ -100,13 +100,13 @@ class IRepair {
       load_series(log, kSeries, *saved_);
       wrong_ = saved_->at("wrong").item<int64_t>();
     }
-    const int64_t most = parameters_.integer("max_iters");
+    const int64_t maximum = hyper_.integer("max_iters");
     bool stopped = false, finite = true;
     while (true) {
       const int64_t iteration = optimiser.steps();
       try {
-        wrong_ = add_gradients(gradients, &finite, iteration == most);
-        if (!finite || wrong_ == 0 || iteration == most) break;
+        wrong_ = add_gradients(gradients, &finite, iteration == maximum);
+        if (!finite || wrong_ == 0 || iteration == maximum) break;
         if (has_dropout_) add_update_gradient(gradients, iteration);
       } catch (const FixStopped&) {
         stopped = true;
@@ -122,7 +122,7 @@ class IRepair {
       const at::Tensor sum =
           has_dropout_ ? gradients.sum(rest) : gradients.sum(specific) + gradients.sum(rest);
       optimiser.step(sum / all, mask);
-      context_.progress(static_cast<double>(iteration + 1) / static_cast<double>(most), "train");
+      context_.progress(static_cast<double>(iteration + 1) / static_cast<double>(maximum), "train");
       if (context_.checkpoint_due()) save(optimiser);
     }
     if (stopped) save(optimiser);
@@ -158,7 +158,7 @@ class IRepair {
     at::Tensor all_finite = at::ones({}, at::TensorOptions(at::kBool).device(original_.device()));
     const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
-        ask(poll_);
+        stop_.check();
         const Chunk part = chunk(inputs, begin);
         const at::Tensor z = gradients.forward(part.x);
         all_finite.logical_and_(z.isfinite().all());
@@ -190,7 +190,7 @@ class IRepair {
   void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
     const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
-        ask(poll_);
+        stop_.check();
         const Chunk part = chunk(inputs, begin);
         const uint64_t masks =
             context_.seed("dropout/" + name + "/" + std::to_string(iteration) + "/" + std::to_string(begin));
@@ -224,7 +224,7 @@ class IRepair {
 
   // bool (n): taken for another class, or with `tau` not by that margin the most probable one.
   at::Tensor still_wrong(const at::Tensor& z, const at::Tensor& label) const {
-    const double tau = parameters_.number("tau");
+    const double tau = hyper_.number("tau");
     if (tau == 0) return z.argmax(1) != label;  // the margin misses exact ties
     const at::Tensor p = z.softmax(1);
     const at::Tensor own = p.gather(1, label.unsqueeze(1)).squeeze(1);
@@ -234,7 +234,7 @@ class IRepair {
   // |g_S| + guard >= gamma |g_G| + guard (IR.md, Formulas); undefined: all weights may move.
   at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t iteration) const {
     if (masks == Masks::none) return {};
-    const double gamma = parameters_.number("gamma");
+    const double gamma = hyper_.number("gamma");
     const at::Tensor g_general = gradients.sum(general) / static_cast<double>(general_.size());
     const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong_);
     const at::Tensor mask = g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
@@ -257,7 +257,7 @@ class IRepair {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   Network network_;
   int64_t chunk_;  // inputs at once
   bool has_dropout_;
@@ -265,20 +265,20 @@ class IRepair {
   std::string source_;  // split of the general inputs
   LabelledInputs specific_, general_;
   int64_t wrong_ = 0;  // of the specific inputs, as the last whole pass counted them
-  const Poll poll_;
+  const Stop stop_;
   std::map<std::pair<const LabelledInputs*, int64_t>, Chunk> chunks_;  // where all of them are few
 };
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, vas-group-imperial/I-Repair (Henriksen et al., SAC 2022)",
                     choice = "our choice";
-  ParameterSpec rate{.name = "learning_rate",
-                     .default_value = nullptr,
-                     .meaning = "of RMSProp; null: 1e-4, and 1e-5 for networks with batch norm",
-                     .unit = "number",
-                     .source = hyper,
-                     .minimum = 0,
-                     .nullable = true};
+  HyperparameterSpec rate{.name = "learning_rate",
+                          .default_value = nullptr,
+                          .meaning = "of RMSProp; null: 1e-4, and 1e-5 for networks with batch norm",
+                          .unit = "number",
+                          .source = hyper,
+                          .minimum = 0,
+                          .nullable = true};
   return {
       number_spec("gamma", 1, "a weight moves where |specific influence| is at least gamma |general one|",
                   hyper, 0),
@@ -296,10 +296,10 @@ std::vector<ParameterSpec> parameter_specs() {
   };
 }
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
-  const ImportReport& report = context.network.report();
+std::optional<Refusal> adapt(const FixRequest& context) {
+  const ImportReport& report = context.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (trainable_parameters(context.network).empty())
+  if (trainable_parameters(*context.network).empty())
     return Refusal{"structure", "no weight that training moves"};
   if (context.repair_faults && *context.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
@@ -307,7 +307,7 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
   return std::nullopt;
 }
 
-FixResult repair(const Network& original, FixContext& context, const Parameters& parameters) {
+FixResult repair(const Network& original, FixContext& context, const Hyperparameters& parameters) {
   const bool none = parameters.text("masks") == "none";
   return IRepair(original, context, parameters).run(none ? Masks::none : Masks::influence);
 }
@@ -320,13 +320,13 @@ const bool registered = register_approach({
              .version = 2,
              .needs = {"repair"},
              .uses = {"validation", "train"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
     .fix = [](const Network& original,
-              FixContext& context) { return repair(original, context, context.parameters()); },
+              FixContext& context) { return repair(original, context, context.hyperparameters()); },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return IRepair(original, context, parameters).run(Masks::random);
         },
     .fix_for_its_steps = repair,

@@ -8,8 +8,8 @@
 #include "approaches/localise/sampling.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/train/log_state.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -21,10 +21,10 @@ const std::vector<std::string> kSeries = {"anomaly_score", "selected",       "pr
 
 class Inner {
  public:
-  Inner(const Network& original, FixContext& context, const Parameters& parameters)
+  Inner(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         network_(original.fork()),
         blocks_(probed_blocks(original)) {}
 
@@ -71,10 +71,10 @@ class Inner {
     if (!saved_) {
       RandomStream faults = context_.stream("faults"), others = context_.stream("clean");
       const std::vector<int64_t> wrong =
-          at_most(judge_split(original_, context_.split("repair"), context_.passes()).wrong,
-                  parameters_.integer("repair_samples"), faults);
+          first_of(judge_split(original_, context_.split("repair"), context_.batching()).wrong,
+                   hyper_.integer("repair_samples"), faults);
       const auto total = static_cast<int64_t>(wrong.size());
-      const auto share = static_cast<int64_t>(parameters_.number("held_out") * static_cast<double>(total));
+      const auto share = static_cast<int64_t>(hyper_.number("held_out") * static_cast<double>(total));
       const int64_t kept_back = total < 2 ? 0 : std::clamp<int64_t>(share, 1, total - 1);
       const std::vector<int64_t> order = faults.permutation(total);
       for (int64_t k = 0; k < total; ++k) {
@@ -84,11 +84,11 @@ class Inner {
       if (kept_back == 0) sets_["held_out"].positions = sets_["faulty"].positions;
       const int64_t there = context_.split(clean).size();
       const std::vector<int64_t> mixed = others.permutation(there);
-      const int64_t most = std::min(parameters_.integer("clean_samples"), there / (apart ? 2 : 3));
-      sets_["clean"].positions.assign(mixed.begin(), mixed.begin() + most);
-      sets_["check"].positions.assign(mixed.begin() + most, mixed.begin() + 2 * most);
-      const std::vector<int64_t> left(mixed.begin() + 2 * most, mixed.end());
-      const int64_t wanted = parameters_.integer("probe_samples");
+      const int64_t maximum = std::min(hyper_.integer("clean_samples"), there / (apart ? 2 : 3));
+      sets_["clean"].positions.assign(mixed.begin(), mixed.begin() + maximum);
+      sets_["check"].positions.assign(mixed.begin() + maximum, mixed.begin() + 2 * maximum);
+      const std::vector<int64_t> left(mixed.begin() + 2 * maximum, mixed.end());
+      const int64_t wanted = hyper_.integer("probe_samples");
       sets_["probe"].positions =
           apart ? context_.stream("probe").permutation(context_.split("train").size()) : left;
       auto& chosen = sets_["probe"].positions;
@@ -115,17 +115,17 @@ class Inner {
       }
       std::vector<at::Tensor> values;
       for (int64_t begin = 0; begin < inputs.size(); begin += context_.batch()) {
-        ask(context_.poll());
+        context_.stop().check();
         const int64_t end = std::min(inputs.size(), begin + context_.batch());
         values.push_back(
             original_.activations(inputs.load(begin, end, original_.device()), {blocks_[b].output})[0]);
       }
       const double accuracy = train_probe(probes_.back(), at::cat(values), y,
-                                          {.learning_rate = parameters_.number("probe_rate"),
-                                           .epochs = parameters_.integer("probe_epochs"),
-                                           .batch = parameters_.integer("probe_batch"),
+                                          {.learning_rate = hyper_.number("probe_rate"),
+                                           .epochs = hyper_.integer("probe_epochs"),
+                                           .batch = hyper_.integer("probe_batch"),
                                            .seed = context_.seed(name + ".order"),
-                                           .poll = context_.poll()});
+                                           .stop = context_.stop()});
       ++trained_probes_;
       context_.log().series["probe_accuracy"].push_back(accuracy);
       context_.progress(static_cast<double>(b + 1) / static_cast<double>(blocks_.size()), "probes");
@@ -139,10 +139,10 @@ class Inner {
     std::vector<double>& selected = context_.log().series["selected"];
     if (selected.empty()) {
       scores.clear();
-      const int64_t most = parameters_.integer("anomaly_samples");
+      const int64_t maximum = hyper_.integer("anomaly_samples");
       const auto x_of = [&](const char* set) {
         const LabelledInputs& inputs = sets_.at(set);
-        return inputs.load(0, std::min(inputs.size(), most), original_.device());
+        return inputs.load(0, std::min(inputs.size(), maximum), original_.device());
       };
       const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
       for (size_t b = 0; b < blocks_.size(); ++b) {
@@ -155,7 +155,7 @@ class Inner {
       std::ranges::stable_sort(selected, [&](double one, double other) {
         return scores[static_cast<size_t>(one)] > scores[static_cast<size_t>(other)];
       });
-      selected.resize(std::min(selected.size(), static_cast<size_t>(parameters_.integer("blocks"))));
+      selected.resize(std::min(selected.size(), static_cast<size_t>(hyper_.integer("blocks"))));
     }
     for (const double b : selected) chosen_.push_back(static_cast<size_t>(b));
   }
@@ -164,7 +164,7 @@ class Inner {
   void route(bool random_weights) {
     const LabelledInputs& faulty = sets_.at("faulty");
     const at::Tensor x =
-        faulty.load(0, std::min(faulty.size(), parameters_.integer("routing_samples")), original_.device());
+        faulty.load(0, std::min(faulty.size(), hyper_.integer("routing_samples")), original_.device());
     for (size_t k = 0; k < chosen_.size(); ++k) {
       const std::string name = "mask." + std::to_string(k);
       if (saved_ && saved_->count(name) > 0) {
@@ -172,10 +172,10 @@ class Inner {
         continue;
       }
       const at::Tensor counts = routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
-                                               {.steps = parameters_.integer("routing_steps"),
-                                                .rate = parameters_.number("routing_rate"),
-                                                .shrink = parameters_.number("routing_shrink"),
-                                                .poll = context_.poll()});
+                                               {.steps = hyper_.integer("routing_steps"),
+                                                .rate = hyper_.number("routing_rate"),
+                                                .shrink = hyper_.number("routing_shrink"),
+                                                .stop = context_.stop()});
       masks_.push_back(mask_of(counts.flatten(), random_weights, name));
       const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
       context_.log().series["mask_density"].push_back(density);
@@ -185,8 +185,8 @@ class Inner {
   }
 
   at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
-    const bool few = parameters_.text("mask_mode") == "top_n";
-    const at::Tensor mask = marked(counts, few ? parameters_.integer("top_weights") : counts.numel());
+    const bool few = hyper_.text("mask_mode") == "top_n";
+    const at::Tensor mask = marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
     if (!random_weights) return mask;
     const auto count = mask.sum().item<int64_t>();
     const std::vector<int64_t> drawn = context_.stream(name).sample(counts.numel(), count);
@@ -198,25 +198,25 @@ class Inner {
     std::vector<RepairedBlock> repaired;
     for (size_t k = 0; k < chosen_.size(); ++k)
       repaired.push_back({blocks_[chosen_[k]], probes_[chosen_[k]], masks_[k]});
-    int64_t batch = parameters_.integer("batch");
+    int64_t batch = hyper_.integer("batch");
     if (batch == 0) batch = original_.classes() < kManyClasses ? 64 : 8;
     BlockRepair repair(network_, std::move(repaired), sets_.at("faulty"), sets_.at("clean"),
-                       {.learning_rate = parameters_.number("learning_rate"),
+                       {.learning_rate = hyper_.number("learning_rate"),
                         .batch = batch,
-                        .alpha = parameters_.number("alpha"),
-                        .temperature = parameters_.number("temperature"),
-                        .train_mode = parameters_.text("bn_mode") == "reference_train",
+                        .alpha = hyper_.number("alpha"),
+                        .temperature = hyper_.number("temperature"),
+                        .train_mode = hyper_.text("bn_mode") == "reference_train",
                         .seed = context_.seed("dropout"),
-                        .poll = context_.poll()});
+                        .stop = context_.stop()});
     FixLog& log = context_.log();
     if (saved_ && saved_->count("epoch") > 0) {
       restore(*saved_, repair);
-      least_ = saved_->at("least").item<double>();  // no time for it may be left
+      min_value_ = saved_->at("least").item<double>();  // no time for it may be left
     } else {
-      least_ =
-          accuracy(original_, sets_.at("check"), context_.passes()) - parameters_.number("accuracy_slack");
+      min_value_ =
+          accuracy(original_, sets_.at("check"), context_.batching()) - hyper_.number("accuracy_slack");
     }
-    const int64_t epochs = parameters_.integer("epochs");
+    const int64_t epochs = hyper_.integer("epochs");
     FixResult result;
     Ending ending = Ending::none;
     while (epoch_ < epochs && ending == Ending::none) {
@@ -255,7 +255,7 @@ class Inner {
   enum class Ending { none, goal, stopped, not_finite };
 
   Ending run_epoch(BlockRepair& repair) {
-    const int64_t repeats = parameters_.integer("output_repeats");
+    const int64_t repeats = hyper_.integer("output_repeats");
     for (int64_t phase = 0; phase <= repeats; ++phase) {
       for (size_t k = 0; k < repair.blocks(); ++k) {
         const int64_t pass = (epoch_ * (repeats + 1) + phase) * static_cast<int64_t>(repair.blocks()) +
@@ -270,17 +270,17 @@ class Inner {
 
   bool reached() {
     FixLog& log = context_.log();
-    const Passes all(context_.batch(), context_.poll());
+    const Batching all(context_.batch(), context_.stop());
     const double clean = accuracy(network_, sets_.at("check"), all);
     const double faults = 1 - accuracy(network_, sets_.at("held_out"), all);
     log.series["clean_accuracy"].push_back(clean);
     log.series["fault_rate"].push_back(faults);
-    return clean >= least_ && faults < parameters_.number("goal_fault_rate");
+    return clean >= min_value_ && faults < hyper_.number("goal_fault_rate");
   }
 
   void snapshot(const BlockRepair& repair) {
     snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)},
-                 {"least", at::scalar_tensor(least_, at::kDouble)}};
+                 {"least", at::scalar_tensor(min_value_, at::kDouble)}};
     repair.save(snapshot_);
     save_series(context_.log(), kSeries, snapshot_);
   }
@@ -301,7 +301,7 @@ class Inner {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   Network network_;
   std::vector<ProbedBlock> blocks_;
   std::optional<CheckpointState> saved_;
@@ -312,10 +312,10 @@ class Inner {
   std::vector<at::Tensor> masks_;  // bool, of the chosen blocks' kernels
   CheckpointState snapshot_;       // of the repair, at the beginning of the epoch
   int64_t epoch_ = 0;
-  double least_ = 0;  // accuracy on clean inputs
+  double min_value_ = 0;  // accuracy on clean inputs
 };
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, implicitDeclaration/inner (Chen et al., ISSTA 2024)",
                     adaptation = "our choice";
   return {
@@ -361,17 +361,17 @@ const bool registered = register_approach({
              .version = 2,
              .needs = {"train", "repair"},
              .uses = {"validation"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = refuse_without_blocks,
     .fix = [](const Network& original,
-              FixContext& context) { return Inner(original, context, context.parameters()).run(false); },
+              FixContext& context) { return Inner(original, context, context.hyperparameters()).run(false); },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return Inner(original, context, parameters).run(true);
         },
     .fix_for_its_steps =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return Inner(original, context, parameters).run(false);
         },
 });

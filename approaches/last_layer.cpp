@@ -33,22 +33,22 @@ std::optional<TargetLayer> hidden_before(const Network& network, const TargetLay
   return std::nullopt;
 }
 
-std::optional<Refusal> refuse_without_last_layer(const AdaptContext& context) {
+std::optional<Refusal> refuse_without_last_layer(const FixRequest& context) {
   if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
-  if (last_dense_layer(context.network)) return std::nullopt;
+  if (last_dense_layer(*context.network)) return std::nullopt;
   return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
 }
 
 HeadView view_head(const Network& network, const TargetLayer& head, const Split& split,
-                   const Passes& passes) {
+                   const Batching& batching) {
   const at::NoGradGuard no_grad;
   HeadView view;
   view.judgement.labels = split.labels();
   std::vector<at::Tensor> phi, predictions;
-  for (int64_t begin = 0; begin < split.size(); begin += passes.batch) {
-    ask(passes.poll);
+  for (int64_t begin = 0; begin < split.size(); begin += batching.batch) {
+    batching.stop.check();
     const at::Tensor x =
-        split.inputs(begin, std::min(split.size(), begin + passes.batch)).to(network.device());
+        split.inputs(begin, std::min(split.size(), begin + batching.batch)).to(network.device());
     const std::vector<at::Tensor> values = network.activations(x, {head.input, network.output_node()});
     phi.push_back(values[0].cpu());
     predictions.push_back(values[1].argmax(1).cpu());
@@ -80,7 +80,7 @@ std::vector<int64_t> faults_by_gap(const HeadView& view) {
 
 HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
                        int64_t batch) {
-  HeadCheck check{.right = 0, .least_margin = std::numeric_limits<double>::infinity()};
+  HeadCheck check{.right = 0, .min_margin = std::numeric_limits<double>::infinity()};
   for (int64_t begin = 0; begin < inputs.size(0); begin += batch) {
     const int64_t size = std::min(batch, inputs.size(0) - begin);
     const at::Tensor x = inputs.narrow(0, begin, size).to(network.device()),
@@ -89,7 +89,7 @@ HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const a
     at::Tensor logits = network.logits(x).cpu().to(at::kDouble);
     const at::Tensor own = logits.gather(1, y.unsqueeze(1)).squeeze(1);
     logits.scatter_(1, y.unsqueeze(1), -std::numeric_limits<double>::infinity());
-    check.least_margin = std::min(check.least_margin, (own - logits.amax(1)).min().item<double>());
+    check.min_margin = std::min(check.min_margin, (own - logits.amax(1)).min().item<double>());
   }
   return check;
 }
@@ -97,7 +97,7 @@ HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const a
 void log_effect(const Network& fixed, const HeadView& before, const Split& split, FixContext& context) {
   Judgement after;
   try {
-    after = judge_split(fixed, split, {context.batch(), context.poll()});
+    after = judge_split(fixed, split, {context.batch(), context.stop()});
   } catch (const FixStopped&) {
     return;
   }

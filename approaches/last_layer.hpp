@@ -2,6 +2,7 @@
 
 #include "approaches/dense_layers.hpp"
 #include "approaches/localise/faults.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -13,7 +14,7 @@ std::optional<TargetLayer> last_dense_layer(const Network& network);
 std::optional<TargetLayer> hidden_before(const Network& network, const TargetLayer& head);
 
 // Why approaches on the last layer cannot be applied: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_last_layer(const AdaptContext& context);
+std::optional<Refusal> refuse_without_last_layer(const FixRequest& context);
 
 // What one pass over a split shows of the head. Positions as in the split; tensors on the CPU.
 struct HeadView {
@@ -21,15 +22,16 @@ struct HeadView {
   at::Tensor phi;     // float32 (N, features): what the head reads
   at::Tensor logits;  // float64 (N, classes), recomputed in double
 };
-HeadView view_head(const Network& network, const TargetLayer& head, const Split& split, const Passes& passes);
+HeadView view_head(const Network& network, const TargetLayer& head, const Split& split,
+                   const Batching& batching);
 
 // The misclassified inputs, nearest to their label first: by how far the strongest other class is above it.
 std::vector<int64_t> faults_by_gap(const HeadView& view);
 
 // Guarantees checked on the network itself, in float32.
 struct HeadCheck {
-  int64_t right = 0;        // inputs classified as labelled
-  double least_margin = 0;  // least advantage of a label's logit over all others
+  int64_t right = 0;      // inputs classified as labelled
+  double min_margin = 0;  // least advantage of a label's logit over all others
 };
 HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
                        int64_t batch);

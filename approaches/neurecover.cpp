@@ -11,7 +11,7 @@
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/particle_swarm.hpp"
 #include "approaches/search/siblings.hpp"
-#include "approaches/specs.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -46,10 +46,10 @@ std::string first_difference(const Network& network, const ParameterSet& checkpo
 
 class NeuRecover {
  public:
-  NeuRecover(const Network& original, FixContext& context, const Parameters& parameters)
+  NeuRecover(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         split_(context.split("repair")),
         layers_(dense_layers(original)) {}
 
@@ -87,7 +87,7 @@ class NeuRecover {
     if (!different.empty()) {
       return {"no_fix", "the checkpoint before the last has no " + different + " of the model's shape"};
     }
-    const Judgement now = judge_split(original_, split_, context_.passes());
+    const Judgement now = judge_split(original_, split_, context_.batching());
     if (now.wrong.empty() || now.correct.empty()) {
       return {"no_fix", "the repair split has no input that is classified " +
                             std::string(now.wrong.empty() ? "wrongly" : "correctly")};
@@ -97,9 +97,9 @@ class NeuRecover {
     log("imp", effect.improved.size());
     if (effect.regressed.empty()) return {"no_fix", "the last epoch made no input of the repair split worse"};
     RegressionWeights found = regression_weights(original_, before, layers_, split_, effect,
-                                                 {.backward = parameters_.text("backward"),
-                                                  .reduction_rate = parameters_.number("reduction_rate"),
-                                                  .passes = context_.passes()});
+                                                 {.backward = hyper_.text("backward"),
+                                                  .reduction_rate = hyper_.number("reduction_rate"),
+                                                  .batching = context_.batching()});
     log("tensors", static_cast<size_t>(found.tensors));
     log("considered", static_cast<size_t>(found.considered));
     log("localised", found.weights.size());
@@ -119,7 +119,7 @@ class NeuRecover {
     for (size_t id = 0; id < earlier.parameters().size(); ++id) {
       earlier.set_parameter(static_cast<ParameterId>(id), before.at(earlier.parameters()[id].name));
     }
-    const Judgement then = judge_split(earlier, split_, context_.passes());
+    const Judgement then = judge_split(earlier, split_, context_.batching());
     EpochEffect effect;
     std::ranges::set_intersection(then.correct, now.wrong, std::back_inserter(effect.regressed));
     std::ranges::set_intersection(then.wrong, now.correct, std::back_inserter(effect.improved));
@@ -128,7 +128,7 @@ class NeuRecover {
 
   // With replacement (NR.md, Steps in this project, 4).
   std::vector<int64_t> some_positives(const std::vector<int64_t>& correct) const {
-    const int64_t wanted = parameters_.integer("positives");
+    const int64_t wanted = hyper_.integer("positives");
     if (wanted == 0) return correct;
     RandomStream stream = context_.stream("positives");
     return with_replacement(correct, wanted, stream);
@@ -139,22 +139,20 @@ class NeuRecover {
         {.network = original_,
          .inputs = {{&split_, negatives_, true}, {&split_, positives_, false}},
          .weights = weights_,
-         .objective = neurecover_objective(parameters_.number("alpha"), parameters_.boolean("compat_sizes")),
-         .passes = context_.passes(),
-         .poll = context_.poll()});
+         .objective = neurecover_objective(hyper_.number("alpha"), hyper_.boolean("compat_sizes")),
+         .batching = context_.batching(),
+         .stop = context_.stop()});
     const SwarmSettings settings{
         .dimensions = sibling_dimensions(original_, weights_),
-        .particles = parameters_.integer("particles"),
-        .iterations = parameters_.integer("iterations"),
-        .rule = Constriction{.phi = parameters_.number("phi"), .patience = parameters_.integer("patience")}};
-    const SwarmHooks hooks{.stop = [this] { return context_.should_stop(); },
-                           .after_iteration =
-                               [&](const SwarmState& state) {
-                                 context_.progress(static_cast<double>(state.evaluated) /
-                                                       static_cast<double>(settings.iterations + 1),
-                                                   "search");
-                                 if (context_.checkpoint_due()) save(state);
-                               }};
+        .particles = hyper_.integer("particles"),
+        .iterations = hyper_.integer("iterations"),
+        .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
+    const SwarmHooks hooks{
+        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
+          context_.progress(
+              static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations + 1), "search");
+          if (context_.checkpoint_due()) save(state);
+        }};
     const SwarmResult found = swarm(
         settings, seeded_swarm_draws(context_.seed("search")),
         [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }, hooks,
@@ -167,7 +165,7 @@ class NeuRecover {
     FixLog& log = context_.log();
     log.counters["evaluations"] = found.state.evaluations;
     log.counters["iterations"] = found.iterations;
-    log.scalars["touched_logits"] = evaluator.way() == "touched_logits";
+    log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     log.series["best_fitness"] = found.state.series;
     FixResult result;
     if (found.best.empty()) {
@@ -183,7 +181,7 @@ class NeuRecover {
     log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
     result.network = original_.fork();
     if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
-    if (parameters_.boolean("keep_original") && !(found.best_fitness > original_fitness)) {
+    if (hyper_.boolean("keep_original") && !(found.best_fitness > original_fitness)) {
       result.note +=
           std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
       return result;
@@ -220,7 +218,7 @@ class NeuRecover {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const Split& split_;
   const std::vector<TargetLayer> layers_;
   std::optional<CheckpointState> saved_;
@@ -228,14 +226,14 @@ class NeuRecover {
   std::vector<int64_t> negatives_, positives_;
 };
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
-  if (context.history_size >= 2) return std::nullopt;
-  return Refusal{"no_history", "the subject names " + std::to_string(context.history_size) +
+  if (context.history.size() >= 2) return std::nullopt;
+  return Refusal{"no_history", "the subject names " + std::to_string(context.history.size()) +
                                    " checkpoints of its training; at least two are needed"};
 }
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, jst-qaml/eAI-Repair-Toolkit (Tokui et al., SANER 2022)";
   return {
       choice_spec(
@@ -265,13 +263,15 @@ const bool registered = register_approach({
              .publication = "SANER 2022",
              .version = 2,
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix = [](const Network& original,
-              FixContext& context) { return NeuRecover(original, context, context.parameters()).run(false); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return NeuRecover(original, context, context.hyperparameters()).run(false);
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return NeuRecover(original, context, parameters).run(true);
         },
 });

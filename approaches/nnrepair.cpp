@@ -7,9 +7,9 @@
 
 #include "approaches/last_layer.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/lp/most_rows.hpp"
-#include "approaches/specs.hpp"
+#include "approaches/lp/max_rows.hpp"
 #include "approaches/train/log_state.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -34,10 +34,10 @@ at::Tensor claims(const at::Tensor& logits, const at::Tensor& expert, int64_t ow
 
 class NNRepair {
  public:
-  NNRepair(const Network& original, FixContext& context, const Parameters& parameters)
+  NNRepair(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         split_(context.split("repair")),
         head_(*last_dense_layer(original)),
         kernel_(original.parameters()[head_.weight].value.detach().cpu().to(at::kDouble)),
@@ -49,7 +49,7 @@ class NNRepair {
     int64_t next = resume();
     {
       const PhaseTimer timer(context_.log(), "features");
-      view_ = view_head(original_, head_, split_, context_.passes());
+      view_ = view_head(original_, head_, split_, context_.batching());
     }
     const int64_t classes = kernel_.size(0);
     bool stopped = false;
@@ -58,7 +58,7 @@ class NNRepair {
       choose_hard_inputs();
       for (; next < classes; ++next) {
         context_.progress(static_cast<double>(next) / static_cast<double>(classes), "solve");
-        stopped = context_.should_stop();
+        stopped = context_.stop().requested();
         if (stopped || context_.checkpoint_due()) save(next);
         if (stopped) break;
         make_expert(next, random_edges);
@@ -83,11 +83,11 @@ class NNRepair {
  private:
   // Evenly from all classes, correctly classified (NNR.md, Steps in this project, 2).
   void choose_hard_inputs() {
-    const int64_t each = parameters_.integer("hard_per_class");
+    const int64_t each = hyper_.integer("hard_per_class");
     if (each == 0) return;
     for (int64_t c = 0; c < kernel_.size(0); ++c) {
       RandomStream stream = context_.stream("hard/" + std::to_string(c));
-      const auto some = at_most(of_class(view_, view_.judgement.correct, c), each, stream);
+      const auto some = first_of(of_class(view_, view_.judgement.correct, c), each, stream);
       hard_.insert(hard_.end(), some.begin(), some.end());
     }
   }
@@ -96,7 +96,7 @@ class NNRepair {
   // this project, 3).
   std::vector<int64_t> localise(int64_t k, const std::vector<int64_t>& wrong,
                                 const std::vector<int64_t>& right, bool random_edges) {
-    const int64_t wanted = std::min(parameters_.integer("edges"), kernel_.size(1));
+    const int64_t wanted = std::min(hyper_.integer("edges"), kernel_.size(1));
     if (random_edges) {
       RandomStream stream = context_.stream("edges/" + std::to_string(k));
       return stream.sample(kernel_.size(1), wanted);
@@ -116,9 +116,9 @@ class NNRepair {
     const std::string name = std::to_string(k);
     if (wrong.empty()) return skip("without_faults");
     RandomStream some_wrong = context_.stream("wrong/" + name), some_right = context_.stream("right/" + name);
-    const int64_t half = parameters_.integer("soft_inputs") / 2;
-    std::vector<int64_t> soft = at_most(wrong, half, some_wrong);
-    const std::vector<int64_t> passing = at_most(right, half, some_right);
+    const int64_t half = hyper_.integer("soft_inputs") / 2;
+    std::vector<int64_t> soft = first_of(wrong, half, some_wrong);
+    const std::vector<int64_t> passing = first_of(right, half, some_right);
     soft.insert(soft.end(), passing.begin(), passing.end());
     const std::vector<int64_t> edges = localise(k, wrong, right, random_edges);
     const auto found = solve(k, edges, soft);
@@ -138,9 +138,9 @@ class NNRepair {
       }
     }
     for (const int64_t n : hard_) hard_rows.push_back(hard_row(k, edges, n));
-    const lp::MostRows found =
-        lp::satisfy_most(static_cast<int>(edges.size()), hard_rows, soft_rows, bound_,
-                         {.seconds = parameters_.number("solver_seconds"), .stop = {}});
+    const lp::MaxRows found =
+        lp::satisfy_max_rows(static_cast<int>(edges.size()), hard_rows, soft_rows, bound_,
+                             {.seconds = hyper_.number("solver_seconds"), .stop = {}});
     context_.log().counters["programs"] += found.programs;
     context_.log().counters["nodes"] += found.nodes;
     if (found.outcome == lp::Outcome::infeasible) skip("infeasible");
@@ -158,10 +158,10 @@ class NNRepair {
     lp::Row row{features(n, edges), -lp::kInfinity};
     if (label == k) {
       for (int64_t j = 0; j < kernel_.size(0); ++j) {
-        if (j != k) row.least = std::max(row.least, kAdvantage - advantage(n, k, j));
+        if (j != k) row.min_value = std::max(row.min_value, kAdvantage - advantage(n, k, j));
       }
     } else {
-      row.least = kAdvantage - advantage(n, label, k);
+      row.min_value = kAdvantage - advantage(n, label, k);
       for (double& value : row.values) value = -value;
     }
     return row;
@@ -189,7 +189,7 @@ class NNRepair {
   // Experts whose one-against-rest F1 is above the original's on data for training (NNR.md, Steps in this
   // project, 5).
   std::vector<int64_t> selected(int64_t next) {
-    if (parameters_.text("selection") == "none") return experts_;
+    if (hyper_.text("selection") == "none") return experts_;
     const PhaseTimer timer(context_.log(), "select");
     std::string source = context_.has_split("train")        ? "train"
                          : context_.has_split("validation") ? "validation"
@@ -197,7 +197,7 @@ class NNRepair {
     HeadView view = view_;
     try {
       if (source != "repair")
-        view = view_head(original_, head_, context_.split(source), {context_.batch(), context_.poll()});
+        view = view_head(original_, head_, context_.split(source), {context_.batch(), context_.stop()});
     } catch (const FixStopped&) {  // what there is of experts is not lost
       source = "repair";
       cut_short_ = true;
@@ -232,7 +232,7 @@ class NNRepair {
     at::Tensor change = at::zeros_like(deltas_);
     for (const int64_t k : chosen) change[k].copy_(deltas_[k]);
     Network& network = *result.network;
-    if (parameters_.text("combine") == "average") {
+    if (hyper_.text("combine") == "average") {
       add_to_kernel(network, head_, change / static_cast<double>(chosen.size()), result.touched);
     } else {
       const auto node = [](NodeKind kind, const char* name, std::vector<NodeId> inputs) {
@@ -288,7 +288,7 @@ class NNRepair {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer head_;
   const at::Tensor kernel_;  // float64 (classes, features)
@@ -300,15 +300,17 @@ class NNRepair {
   bool cut_short_ = false;        // the selection was stopped
 };
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_last_layer(context)) return refusal;
-  const int64_t classes = context.network.classes(), most = context.parameters.integer("max_classes");
-  if (classes <= most) return std::nullopt;
+  const int64_t classes = context.network->classes(),
+                maximum = context.hyperparameters.integer("max_classes");
+  if (classes <= maximum) return std::nullopt;
   return Refusal{"too_many_classes", "an expert for each of " + std::to_string(classes) +
-                                         " classes is impractical; max_classes is " + std::to_string(most)};
+                                         " classes is impractical; max_classes is " +
+                                         std::to_string(maximum)};
 }
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public constraint files, nnrepair/nnrepair (Usman et al., CAV 2021)",
                     steps = "public code, nnrepair/nnrepair (Usman et al., CAV 2021)", choice = "our choice";
   return {
@@ -337,12 +339,14 @@ const bool registered = register_approach({
              .publication = "CAV 2021",
              .needs = {"repair"},
              .uses = {"train", "validation"},
-             .parameters = parameter_specs()},
+             .hyperparameters = hyperparameter_specs()},
     .adapt = adapt,
-    .fix = [](const Network& original,
-              FixContext& context) { return NNRepair(original, context, context.parameters()).run(false); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return NNRepair(original, context, context.hyperparameters()).run(false);
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return NNRepair(original, context, parameters).run(true);
         },
 });

@@ -1,5 +1,5 @@
 // NONE, a control: returns the original. Whatever its rows show is noise of the measurements.
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 namespace {
@@ -7,7 +7,7 @@ namespace {
 const bool registered = register_approach({
     .info =
         {.key = "NONE", .name = "No fix (control)", .level = Level::control, .publication = "this project"},
-    .adapt = [](const AdaptContext&) { return std::optional<Refusal>(); },
+    .adapt = [](const FixRequest&) { return std::optional<Refusal>(); },
     .fix =
         [](const Network& original, FixContext&) {
           FixResult result;

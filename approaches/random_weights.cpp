@@ -1,7 +1,7 @@
 // RAND, a control: the search of another approach on weights drawn at random instead of localised ones. What
 // it reaches is what the search alone is worth. The approach offers the hook; nothing here knows any of them.
-#include "approaches/approach.hpp"
 #include "approaches/shadowed.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
@@ -12,7 +12,7 @@ std::string shadowed_key(const std::string& shadow) {
   return shadow.empty() ? "AR" : shadow;
 }
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   const std::string key = shadowed_key(context.shadow);
   const Approach* shadowed = find_approach(key);
   if (shadowed == nullptr || !shadowed->fix_on_random_weights) {
@@ -26,7 +26,7 @@ FixResult fix(const Network& original, FixContext& context) {
   const Approach* shadowed = find_approach(key);
   if (shadowed == nullptr || !shadowed->fix_on_random_weights) interface_misuse("RAND cannot imitate " + key);
   return shadowed->fix_on_random_weights(original, context,
-                                         parameters_of(shadowed->info, context.parameters()));
+                                         hyperparameters_of(shadowed->info, context.hyperparameters()));
 }
 
 const bool registered = register_approach({

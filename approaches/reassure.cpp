@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "approaches/localise/faults.hpp"
-#include "approaches/regions/region_answer.hpp"
-#include "approaches/specs.hpp"
+#include "approaches/regions/region_solution.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -19,7 +19,7 @@ class Reassure {
   Reassure(const Network& original, FixContext& context)
       : original_(original),
         context_(context),
-        parameters_(context.parameters()),
+        hyper_(context.hyperparameters()),
         head_(std::get<DenseHead>(dense_head(original))) {}
 
   FixResult run() {
@@ -47,11 +47,11 @@ class Reassure {
   // Features of the faults at the cut, in the order of the data set, and the box of all features.
   void read_features() {
     const Split& repair = context_.split("repair");
-    const int64_t most = parameters_.integer("faults");
+    const int64_t maximum = hyper_.integer("faults");
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> all, wrong;
     for (int64_t begin = 0; begin < repair.size(); begin += context_.batch()) {
-      ask(context_.preparing());
+      context_.preparation_stop().check();
       const int64_t end = std::min(repair.size(), begin + context_.batch());
       const auto values = original_.activations(repair.inputs(begin, end).to(original_.device()),
                                                 {head_.cut, original_.logits_node()});
@@ -61,7 +61,7 @@ class Reassure {
     }
     repair_features_ = at::cat(all);
     at::Tensor faults = at::cat(wrong).nonzero().flatten();
-    if (most > 0) faults = faults.slice(0, 0, most);
+    if (maximum > 0) faults = faults.slice(0, 0, maximum);
     for (int64_t i = 0; i < faults.numel(); ++i) {
       positions_.push_back(faults[i].item<int64_t>());
       labels_.push_back(repair.labels()[positions_.back()].item<int64_t>());
@@ -69,7 +69,7 @@ class Reassure {
     features_ = repair_features_.index_select(0, faults).to(at::kDouble);
     low_ = at::minimum(repair_features_.amin(0), at::zeros({})).to(at::kDouble);
     high_ = at::maximum(repair_features_.amax(0), at::zeros({})).to(at::kDouble);
-    if (parameters_.text("box") == "global") {
+    if (hyper_.text("box") == "global") {
       low_ = low_.min().expand_as(low_).contiguous();
       high_ = high_.max().expand_as(high_).contiguous();
     }
@@ -80,24 +80,24 @@ class Reassure {
     int64_t rows = 0;
     for (const DenseLayer& layer : head_.hidden) rows += layer.units();
     const int64_t bytes = rows * head_.features() * static_cast<int64_t>(sizeof(double));
-    const RegionTarget target{low_, high_, parameters_.number("ql"), parameters_.number("qu"),
-                              parameters_.text("range") == "lp"};
+    const RegionTarget target{low_, high_, hyper_.number("ql"), hyper_.number("qu"),
+                              hyper_.text("range") == "lp"};
     const int64_t part = std::clamp<int64_t>(kRegionBytes / bytes, 1, 64), faults = count();
     for (auto begin = static_cast<int64_t>(answers_.size()); begin < faults; begin += part) {
       const int64_t end = std::min(faults, begin + part);
       const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
-      std::vector<RegionAnswer> found(static_cast<size_t>(end - begin));
-      const auto stop = [this] { return context_.was_stopped() || context_.should_stop(); };
+      std::vector<RegionSolution> found(static_cast<size_t>(end - begin));
+      const Stop stop([this] { return context_.stop().seen() || context_.stop().requested(); });
       at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
         for (int64_t i = from; i < to; ++i) {
-          if (stop()) {
+          if (stop.requested()) {
             found[i].outcome = lp::Outcome::stopped;
           } else {
-            found[i] = ask_region(regions, i, labels_[begin + i], target, stop);
+            found[i] = solve_region(regions, i, labels_[begin + i], target, stop);
           }
         }
       });
-      for (RegionAnswer& answer : found) {
+      for (RegionSolution& answer : found) {
         stopped_ = stopped_ || answer.outcome == lp::Outcome::stopped;
         if (stopped_) break;
         answers_.push_back(std::move(answer));
@@ -136,22 +136,22 @@ class Reassure {
                      features = repair_features_.index_select(0, faults);
     const double first = setting.sharpness;
     std::optional<Network> best;
-    int64_t most = -1, before = -1;
-    for (double n = first; !best || (most < wanted.numel() && !stop_search());) {
+    int64_t maximum = -1, before = -1;
+    for (double n = first; !best || (maximum < wanted.numel() && !stop_search());) {
       PatchSetting candidate = setting;
       candidate.sharpness = n;
       Network network = with_patches(original_, head_, candidate);
       const auto found = logits_behind(network, features).argmax(1).cpu().eq(labels).sum().item<int64_t>();
       context_.log().series["sharpness"].push_back(n);
       context_.log().series["repaired"].push_back(static_cast<double>(found));
-      if (found > most) {
-        most = found;
+      if (found > maximum) {
+        maximum = found;
         setting.sharpness = n;
         best = std::move(network);
       }
-      const bool sharper = n > first || found < before || n / 2 < parameters_.number("n_least");
+      const bool sharper = n > first || found < before || n / 2 < hyper_.number("n_least");
       n = !sharper ? n / 2 : 2 * std::max(n, first);
-      if (n > first && n > parameters_.number("n_most")) break;
+      if (n > first && n > hyper_.number("n_most")) break;
       before = found;
     }
     return std::move(*best);
@@ -159,7 +159,7 @@ class Reassure {
 
   // The answers are to be kept then: without a stop, blunter or sharper supports might repair more.
   bool stop_search() {
-    if (!context_.should_stop()) return false;
+    if (!context_.stop().requested()) return false;
     search_stopped_ = true;
     save();
     return true;
@@ -167,7 +167,7 @@ class Reassure {
 
   FixResult patch() {
     std::vector<int64_t> patched, labels;
-    std::vector<RegionAnswer> answers;
+    std::vector<RegionSolution> answers;
     std::string trouble;
     for (size_t t = 0; t < answers_.size(); ++t) {
       if (answers_[t].outcome == lp::Outcome::optimal) {
@@ -192,7 +192,7 @@ class Reassure {
     // What is promised: of faults in one region the last patch wins (RA.md, Steps in this project, 5).
     const at::Tensor kept = undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
-    setting.sharpness = parameters_.number("n");
+    setting.sharpness = hyper_.number("n");
     FixResult result;
     result.network = search_sharpness(setting, wanted);
     const at::Tensor found = right(*result.network);
@@ -238,7 +238,7 @@ class Reassure {
     FixLog& log = context_.log();
     log.scalars["faults"] = static_cast<double>(count());
     log.scalars["patched"] = static_cast<double>(patched.size());
-    for (const RegionAnswer& answer : answers_) {
+    for (const RegionSolution& answer : answers_) {
       log.counters["linear_programs"] += answer.programs;
       log.counters["lower_programs"] += answer.lower_programs;
       log.counters["simplex_iterations"] += answer.iterations;
@@ -248,7 +248,7 @@ class Reassure {
   // The answers are all there is to go on from: the rest follows from them and the features.
   void save() const {
     std::vector<at::Tensor> maps, counts;
-    for (const RegionAnswer& answer : answers_) {
+    for (const RegionSolution& answer : answers_) {
       maps.push_back(
           at::stack({at::tensor(answer.alpha, at::kDouble), at::tensor(answer.beta, at::kDouble)}));
       counts.push_back(at::tensor(
@@ -279,17 +279,17 @@ class Reassure {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   DenseHead head_;
   at::Tensor repair_features_, features_;    // (N, D) in the network's type; of the faults (L, D), double
   at::Tensor low_, high_;                    // (D), double
   std::vector<int64_t> positions_, labels_;  // of the faults
-  std::vector<RegionAnswer> answers_;        // of the first faults
+  std::vector<RegionSolution> answers_;      // of the first faults
   bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
 };
 
-std::optional<Refusal> refuse(const AdaptContext& context) {
-  const auto head = dense_head(context.network);
+std::optional<Refusal> refuse(const FixRequest& context) {
+  const auto head = dense_head(*context.network);
   if (const Refusal* refusal = std::get_if<Refusal>(&head)) return *refusal;
   if (context.repair_faults && *context.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
@@ -297,7 +297,7 @@ std::optional<Refusal> refuse(const AdaptContext& context) {
   return std::nullopt;
 }
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string code = "public code, BU-DEPEND-Lab/REASSURE (Fu and Li, ICLR 2022)",
                     choice = "our choice";
   return {
@@ -322,7 +322,7 @@ const bool registered = register_approach({
              .level = Level::layer,
              .publication = "ICLR 2022",
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = refuse,
     .fix = [](const Network& original, FixContext& context) { return Reassure(original, context).run(); },

@@ -8,16 +8,16 @@
 
 #include "approaches/last_layer.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/lp/least_change.hpp"
+#include "approaches/lp/minimal_change.hpp"
 #include "approaches/search/move_search.hpp"
-#include "approaches/specs.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
 
 // A margin that float32 swallows is doubled at most as often.
 constexpr int kDoublings = 20;
-constexpr double kLeastDoubled = 1e-4;
+constexpr double kMinDoubled = 1e-4;
 
 std::span<const double> numbers(const at::Tensor& tensor) {
   return {tensor.data_ptr<double>(), static_cast<size_t>(tensor.numel())};
@@ -27,7 +27,7 @@ std::span<const double> numbers(const at::Tensor& tensor) {
 struct Changes {
   at::Tensor head, hidden;
   double cost = std::numeric_limits<double>::infinity();
-  lp::LeastChange last;  // of the program that decided
+  lp::MinimalChange last;  // of the program that decided
 };
 
 class ThreeM {
@@ -35,16 +35,16 @@ class ThreeM {
   ThreeM(const Network& original, FixContext& context)
       : original_(original),
         context_(context),
-        parameters_(context.parameters()),
+        hyper_(context.hyperparameters()),
         split_(context.split("repair")),
         head_(*last_dense_layer(original)),
-        norm_(parameters_.text("norm") == "linf" ? lp::Norm::linf : lp::Norm::l1) {}
+        norm_(hyper_.text("norm") == "linf" ? lp::Norm::linf : lp::Norm::l1) {}
 
   FixResult run() {
     FixResult result;
     {
       const PhaseTimer timer(context_.log(), "features");
-      view_ = view_head(original_, head_, split_, context_.passes());
+      view_ = view_head(original_, head_, split_, context_.batching());
       if (view_.judgement.wrong.empty()) {
         result.failure = {"no_fix", "the repair split has no misclassified input"};
         return result;
@@ -53,7 +53,7 @@ class ThreeM {
     }
     Changes changes = solve_last_layer(result.failure);
     if (!result.failure.code.empty()) return result;
-    if (parameters_.text("search") != "none") changes = search(changes, result);
+    if (hyper_.text("search") != "none") changes = search(changes, result);
     return conclude(changes, std::move(result));
   }
 
@@ -61,10 +61,10 @@ class ThreeM {
   // The faults nearest to their label first, or a seeded choice (3M.md, Steps in this project, 1).
   void choose_points() {
     const std::vector<int64_t>& wrong = view_.judgement.wrong;
-    const int64_t wanted = parameters_.integer("n_points");
-    if (parameters_.text("choice") == "random") {
+    const int64_t wanted = hyper_.integer("n_points");
+    if (hyper_.text("choice") == "random") {
       RandomStream stream = context_.stream("points");
-      points_ = at_most(wrong, wanted, stream);
+      points_ = first_of(wrong, wanted, stream);
     } else {
       points_ = faults_by_gap(view_);
       if (wanted > 0 && wanted < std::ssize(points_)) points_.resize(wanted);
@@ -78,13 +78,12 @@ class ThreeM {
   }
 
   lp::Limits limits() const {
-    return {.seconds = parameters_.number("solver_seconds") > 0 ? parameters_.number("solver_seconds")
-                                                                : lp::kInfinity,
-            .bytes = static_cast<size_t>(parameters_.integer("solver_memory")) << 20,
-            .stop = [this] { return stoppable_ && context_.should_stop(); }};
+    return {.seconds = hyper_.number("solver_seconds") > 0 ? hyper_.number("solver_seconds") : lp::kInfinity,
+            .bytes = static_cast<size_t>(hyper_.integer("solver_memory")) << 20,
+            .stop = [this] { return stoppable_ && context_.stop().requested(); }};
   }
 
-  static Refusal refusal(const lp::LeastChange& found) {
+  static Refusal refusal(const lp::MinimalChange& found) {
     switch (found.outcome) {
       case lp::Outcome::time_limit:
       case lp::Outcome::stopped:
@@ -97,23 +96,23 @@ class ThreeM {
   }
 
   // The program (3M.md, Steps in this project, 2), with what the head reads at the points.
-  lp::LeastChange change_head(const at::Tensor& phi) {
+  lp::MinimalChange change_head(const at::Tensor& phi) {
     const at::Tensor logits = head_logits(original_, head_, phi, kernel(head_)).contiguous();
-    const lp::LeastChange found =
-        lp::least_class_change({.features = static_cast<int>(phi.size(1)),
-                                .classes = static_cast<int>(logits.size(1)),
-                                .phi = numbers(phi),
-                                .logits = numbers(logits),
-                                .labels = {labels_.data_ptr<int64_t>(), points_.size()},
-                                .margin = margin_},
-                               norm_, limits());
+    const lp::MinimalChange found =
+        lp::minimal_class_change({.features = static_cast<int>(phi.size(1)),
+                                  .classes = static_cast<int>(logits.size(1)),
+                                  .phi = numbers(phi),
+                                  .logits = numbers(logits),
+                                  .labels = {labels_.data_ptr<int64_t>(), points_.size()},
+                                  .margin = margin_},
+                                 norm_, limits());
     count(found);
     return found;
   }
 
   // What float32 has spoilt is solved again with twice the margin (3M.md, Steps in this project, 3).
   Changes solve_last_layer(Refusal& failure) {
-    margin_ = parameters_.number("margin");
+    margin_ = hyper_.number("margin");
     stoppable_ = !context_.resumed();  // what the search found needs the answer
     for (int doublings = 0; doublings <= kDoublings; ++doublings) {
       context_.progress(0, "solve");
@@ -133,7 +132,7 @@ class ThreeM {
         log("doublings", doublings);
         return changes;
       }
-      margin_ = std::max(2 * margin_, kLeastDoubled);
+      margin_ = std::max(2 * margin_, kMinDoubled);
     }
     failure = {"no_fix", "in float32 no change gives all chosen faults their label, up to a margin of " +
                              std::to_string(margin_)};
@@ -145,14 +144,14 @@ class ThreeM {
     const PhaseTimer timer(context_.log(), "search");
     stoppable_ = true;
     prepare_search();
-    const std::string name = parameters_.text("search");
+    const std::string name = hyper_.text("search");
     const MoveSearchSettings settings{.heuristic = name == "random"   ? MoveHeuristic::random
                                                    : name == "greedy" ? MoveHeuristic::greedy
                                                                       : MoveHeuristic::mcts,
                                       .positions = std::ssize(points_) * std::ssize(units_),
-                                      .proposals = parameters_.integer("proposals"),
-                                      .depth = parameters_.integer("depth"),
-                                      .width = parameters_.integer("width"),
+                                      .proposals = hyper_.integer("proposals"),
+                                      .depth = hyper_.integer("depth"),
+                                      .width = hyper_.integer("width"),
                                       .seed = context_.seed("search")};
     const auto& saved = context_.load_checkpoint();
     if (saved) context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
@@ -169,7 +168,7 @@ class ThreeM {
         [&](const MoveSearchState& now) {
           context_.progress(static_cast<double>(now.proposals) / static_cast<double>(settings.proposals),
                             "search");
-          stopped = context_.should_stop();
+          stopped = context_.stop().requested();
           if (stopped || context_.checkpoint_due()) save(now);
           return !stopped;
         },
@@ -197,9 +196,9 @@ class ThreeM {
     others.scatter_(1, labels_.unsqueeze(1), -std::numeric_limits<double>::infinity());
     const at::Tensor slopes = weights.index_select(0, labels_) - weights.index_select(0, others.argmax(1));
     const at::Tensor order = slopes.sum(0).abs().argsort(0, true);
-    const int64_t wanted = std::min(parameters_.integer("search_units"), order.numel());
+    const int64_t wanted = std::min(hyper_.integer("search_units"), order.numel());
     for (int64_t k = 0; k < wanted; ++k) units_.push_back(order[k].item<int64_t>());
-    step_ = parameters_.number("step") * view_.phi.to(at::kDouble).std().item<double>();
+    step_ = hyper_.number("step") * view_.phi.to(at::kDouble).std().item<double>();
     log("step", step_);
   }
 
@@ -220,11 +219,11 @@ class ThreeM {
       }
       if (!touched) continue;
       const at::Tensor now = before_.select(1, units_[u]).contiguous(), target = wanted.contiguous();
-      const lp::LeastChange row = lp::least_unit_change({.features = static_cast<int>(below_.size(1)),
-                                                         .phi = numbers(below_),
-                                                         .values = numbers(now),
-                                                         .wanted = numbers(target)},
-                                                        norm_, limits());
+      const lp::MinimalChange row = lp::minimal_unit_change({.features = static_cast<int>(below_.size(1)),
+                                                             .phi = numbers(below_),
+                                                             .values = numbers(now),
+                                                             .wanted = numbers(target)},
+                                                            norm_, limits());
       count(row);
       if (row.outcome != lp::Outcome::optimal) return unusable(row);
       changes.hidden[units_[u]] = at::tensor(row.change);
@@ -239,7 +238,7 @@ class ThreeM {
     return changes;
   }
 
-  static Changes unusable(const lp::LeastChange& why) {
+  static Changes unusable(const lp::MinimalChange& why) {
     Changes none;
     none.last = why;
     return none;
@@ -271,18 +270,18 @@ class ThreeM {
     fixed.note = result.note;
     const HeadCheck checked = check(fixed);
     log("repaired", static_cast<double>(checked.right));
-    log("least_margin", checked.least_margin);
+    log("least_margin", checked.min_margin);
     log("cost", changes.cost);
     log("margin", margin_);
     log("rows", changes.last.rows);
     log("rounds", changes.last.rounds);
     log_effect(*fixed.network, view_, split_, context_);  // what it costs the rest
     // Stopped in there, too: without the search saved, a resumed fix would make it again.
-    if (searched_ && context_.was_stopped()) save(*searched_);
+    if (searched_ && context_.stop().seen()) save(*searched_);
     return fixed;
   }
 
-  void count(const lp::LeastChange& found) {
+  void count(const lp::MinimalChange& found) {
     if (searching_) context_.log().counters["simplex_iterations"] += found.iterations;
   }
   void log(const char* name, double value) { context_.log().scalars[name] = value; }
@@ -296,7 +295,7 @@ class ThreeM {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer head_;
   const lp::Norm norm_;
@@ -311,16 +310,16 @@ class ThreeM {
   bool searching_ = true, stoppable_ = true;
 };
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
+std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_last_layer(context)) return refusal;
-  if (context.parameters.text("search") == "none" ||
-      hidden_before(context.network, *last_dense_layer(context.network)))
+  if (context.hyperparameters.text("search") == "none" ||
+      hidden_before(*context.network, *last_dense_layer(*context.network)))
     return std::nullopt;
   return Refusal{"structure",
                  "the last layer is not preceded by a dense layer and its ReLU, which the search needs"};
 }
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string
       code = "public code, jjgold012/MinimalDNNModificationLpar2020 (Goldberger et al., LPAR 2020)",
       choice = "our choice";
@@ -351,7 +350,7 @@ const bool registered = register_approach({
              .level = Level::layer,
              .publication = "FoMLAS 2022 (arXiv 2110.09929)",
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
     .fix = [](const Network& original, FixContext& context) { return ThreeM(original, context).run(); },

@@ -7,8 +7,8 @@
 #include "approaches/bounds/unit_edit.hpp"
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/specs.hpp"
 #include "approaches/train/log_state.hpp"
+#include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
@@ -19,10 +19,10 @@ const std::vector<std::string> kSeries = {"unit",   "significance", "score",    
 
 class VeRe {
  public:
-  VeRe(const Network& original, FixContext& context, const Parameters& parameters, bool random_units)
+  VeRe(const Network& original, FixContext& context, const Hyperparameters& parameters, bool random_units)
       : original_(original),
         context_(context),
-        parameters_(parameters),
+        hyper_(parameters),
         random_units_(random_units),
         split_(context.split("repair")),
         site_(std::get<NeuronSite>(neuron_site(original, parameters.integer("check_layer")))),
@@ -46,11 +46,11 @@ class VeRe {
       update_edited_values();
       judge();
     }
-    const auto rounds = static_cast<size_t>(parameters_.integer("rounds"));
+    const auto rounds = static_cast<size_t>(hyper_.integer("rounds"));
     std::string end;
     while (end.empty() && rounds_done() < rounds) {
       context_.progress(static_cast<double>(rounds_done()) / static_cast<double>(rounds), "round");
-      end = context_.should_stop() ? "stopped" : round();
+      end = context_.stop().requested() ? "stopped" : round();
       if (end.empty() && context_.checkpoint_due()) save();
     }
     if (end == "stopped") save();
@@ -67,10 +67,10 @@ class VeRe {
       positions_ = positions_of(saved->at("positions"));
       faults_ = saved->at("faults").item<int64_t>();
     } else {
-      const Judgement judgement = judge_split(original_, split_, context_.passes());
+      const Judgement judgement = judge_split(original_, split_, context_.batching());
       const auto block = [this](const std::vector<int64_t>& from, const std::string& name) {
-        const auto there = static_cast<int64_t>(from.size()), most = parameters_.integer(name);
-        const int64_t count = most == 0 ? there : std::min(there, most);
+        const auto there = static_cast<int64_t>(from.size()), maximum = hyper_.integer(name);
+        const int64_t count = maximum == 0 ? there : std::min(there, maximum);
         RandomStream stream = context_.stream(name);
         const int64_t begin = stream.below(there - count + 1);
         positions_.insert(positions_.end(), from.begin() + begin, from.begin() + begin + count);
@@ -92,7 +92,7 @@ class VeRe {
     const at::Tensor positions = position_table(positions_);
     std::vector<at::Tensor> parts;
     for (const at::Tensor& part : positions.split(context_.batch())) {
-      ask(context_.preparing());
+      context_.preparation_stop().check();
       parts.push_back(original_.prefix(cut_, split_.inputs(part).to(original_.device())).at(0));
     }
     features_ = at::cat(parts);
@@ -126,8 +126,8 @@ class VeRe {
 
   // One round (VERE.md, Steps in this project, 3 to 5). Empty, or why there are no more rounds.
   std::string round() {
-    const int64_t most = parameters_.integer("round_faults");
-    const at::Tensor wrong = (~right_.slice(0, 0, faults_)).nonzero().flatten().slice(0, 0, most);
+    const int64_t maximum = hyper_.integer("round_faults");
+    const at::Tensor wrong = (~right_.slice(0, 0, faults_)).nonzero().flatten().slice(0, 0, maximum);
     if (wrong.numel() == 0) return "no input of the repair split is left to be fixed";
     const auto moves = bound(wrong);
     if (!moves) return "stopped";
@@ -158,14 +158,14 @@ class VeRe {
   UnitFit fit_round(const UnitMoves& moves, int64_t unit, const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "fit");
     const at::Tensor right = right_.slice(0, faults_).nonzero().flatten() + faults_;
-    const int64_t kept = parameters_.integer("clean_ratio") * wrong.numel();
+    const int64_t kept = hyper_.integer("clean_ratio") * wrong.numel();
     const at::Tensor rows = at::cat({wrong, right.slice(0, 0, kept)});
     const UnitTargets targets = unit_targets(moves, unit, values_.select(1, unit).index_select(0, rows));
     RandomStream stream = context_.stream("round/" + std::to_string(rounds_done()));
     const UnitFit fit =
         fit_unit(work_, site_, unit, features_.index_select(0, rows.to(features_.device())), targets,
-                 {.epochs = parameters_.integer("epochs"),
-                  .batch = parameters_.integer("batch"),
+                 {.epochs = hyper_.integer("epochs"),
+                  .batch = hyper_.integer("batch"),
                   .learning_rate = learning_rate()},
                  stream);
     series_["proved"].push_back(static_cast<double>(targets.proved));
@@ -180,13 +180,13 @@ class VeRe {
     const PhaseTimer timer(context_.log(), "bounds");
     const MarginQuestion question{
         .values = values_.index_select(0, wrong),
-        .edges = interval_edges(values_, {.start = parameters_.text("interval_start"),
-                                          .factor = parameters_.number("interval_factor"),
-                                          .count = parameters_.integer("intervals")}),
+        .edges = interval_edges(values_, {.start = hyper_.text("interval_start"),
+                                          .factor = hyper_.number("interval_factor"),
+                                          .count = hyper_.integer("intervals")}),
         .labels = labels_.index_select(0, wrong),
         .predicted = predictions_.index_select(0, wrong)};
     return unit_moves(MarginBounds(work_, site_.values), question,
-                      [this] { return !context_.should_stop(); });
+                      [this] { return !context_.stop().requested(); });
   }
 
   // The first of the most significant units; -1: none is significant.
@@ -204,7 +204,7 @@ class VeRe {
   }
 
   double learning_rate() const {
-    if (!parameters_.is_null("learning_rate")) return parameters_.number("learning_rate");
+    if (!hyper_.is_null("learning_rate")) return hyper_.number("learning_rate");
     return site_.layer ? 0.01 : 0.001;
   }
 
@@ -279,7 +279,7 @@ class VeRe {
 
   const Network& original_;
   FixContext& context_;
-  const Parameters& parameters_;
+  const Hyperparameters& hyper_;
   const bool random_units_;
   const Split& split_;
   const NeuronSite site_;
@@ -297,10 +297,10 @@ class VeRe {
   int64_t best_round_ = 0;  // 0: the original
 };
 
-std::optional<Refusal> adapt(const AdaptContext& context) {
-  const auto site = neuron_site(context.network, context.parameters.integer("check_layer"));
+std::optional<Refusal> adapt(const FixRequest& context) {
+  const auto site = neuron_site(*context.network, context.hyperparameters.integer("check_layer"));
   if (const auto* refusal = std::get_if<Refusal>(&site)) return *refusal;
-  if (context.parameters.text("applicability") == "study" && !std::get<NeuronSite>(site).vgg_type) {
+  if (context.hyperparameters.text("applicability") == "study" && !std::get<NeuronSite>(site).vgg_type) {
     return Refusal{"structure",
                    "the published code is tied to VGG heads: three dense layers, the first two equally wide"};
   }
@@ -311,9 +311,9 @@ std::optional<Refusal> adapt(const AdaptContext& context) {
   return std::nullopt;
 }
 
-std::vector<ParameterSpec> parameter_specs() {
+std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string code = "public code, nninjn/VeRe (Ma et al., ICSE 2024)";
-  std::vector<ParameterSpec> specs = {
+  std::vector<HyperparameterSpec> specs = {
       choice_spec("applicability", "extended",
                   "extended: wherever the structure allows; study: VGG heads alone, as the published code",
                   "our choice; study: " + code, {"extended", "study"}),
@@ -351,13 +351,15 @@ const bool registered = register_approach({
              .level = Level::neuron,
              .publication = "ICSE 2024",
              .needs = {"repair"},
-             .parameters = parameter_specs(),
+             .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix = [](const Network& original,
-              FixContext& context) { return VeRe(original, context, context.parameters(), false).run(); },
+    .fix =
+        [](const Network& original, FixContext& context) {
+          return VeRe(original, context, context.hyperparameters(), false).run();
+        },
     .fix_on_random_weights =
-        [](const Network& original, FixContext& context, const Parameters& parameters) {
+        [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
           return VeRe(original, context, parameters, true).run();
         },
 });

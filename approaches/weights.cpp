@@ -25,8 +25,8 @@ std::map<ParameterId, Places> places_of(const std::vector<WeightRef>& weights) {
   return places;
 }
 
-at::Tensor index_of(const std::vector<int64_t>& indices, const at::Tensor& beside) {
-  return at::tensor(indices, at::kLong).to(beside.device());
+at::Tensor index_of(const std::vector<int64_t>& indices, const at::Tensor& skip_inputs) {
+  return at::tensor(indices, at::kLong).to(skip_inputs.device());
 }
 
 }  // namespace
@@ -64,10 +64,10 @@ std::vector<TargetLayer> target_layers(const Network& network) {
   return layers;
 }
 
-std::optional<Refusal> refuse_without_targets(const AdaptContext& context) {
-  const ImportReport& report = context.network.report();
+std::optional<Refusal> refuse_without_targets(const FixRequest& context) {
+  const ImportReport& report = context.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (target_layers(context.network).empty()) {
+  if (target_layers(*context.network).empty()) {
     return Refusal{"structure", "no dense layer or ungrouped convolution with weights of its own"};
   }
   if (context.repair_faults && *context.repair_faults == 0) {

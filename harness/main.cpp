@@ -8,9 +8,9 @@
 
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
-#include "harness/core/results.hpp"
+#include "harness/core/stop_signals.hpp"
 #include "harness/measure/memory.hpp"
-#include "harness/run/stop.hpp"
+#include "harness/store/results.hpp"
 
 namespace {
 

@@ -25,7 +25,7 @@ Box affine(const PartialGraph& graph, NodeId id, const std::vector<Box>& inputs,
     centre.push_back((box.low + box.high) / 2);
     radius.push_back(at::maximum(box.high - centre.back(), centre.back() - box.low) *
                      (1 + 4 * kRoundoffDouble));
-    size.push_back(box.greatest_size());
+    size.push_back(box.max_size());
     zero.push_back(at::zeros_like(box.low.slice(0, 0, 1)));
   }
   const at::Tensor middle = graph.compute(id, centre), magnitude = graph.magnitude(id, size);
@@ -37,7 +37,7 @@ Box affine(const PartialGraph& graph, NodeId id, const std::vector<Box>& inputs,
 // Functions that fall to one minimum and rise behind it.
 struct Valley {
   double low, high;  // an interval that contains the place of the minimum
-  double least;      // no value is smaller
+  double min_value;  // no value is smaller
 };
 std::optional<Valley> valley(const Node& node) {
   if (node.kind == NodeKind::silu) return Valley{-1.2785, -1.2784, -0.27846455};
@@ -55,7 +55,7 @@ Box activation(const PartialGraph& graph, NodeId id, const Box& input, double ro
   at::Tensor low = at::minimum(a, b);
   if (const auto bottom = valley(node)) {
     low = at::where((input.low <= bottom->high) & (input.high >= bottom->low),
-                    at::full_like(low, bottom->least), low);
+                    at::full_like(low, bottom->min_value), low);
   } else if (node.kind == NodeKind::leaky_relu || node.kind == NodeKind::elu) {
     // With a negative slope the least value may lie at 0.
     low = at::where((input.low <= 0) & (input.high >= 0), low.clamp_max(0), low);
@@ -76,7 +76,7 @@ Box softmax(const Node& node, const Box& input, double roundoff) {
   const at::Tensor low = input.low.transpose(dim, -1), high = input.high.transpose(dim, -1);
   Box share = {log_share(low, high), log_share(high, low)};
   const double roundings = kFunctionRoundings + static_cast<double>(low.size(-1));
-  const at::Tensor error = (input.greatest_size().amax() + share.low.abs().amax() + 1) * roundings * roundoff;
+  const at::Tensor error = (input.max_size().amax() + share.low.abs().amax() + 1) * roundings * roundoff;
   share = {(share.low - error).transpose(dim, -1), (share.high + error).clamp_max(0).transpose(dim, -1)};
   if (node.kind == NodeKind::log_softmax) return {share.low, share.high + error};
   return widened(share.low.exp(), share.high.exp(), roundings * roundoff);
@@ -96,7 +96,7 @@ bool is_quotient_by_node(const Node& node) {
 
 }  // namespace
 
-at::Tensor Box::greatest_size() const {
+at::Tensor Box::max_size() const {
   return at::maximum(low.abs(), high.abs());
 }
 

@@ -3,15 +3,15 @@
 #include <map>
 #include <optional>
 
-#include "approaches/approach.hpp"
 #include "approaches/bounds/partial_graph.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 
 // Least and greatest values: float64, CPU, (N, shape of the node), low <= high, finite.
 struct Box {
   at::Tensor low, high;
-  at::Tensor greatest_size() const;  // max(|low|, |high|)
+  at::Tensor max_size() const;  // max(|low|, |high|)
 };
 using Boxes = std::map<NodeId, Box>;
 

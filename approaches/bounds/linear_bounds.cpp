@@ -56,8 +56,8 @@ Box LinearBounds::box(NodeId id) const {
   const at::NoGradGuard no_grad;
   const Box& simple = boxes_.at(id);
   const at::Tensor units = at::eye(flat(simple.low).size(1), at::kDouble).unsqueeze(0);
-  const at::Tensor low = least(below(id, units)).view_as(simple.low);
-  const at::Tensor high = -least(below(id, -units)).view_as(simple.high);
+  const at::Tensor low = min_value(below(id, units)).view_as(simple.low);
+  const at::Tensor high = -min_value(below(id, -units)).view_as(simple.high);
   return {at::maximum(simple.low, low), at::minimum(simple.high, high)};
 }
 
@@ -93,7 +93,7 @@ void LinearBounds::through_affine(NodeId id, const at::Tensor& form, std::map<No
     std::vector<int64_t> shape = input.low.sizes().vec();
     shape[0] = rows_ * count;
     zeros.push_back(at::zeros(shape, at::kDouble).requires_grad_(true));
-    sizes.push_back(input.greatest_size());
+    sizes.push_back(input.max_size());
   }
   std::vector<at::Tensor> slopes;
   at::Tensor constant;
@@ -126,21 +126,21 @@ void LinearBounds::through_activation(NodeId id, const at::Tensor& form, std::ma
   const at::Tensor slope = rising * row(lines.lower_slope) + falling * row(lines.upper_slope);
   const at::Tensor size =
       flat(at::maximum(lines.lower_offset.abs(), lines.upper_offset.abs()) +
-           boxes_.at(input).greatest_size() * at::maximum(lines.lower_slope.abs(), lines.upper_slope.abs()));
+           boxes_.at(input).max_size() * at::maximum(lines.lower_slope.abs(), lines.upper_slope.abs()));
   accumulate(offset,
              products(rising, flat(lines.lower_offset)) + products(falling, flat(lines.upper_offset)));
   offset = offset - products(form.abs(), size) * (static_cast<double>(form.size(2) + 16) * kRoundoffDouble);
   accumulate(forms[input], slope);
 }
 
-at::Tensor LinearBounds::least(const AffineForms& forms) const {
+at::Tensor LinearBounds::min_value(const AffineForms& forms) const {
   const at::NoGradGuard no_grad;
   at::Tensor value = forms.offset;
   for (const auto& [source, slope] : forms.slope) {
     const Box& box = boxes_.at(source);
     const at::Tensor low = flat(box.low), high = flat(box.high);
     value = value + products(slope.clamp_min(0), low) + products(slope.clamp_max(0), high);
-    value = value - products(slope.abs(), flat(box.greatest_size())) *
+    value = value - products(slope.abs(), flat(box.max_size())) *
                         (static_cast<double>(slope.size(2) + 16) * kRoundoffDouble);
   }
   return value;
@@ -149,9 +149,9 @@ at::Tensor LinearBounds::least(const AffineForms& forms) const {
 std::optional<Refusal> refuse_without_relaxation(const PartialGraph& graph) {
   for (const NodeId id : graph.order()) {
     const Node& node = graph.node(id);
-    const std::string obstacle = is_affine(node) ? "" : relaxation_obstacle(node);
-    if (!obstacle.empty()) {
-      return Refusal{"operator", obstacle + " (" + node.name + ") has no linear bounds"};
+    const std::string limitation = is_affine(node) ? "" : relaxation_limitation(node);
+    if (!limitation.empty()) {
+      return Refusal{"operator", limitation + " (" + node.name + ") has no linear bounds"};
     }
   }
   return std::nullopt;

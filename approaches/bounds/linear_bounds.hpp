@@ -24,7 +24,7 @@ class LinearBounds {
   // Forms that nowhere in the boxes exceed coefficients . target; coefficients: (N or 1, R, target's values).
   AffineForms below(const at::Tensor& coefficients) const { return below(graph_.target(), coefficients); }
   // Their least values in the boxes: float64 (N, R).
-  at::Tensor least(const AffineForms& forms) const;
+  at::Tensor min_value(const AffineForms& forms) const;
   // Bounds of a node's value; without relaxation where intervals are as good.
   Box box(NodeId id) const;
 

@@ -179,7 +179,7 @@ std::optional<at::Tensor> MarginBounds::by_relaxation(const MarginQuestion& ques
     const AffineForms forms = bounds.below(margin.unsqueeze(1));
     const at::Tensor slope = forms.slope.at(layer_).squeeze(1), offset = forms.offset.squeeze(1);
     const at::Tensor rounding =
-        (slope.abs() * box.greatest_size()).sum(1) * (static_cast<double>(width + 16) * kRoundoffDouble);
+        (slope.abs() * box.max_size()).sum(1) * (static_cast<double>(width + 16) * kRoundoffDouble);
     parts.push_back(at::stack(
         {(slope * box.low).sum(1) + offset - rounding, (slope * box.high).sum(1) + offset - rounding}, 1));
   }

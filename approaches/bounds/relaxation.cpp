@@ -56,7 +56,7 @@ Lines relax_s_shape(NodeKind kind, const Box& x) {
 
 }  // namespace
 
-std::string relaxation_obstacle(const Node& node) {
+std::string relaxation_limitation(const Node& node) {
   switch (node.kind) {
     case NodeKind::relu:
     case NodeKind::sigmoid:
@@ -73,11 +73,11 @@ std::string relaxation_obstacle(const Node& node) {
 
 Lines relax(const Node& node, const Box& input, double roundoff) {
   const bool kinked = node.kind == NodeKind::relu || node.kind == NodeKind::leaky_relu;
-  if (!relaxation_obstacle(node).empty()) interface_misuse("no linear bounds for " + node.name);
+  if (!relaxation_limitation(node).empty()) interface_misuse("no linear bounds for " + node.name);
   Lines lines = kinked ? relax_kinked(slope_below_zero(node), input) : relax_s_shape(node.kind, input);
   // A few roundings of the terms that the lines are computed of, and of the function. A ReLU of one sign is
   // exact.
-  const at::Tensor size = input.greatest_size();
+  const at::Tensor size = input.max_size();
   at::Tensor error = 32 * kRoundoffDouble * (kinked ? size : size + 1);
   if (node.kind == NodeKind::relu) {
     error = at::where((input.low < 0) & (input.high > 0), error, at::zeros_like(error));

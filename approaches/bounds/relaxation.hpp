@@ -13,7 +13,7 @@ struct Lines {
 };
 
 // Empty, or why the activation has no lines: relu, leaky_relu (slope 0 to 1), sigmoid and tanh have some.
-std::string relaxation_obstacle(const Node& node);
+std::string relaxation_limitation(const Node& node);
 
 // ReLU: exact where the sign is known; else the chord above and, below, slope 1 where high > -low and slope 0
 // elsewhere. Sigmoid and tanh: chord or tangent by curvature. Offsets are widened by the rounding of the

@@ -18,14 +18,14 @@ std::vector<int64_t> pick(const std::vector<int64_t>& from, int64_t count, Rando
 
 }  // namespace
 
-Judgement judge_split(const Network& network, const Split& split, const Passes& passes) {
+Judgement judge_split(const Network& network, const Split& split, const Batching& batching) {
   Judgement judgement;
   judgement.labels = split.labels();
   std::vector<at::Tensor> predictions;
-  for (int64_t begin = 0; begin < split.size(); begin += passes.batch) {
-    ask(passes.poll);
+  for (int64_t begin = 0; begin < split.size(); begin += batching.batch) {
+    batching.stop.check();
     const at::Tensor x =
-        split.inputs(begin, std::min(split.size(), begin + passes.batch)).to(network.device());
+        split.inputs(begin, std::min(split.size(), begin + batching.batch)).to(network.device());
     predictions.push_back(network.classify(x).cpu());
   }
   judgement.predictions = predictions.empty() ? at::empty({0}, at::kLong) : at::cat(predictions);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 
@@ -14,7 +14,7 @@ struct Judgement {
   at::Tensor labels, predictions;       // int64 (N), CPU
   std::vector<int64_t> correct, wrong;  // positions, ascending
 };
-Judgement judge_split(const Network& network, const Split& split, const Passes& passes);
+Judgement judge_split(const Network& network, const Split& split, const Batching& batching);
 
 // Inputs of class `label` that are taken for class `predicted`; positions, ascending.
 struct ErrorType {

@@ -39,7 +39,7 @@ class Localisation {
 
   std::vector<WeightScores> run(const std::vector<int64_t>& samples) {
     count_ = static_cast<double>(samples.size());
-    const std::vector<at::Tensor> parts = at::tensor(samples, at::kLong).split(settings_.passes.batch);
+    const std::vector<at::Tensor> parts = at::tensor(samples, at::kLong).split(settings_.batching.batch);
     for (const at::Tensor& part : parts) first_pass(part);
     for (at::Tensor& behind : behind_) behind = behind / count_;
     if (settings_.conv_per_sample) {
@@ -64,7 +64,7 @@ class Localisation {
 
   // Sums of the gradients, of the shares behind the layers, and of what the shares in front of them need.
   void first_pass(const at::Tensor& part) {
-    ask(settings_.passes.poll);
+    settings_.batching.stop.check();
     const at::AutoGradMode with_grad(true);
     const at::Tensor x = split_.inputs(part).to(network_.device());
     const at::Tensor labels = split_.labels().index_select(0, part).to(network_.device());
@@ -118,7 +118,7 @@ class Localisation {
   // Sum over inputs and positions of |x| times behind / (total of the input at the position): the gradient of
   // a convolution's kernel with that quotient as the gradient of its output.
   void second_pass(const at::Tensor& part) {
-    ask(settings_.passes.poll);
+    settings_.batching.stop.check();
     const at::NoGradGuard no_grad;
     const std::vector<at::Tensor> values =
         network_.activations(split_.inputs(part).to(network_.device()), ids_);

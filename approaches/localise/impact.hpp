@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -23,7 +23,7 @@ struct ImpactSettings {
   // Share of a weight in a convolution: of each input and output position on its own. Else as the reference
   // has it: of the position's total over the whole of A, which is smaller by a factor of about |A|.
   bool conv_per_sample = false;
-  Passes passes = 250;
+  Batching batching = 250;
 };
 
 // One entry a layer. `samples` are positions in the split; with none of them all scores are 0.

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "approaches/search/rest.hpp"
+#include "approaches/search/suffix.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/memory_class.hpp"
 
@@ -20,7 +20,7 @@ class Interventions {
                 const InterventionSettings& settings)
       : network_(network), inputs_(inputs), settings_(settings) {
     for (const TargetLayer& target : layers) {
-      Layer layer{.target = target, .rest = RestOfNetwork(network, target.node)};
+      Layer layer{.target = target, .rest = Suffix(network, target.node)};
       for (size_t id = static_cast<size_t>(target.node); id < network.nodes().size(); ++id) {
         int64_t values = 1;
         for (const int64_t size : network.nodes()[id].shape) values *= size;
@@ -51,7 +51,7 @@ class Interventions {
  private:
   struct Layer {
     TargetLayer target;
-    RestOfNetwork rest;
+    Suffix rest;
     int64_t widest = 1;              // values of one image at the widest node from the layer on
     at::Tensor low = {}, high = {};  // (units), on the device
     at::Tensor forced = {};          // (units * values): what each intervention sets its unit to
@@ -82,7 +82,7 @@ class Interventions {
 
   bool add(const at::Tensor& part) {
     const std::vector<NodeId> ids = nodes_of([](const Layer& layer) {
-      std::vector<NodeId> needed = layer.rest.beside();
+      std::vector<NodeId> needed = layer.rest.skip_inputs();
       needed.insert(needed.end(), {layer.target.input, layer.target.node});
       return needed;
     });
@@ -90,8 +90,8 @@ class Interventions {
     const at::Tensor labels = inputs_.labels().index_select(0, part).to(network_.device());
     for (Layer& layer : layers_) {
       const at::Tensor& units = value_of(values, ids, layer.target.input);
-      std::vector<at::Tensor> beside;
-      for (const NodeId id : layer.rest.beside()) beside.push_back(value_of(values, ids, id));
+      std::vector<at::Tensor> skip_inputs;
+      for (const NodeId id : layer.rest.skip_inputs()) skip_inputs.push_back(value_of(values, ids, id));
       const int64_t all = layer.forced.numel();
       const int64_t together = values_together(network_.device(), kTogetherOnCpu);
       const int64_t step = std::max<int64_t>(1, together / (part.numel() * layer.widest));
@@ -106,7 +106,7 @@ class Interventions {
             at::addcmul(value_of(values, ids, layer.target.node).unsqueeze(0), by.unsqueeze(2),
                         layer.columns.index_select(0, unit).unsqueeze(1));
         const at::Tensor label = labels.view({1, -1, 1}).expand({end - begin, -1, 1});
-        const at::Tensor right = layer.rest.logits(moved, beside).softmax(2).gather(2, label).squeeze(2);
+        const at::Tensor right = layer.rest.logits(moved, skip_inputs).softmax(2).gather(2, label).squeeze(2);
         layer.sums.slice(0, begin, end).add_((1 - right).sum(1, /*keepdim=*/false, at::kDouble));
         done_ += static_cast<double>(end - begin) / static_cast<double>(settings_.values);
       }

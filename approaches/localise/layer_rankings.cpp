@@ -23,8 +23,7 @@ void LayerRankings::begin_anew(const Edits& edits, int64_t generation) {
   for (MutableLayer& layer : layers_) layer.ranked = false;
 }
 
-bool LayerRankings::rank(int64_t number, const std::function<bool()>& stop,
-                         const std::function<void()>& after_slab) {
+bool LayerRankings::rank(int64_t number, const Stop& stop, const std::function<void()>& after_slab) {
   MutableLayer& result = layers_[static_cast<size_t>(number)];
   if (result.ranked) return true;
   const TargetLayer& layer = setup_.layers[static_cast<size_t>(number)];

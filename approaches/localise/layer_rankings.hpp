@@ -7,6 +7,7 @@
 
 #include "approaches/localise/neuron_influence.hpp"
 #include "approaches/search/mutants.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -31,7 +32,7 @@ class LayerRankings {
   // already done in this generation.
   void begin_anew(const Edits& edits, int64_t generation);
   // Ranks the layer unless it is. False: stopped on the way.
-  bool rank(int64_t number, const std::function<bool()>& stop, const std::function<void()>& after_slab);
+  bool rank(int64_t number, const Stop& stop, const std::function<void()>& after_slab);
 
   void save(std::map<std::string, at::Tensor>& tensors) const;  // under names "rankings.*", "influence.*"
   void load(const std::map<std::string, at::Tensor>& tensors);

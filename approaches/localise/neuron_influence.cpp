@@ -7,8 +7,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "approaches/search/rest.hpp"
-#include "approaches/search/ways.hpp"
+#include "approaches/search/evaluation_strategy.hpp"
+#include "approaches/search/suffix.hpp"
 
 namespace harness {
 namespace {
@@ -42,7 +42,7 @@ bool counts_units(RankBy by) {
 class Influence {
  public:
   Influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
-            const std::function<bool()>& stop, int64_t batch)
+            const Stop& stop, int64_t batch)
       : network_(network),
         layer_(layer),
         by_(by),
@@ -54,7 +54,8 @@ class Influence {
         behind_silenced_(network, silenced_),
         kernel_(network.parameters()[layer.weight].value.detach()) {
     wanted_ = {layer.input, layer.node, silenced_};
-    for (const std::vector<NodeId>& ids : {cut_.live, behind_layer_.beside(), behind_silenced_.beside()}) {
+    for (const std::vector<NodeId>& ids :
+         {cut_.live, behind_layer_.skip_inputs(), behind_silenced_.skip_inputs()}) {
       wanted_.insert(wanted_.end(), ids.begin(), ids.end());
     }
     std::sort(wanted_.begin(), wanted_.end());
@@ -92,11 +93,11 @@ class Influence {
     for (const NodeId id : ids) values.push_back(value_of(id));
     return values;
   }
-  bool stopped() const { return stop_ && stop_(); }
+  bool stopped() const { return stop_.requested(); }
 
   // Correct inputs for each of K values of a node: int64 (K), CPU.
-  at::Tensor correct_with(const RestOfNetwork& rest, const at::Tensor& values) const {
-    const at::Tensor logits = rest.logits(values, values_of(rest.beside()));
+  at::Tensor correct_with(const Suffix& rest, const at::Tensor& values) const {
+    const at::Tensor logits = rest.logits(values, values_of(rest.skip_inputs()));
     return logits.argmax(2).eq(labels_).sum(1).cpu();
   }
 
@@ -173,7 +174,7 @@ class Influence {
 
     const at::Tensor output = value_of(silenced_).detach().clone().requires_grad_(true);
     const at::Tensor rest =
-        behind_silenced_.logits(output.unsqueeze(0), values_of(behind_silenced_.beside()));
+        behind_silenced_.logits(output.unsqueeze(0), values_of(behind_silenced_.skip_inputs()));
     const at::Tensor gradient = gradient_of(loss(rest[0]), output);
     const at::Tensor product =
         (output.detach() * gradient.detach()).to(at::kDouble).transpose(0, 1).flatten(1);
@@ -184,10 +185,10 @@ class Influence {
   const TargetLayer& layer_;
   RankBy by_;
   const SearchInputs& inputs_;
-  const std::function<bool()>& stop_;
+  const Stop& stop_;
   NodeId silenced_;
   Cut cut_;
-  RestOfNetwork behind_layer_, behind_silenced_;
+  Suffix behind_layer_, behind_silenced_;
   at::Tensor kernel_;
   std::vector<NodeId> wanted_;      // ascending
   std::vector<at::Tensor> values_;  // of `wanted_`, for the slab at hand
@@ -255,12 +256,12 @@ InfluenceSums InfluenceSums::load(const std::map<std::string, at::Tensor>& tenso
 }
 
 bool add_influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
-                   int64_t batch, const std::function<bool()>& stop, const std::function<void()>& after_slab,
+                   int64_t batch, const Stop& stop, const std::function<void()>& after_slab,
                    InfluenceSums& sums) {
   if (by == RankBy::magnitude) return true;
   Influence influence(network, layer, by, inputs, stop, batch);
   while (sums.inputs < inputs.size()) {
-    if (stop && stop()) return false;
+    if (stop.requested()) return false;
     const int64_t end = std::min(inputs.size(), sums.inputs + batch);
     if (!influence.add(at::arange(sums.inputs, end), sums)) return false;
     if (after_slab) after_slab();

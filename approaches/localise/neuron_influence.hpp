@@ -9,6 +9,7 @@
 
 #include "approaches/search/inputs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -43,7 +44,7 @@ struct InfluenceSums {
 // the layer's only reader is a batch norm, the channel behind that is zeroed instead, because the shift would
 // stay. All inputs run to the layer once; a unit's removal masks the cached output.
 bool add_influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
-                   int64_t batch, const std::function<bool()>& stop, const std::function<void()>& after_slab,
+                   int64_t batch, const Stop& stop, const std::function<void()>& after_slab,
                    InfluenceSums& sums);
 
 // Most influential first; equals by ascending index.

@@ -41,8 +41,8 @@ class Ranking {
       sizes.push_back(at::zeros({kernel.size(1)}, kernel.options().dtype(at::kDouble)));
     }
     if (!inputs.empty()) {
-      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.passes.batch)) {
-        ask(settings_.passes.poll);
+      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batching.batch)) {
+        settings_.batching.stop.check();
         add(part, gradients, sizes);
       }
     }
@@ -128,8 +128,8 @@ class Changes {
 }  // namespace
 
 at::Tensor among_largest(const at::Tensor& scores, int64_t count) {
-  constexpr double kLeast = -std::numeric_limits<double>::infinity();
-  const at::Tensor flat = at::where(scores.isnan(), kLeast, scores).flatten().contiguous();
+  constexpr double kMin = -std::numeric_limits<double>::infinity();
+  const at::Tensor flat = at::where(scores.isnan(), kMin, scores).flatten().contiguous();
   const double* const score = flat.const_data_ptr<double>();
   at::Tensor chosen = at::zeros({flat.numel()}, at::kByte);
   uint8_t* const mark = chosen.data_ptr<uint8_t>();
@@ -137,14 +137,14 @@ at::Tensor among_largest(const at::Tensor& scores, int64_t count) {
   if (count >= flat.numel()) return chosen.fill_(1);
   std::vector<double> order(score, score + flat.numel());
   std::nth_element(order.begin(), order.begin() + (count - 1), order.end(), std::greater<>());
-  const double least = order[static_cast<size_t>(count - 1)];
+  const double min_value = order[static_cast<size_t>(count - 1)];
   int64_t ties = count;  // left for those equal to the least
   for (int64_t k = 0; k < flat.numel(); ++k) {
-    mark[k] = score[k] > least ? 1 : 0;
+    mark[k] = score[k] > min_value ? 1 : 0;
     ties -= mark[k];
   }
   for (int64_t k = 0; ties > 0; ++k) {
-    if (score[k] != least) continue;
+    if (score[k] != min_value) continue;
     mark[k] = 1;
     --ties;
   }

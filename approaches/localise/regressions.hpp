@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -19,7 +19,7 @@ struct EpochEffect {
 struct RegressionSettings {
   std::string backward = "loss";  // whose gradient: loss | logit_sum | compat (sum of the model's outputs)
   double reduction_rate = 1;
-  Passes passes = 250;
+  Batching batching = 250;
 };
 
 struct RegressionWeights {

@@ -6,11 +6,11 @@
 
 namespace harness {
 
-std::vector<int64_t> at_most(const std::vector<int64_t>& from, int64_t most, RandomStream& stream) {
+std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream) {
   const auto there = static_cast<int64_t>(from.size());
-  if (most == 0 || there <= most) return from;
+  if (maximum == 0 || there <= maximum) return from;
   std::vector<int64_t> picked;
-  for (const int64_t k : stream.sample(there, most)) picked.push_back(from[k]);
+  for (const int64_t k : stream.sample(there, maximum)) picked.push_back(from[k]);
   std::sort(picked.begin(), picked.end());
   return picked;
 }
@@ -23,12 +23,12 @@ std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t 
   return drawn;
 }
 
-std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t most,
-                                    const Passes& passes, RandomStream& stream) {
+std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t maximum,
+                                    const Batching& batching, RandomStream& stream) {
   std::vector<int64_t> picked;
-  const auto enough = [&] { return most > 0 && static_cast<int64_t>(picked.size()) == most; };
-  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(passes.batch)) {
-    ask(passes.poll);
+  const auto enough = [&] { return maximum > 0 && static_cast<int64_t>(picked.size()) == maximum; };
+  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batching.batch)) {
+    batching.stop.check();
     const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
     const at::Tensor right = part.masked_select(found == split.labels().index_select(0, part));
     for (const int64_t position : positions_of(right)) {

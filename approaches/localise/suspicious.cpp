@@ -15,8 +15,8 @@ std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLa
   const at::Tensor kernel = network.parameters()[layer.weight].value.detach().to(at::kCPU, at::kDouble);
   at::Tensor gradient = at::zeros_like(kernel), size = at::zeros({kernel.size(1)}, at::kDouble);
   bool first = true;
-  for (const at::Tensor& part : at::tensor(negatives, at::kLong).split(settings.passes.batch)) {
-    ask(settings.passes.poll);
+  for (const at::Tensor& part : at::tensor(negatives, at::kLong).split(settings.batching.batch)) {
+    settings.batching.stop.check();
     const auto values =
         network.activations(split.inputs(part).to(network.device()), {layer.input, layer.node});
     const at::Tensor input = values[0].to(at::kCPU, at::kDouble);

@@ -2,15 +2,15 @@
 
 #include <vector>
 
-#include "approaches/stop.hpp"
 #include "approaches/weights.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
 struct SuspicionSettings {
   int64_t candidates = 1000;  // weights with the greatest gradients that are looked at
   bool first_only = false;    // forward impact of the first negative alone, as the reference has it
-  Passes passes = 250;
+  Batching batching = 250;
 };
 
 // Weights of the last dense layer on the Pareto front of two scores (approaches/docs/DTR.md, Formulas): the

@@ -196,15 +196,15 @@ struct LinearProgram::Implementation {
       Limits rest = limits;
       rest.seconds = watch.seconds_left();
       LinearProgram program = elastic(problem);
-      const Solution least = program.solve(rest, Method::primal);
-      solution.iterations += least.iterations;
-      if (least.outcome == Outcome::time_limit || least.outcome == Outcome::stopped ||
-          least.outcome == Outcome::memory_limit) {
-        solution.outcome = least.outcome;
-        solution.text = limit_text(least.outcome, limits);
+      const Solution min_value = program.solve(rest, Method::primal);
+      solution.iterations += min_value.iterations;
+      if (min_value.outcome == Outcome::time_limit || min_value.outcome == Outcome::stopped ||
+          min_value.outcome == Outcome::memory_limit) {
+        solution.outcome = min_value.outcome;
+        solution.text = limit_text(min_value.outcome, limits);
         return;
       }
-      proved = least.optimal() && proves_infeasible(problem, least.duals);
+      proved = min_value.optimal() && proves_infeasible(problem, min_value.duals);
     }
     solution.outcome = proved ? Outcome::infeasible : Outcome::doubtful;
     solution.text = proved ? "no point meets all rows" : "infeasible, but no combination of rows proves it";

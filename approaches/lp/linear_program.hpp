@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "approaches/lp/problem.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness::lp {
 
@@ -13,9 +14,9 @@ namespace harness::lp {
 enum class Method { automatic, primal, dual };
 
 struct Limits {
-  double seconds = kInfinity;       // wall clock, of one solve
-  size_t bytes = 0;                 // memory the solve may take beyond what is in use; 0: any
-  std::function<bool()> stop = {};  // polled about 20 times a second; true ends the solve
+  double seconds = kInfinity;  // wall clock, of one solve
+  size_t bytes = 0;            // memory the solve may take beyond what is in use; 0: any
+  Stop stop = {};              // polled about 20 times a second; true ends the solve
 };
 
 // Where a solve may start from: the state of every column and row. Opaque, may be stored.

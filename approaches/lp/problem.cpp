@@ -140,7 +140,7 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
   std::vector<double> size(problem.columns(), 0);
   for (size_t k = 0; k < problem.value.size(); ++k)
     size[problem.index[k]] = std::max(size[problem.index[k]], largest * std::abs(problem.value[k]));
-  double most = 0;  // that it can be within the bounds
+  double maximum = 0;  // that it can be within the bounds
   for (int j = 0; j < problem.columns(); ++j) {
     const double slope = combination.sum[j];
     if (std::abs(slope) <= kRounding * size[j]) {
@@ -154,10 +154,10 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
       if (std::abs(slope) > kSlope * size[j]) return false;
       at = slope > 0 ? kFar : -kFar;
     }
-    most += slope * at;
+    maximum += slope * at;
     scale += std::abs(slope * at);
   }
-  return demanded > most + kRounding * scale;
+  return demanded > maximum + kRounding * scale;
 }
 
 bool proves_unbounded(const Problem& problem, std::span<const double> direction) {

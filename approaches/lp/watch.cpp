@@ -1,21 +1,16 @@
 #include "approaches/lp/watch.hpp"
 
-#include <unistd.h>
-
-#include <fstream>
 #include <sstream>
+
+#include "harness/core/process_memory.hpp"
 
 namespace harness::lp {
 namespace {
 
 constexpr auto kPollInterval = std::chrono::milliseconds(50);
 
-// Resident memory of this process, 0 where the system does not tell.
 size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  size_t pages = 0, resident = 0;
-  file >> pages >> resident;
-  return file ? resident * static_cast<size_t>(sysconf(_SC_PAGESIZE)) : 0;
+  return static_cast<size_t>(1e6 * resident_megabytes());
 }
 
 }  // namespace
@@ -38,7 +33,7 @@ bool Watch::over() {
   }
   if (now - polled_ < kPollInterval) return false;
   polled_ = now;
-  if (limits_.stop && limits_.stop()) {
+  if (limits_.stop.requested()) {
     why_ = Outcome::stopped;
     return over_ = true;
   }

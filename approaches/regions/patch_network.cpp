@@ -14,9 +14,9 @@ at::Tensor largest_values(const at::Tensor& factor, const at::Tensor& constant, 
                           const at::Tensor& high) {
   if (!factor.defined()) return constant.abs().amax(1);
   const at::Tensor at_low = factor * low, at_high = factor * high;
-  const at::Tensor most = at::maximum(at_low, at_high).sum(2) + constant;
-  const at::Tensor least = at::minimum(at_low, at_high).sum(2) + constant;
-  return at::maximum(most.abs(), least.abs()).amax(1) * (1 + 1e-6);
+  const at::Tensor maximum = at::maximum(at_low, at_high).sum(2) + constant;
+  const at::Tensor min_value = at::minimum(at_low, at_high).sum(2) + constant;
+  return at::maximum(maximum.abs(), min_value.abs()).amax(1) * (1 + 1e-6);
 }
 
 // Differences of successive patches, the first one to none.

@@ -15,19 +15,19 @@ std::span<const double> numbers(const at::Tensor& vector) {
 
 }  // namespace
 
-at::Tensor greatest_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high) {
+at::Tensor max_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high) {
   return at::maximum(directions * low, directions * high).sum(1);
 }
 
-at::Tensor least_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high) {
+at::Tensor min_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high) {
   return at::minimum(directions * low, directions * high).sum(1);
 }
 
 RegionRange::RegionRange(const at::Tensor& rows, const at::Tensor& bounds, const at::Tensor& low,
-                         const at::Tensor& high, std::function<bool()> stop)
+                         const at::Tensor& high, Stop stop)
     : stop_(std::move(stop)) {
   for (int64_t j = 0; j < low.numel(); ++j) program_.add_column(numbers(low)[j], numbers(high)[j]);
-  const at::Tensor can_break = greatest_in_box(rows, low, high) > bounds;
+  const at::Tensor can_break = max_in_box(rows, low, high) > bounds;
   for (int64_t i = 0; i < rows.size(0); ++i) {
     if (!can_break[i].item<bool>()) continue;
     program_.add_dense_row(0, numbers(rows[i]), -lp::kInfinity, bounds[i].item<double>());

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "approaches/lp/linear_program.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -22,9 +23,9 @@ class RegionRange {
  public:
   // (R, D), (R), (D), (D): double, CPU, contiguous.
   RegionRange(const at::Tensor& rows, const at::Tensor& bounds, const at::Tensor& low, const at::Tensor& high,
-              std::function<bool()> stop);
-  Extreme greatest(const at::Tensor& direction) { return solve(direction, lp::Sense::maximise); }
-  Extreme least(const at::Tensor& direction) { return solve(direction, lp::Sense::minimise); }
+              Stop stop);
+  Extreme max_value(const at::Tensor& direction) { return solve(direction, lp::Sense::maximise); }
+  Extreme min_value(const at::Tensor& direction) { return solve(direction, lp::Sense::minimise); }
 
   int64_t rows() const { return program_.problem().rows(); }
   int64_t programs() const { return programs_; }
@@ -34,14 +35,14 @@ class RegionRange {
   Extreme solve(const at::Tensor& direction, lp::Sense sense);
 
   lp::LinearProgram program_;
-  std::function<bool()> stop_;
+  Stop stop_;
   int64_t programs_ = 0, iterations_ = 0;
   int64_t cold_ = 0, warm_ = 0;  // iterations of the first program and of the second
 };
 
 // Greatest value of each row of `directions` (K, D) over the box alone: no smaller than over any region in
 // it.
-at::Tensor greatest_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
-at::Tensor least_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
+at::Tensor max_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
+at::Tensor min_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
 
 }  // namespace harness

@@ -53,7 +53,7 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
   // Read once: whoever reads it in each step waits for the device in each step.
   at::Tensor finite = at::ones({}, at::TensorOptions(at::kBool).device(network_.device()));
   for (int64_t begin = 0; begin < inputs; begin += settings_.batch) {
-    ask(settings_.poll);
+    settings_.stop.check();
     const int64_t end = std::min(inputs, begin + settings_.batch);
     if (settings_.train_mode && end - begin < 2) continue;  // one input has no batch statistics
     const PassMode mode{settings_.train_mode,

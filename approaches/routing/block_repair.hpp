@@ -7,6 +7,7 @@
 #include "approaches/routing/probes.hpp"
 #include "approaches/train/labelled_inputs.hpp"
 #include "approaches/train/masked.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -23,7 +24,7 @@ struct BlockRepairSettings {
   double alpha = 0.8, temperature = 3;  // cross-entropy against distillation, on the probe
   bool train_mode = true;               // batch norm, dropout and probes; moves running averages
   uint64_t seed = 0;                    // of dropout
-  Poll poll = {};                       // asked before each batch
+  Stop stop = {};                       // asked before each batch
 };
 
 // The masked training of INNER (approaches/docs/IN.md, Formulas: phases 1 and 2): plain gradient descent on

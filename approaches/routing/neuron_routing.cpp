@@ -37,8 +37,8 @@ class Routing {
     int64_t positions = 1;
     for (size_t k = 1; k < layer_.shape.size(); ++k) positions *= layer_.shape[k];
     const int64_t unfolded = kernel_.size(1) * positions;
-    const int64_t most = values_together(network_.device(), kTogetherOnCpu);
-    return std::max<int64_t>(1, most / std::max(kernel_.numel(), unfolded));
+    const int64_t maximum = values_together(network_.device(), kTogetherOnCpu);
+    return std::max<int64_t>(1, maximum / std::max(kernel_.numel(), unfolded));
   }
 
   // bool (outputs, inputs of the kernel) summed over the inputs x.
@@ -54,7 +54,7 @@ class Routing {
     at::Tensor routing = at::ones({x.size(0), kernel_.size(0), kernel_.size(1)}, kernel_.options());
     at::Tensor routed = at::empty_like(routing);
     for (int64_t step = 0; step < settings_.steps; ++step) {
-      ask(settings_.poll);
+      settings_.stop.check();
       at::mul_out(routed, routing, kernel_);
       const at::Tensor gradient = at::bmm(output_gradient(product(routed), wanted), columns_t);
       const at::Tensor signs = routing.sign();
@@ -127,11 +127,11 @@ at::Tensor routing_counts(const Network& network, const ProbedBlock& block, cons
   return counts;
 }
 
-at::Tensor marked(const at::Tensor& counts, int64_t most) {
+at::Tensor marked(const at::Tensor& counts, int64_t maximum) {
   const at::Tensor any = counts > 0;
-  if (most >= counts.numel()) return any;
+  if (maximum >= counts.numel()) return any;
   const at::Tensor order = std::get<1>(counts.cpu().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
-  const at::Tensor first = order.slice(0, 0, most).to(counts.device());
+  const at::Tensor first = order.slice(0, 0, maximum).to(counts.device());
   return any.logical_and(at::zeros_like(any).index_fill_(0, first, true));
 }
 

@@ -3,7 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "approaches/routing/probes.hpp"
-#include "approaches/stop.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -11,7 +11,7 @@ struct RoutingSettings {
   int64_t steps = 40;
   double rate = 0.009, shrink = 0.005;
   int64_t together = 0;  // inputs at once; 0: by the layer's size and the device
-  Poll poll = {};        // asked before each step
+  Stop stop = {};        // asked before each step
 };
 
 // Which weights of a block's layer keep the probe at what it says of single inputs (approaches/docs/IN.md,
@@ -27,6 +27,6 @@ at::Tensor routing_counts(const Network& network, const ProbedBlock& block, cons
 
 // bool (entries): the entries that any input marked, which the published code keeps, or of these the `most`
 // marked most often (of equals the one of smaller index). `counts`: one dimension.
-at::Tensor marked(const at::Tensor& counts, int64_t most);
+at::Tensor marked(const at::Tensor& counts, int64_t maximum);
 
 }  // namespace harness

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "approaches/routing/blocks.hpp"
-#include "approaches/stop.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -41,7 +41,7 @@ struct ProbeTraining {
   double learning_rate = 0.01;  // Adam
   int64_t epochs = 50, batch = 128;
   uint64_t seed = 0;  // of the order of the inputs
-  Poll poll = {};     // asked before each batch
+  Stop stop = {};     // asked before each batch
 };
 
 // Trains on a block's outputs `values` (n, ...) and true labels (n), and keeps the state of the epoch with

@@ -7,7 +7,7 @@
 #include <limits>
 #include <set>
 
-#include "approaches/search/ways.hpp"
+#include "approaches/search/evaluation_strategy.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/memory_class.hpp"
 
@@ -16,7 +16,7 @@ namespace {
 
 constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
 // With more touched classes than that, one product for all of them is faster than a pass for each.
-constexpr size_t kMostTouchedClasses = 16;
+constexpr size_t kMaxTouchedClasses = 16;
 
 size_t touched_rows(const EvaluatorSetup& setup) {
   std::set<int64_t> rows;
@@ -26,14 +26,14 @@ size_t touched_rows(const EvaluatorSetup& setup) {
   return rows.size();
 }
 
-std::unique_ptr<CandidateWay> choose_way(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+std::unique_ptr<EvaluationStrategy> choose_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs) {
   const auto layer = only_dense_layer(setup.network, setup.weights);
-  if (!layer) return suffix_way(setup, inputs);
+  if (!layer) return suffix_strategy(setup, inputs);
   const bool last = layer->node == setup.network.logits_node();
-  if (last && (touched_rows(setup) <= kMostTouchedClasses || setup.objective.compat_softmax)) {
-    return touched_way(setup, inputs, *layer);
+  if (last && (touched_rows(setup) <= kMaxTouchedClasses || setup.objective.compat_softmax)) {
+    return touched_strategy(setup, inputs, *layer);
   }
-  return dense_way(setup, inputs, *layer);
+  return dense_strategy(setup, inputs, *layer);
 }
 
 }  // namespace
@@ -47,11 +47,11 @@ std::optional<TargetLayer> only_dense_layer(const Network& network, const std::v
   return std::nullopt;
 }
 
-at::Tensor narrow_first(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs& inputs) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> margins;
-  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.passes.batch)) {
-    ask(setup.passes.poll);
+  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batching.batch)) {
+    setup.batching.stop.check();
     at::Tensor logits = setup.network.logits(inputs.load(part)).cpu();
     const at::Tensor label = inputs.labels().index_select(0, part).unsqueeze(1);
     const at::Tensor own = logits.gather(1, label).squeeze(1);
@@ -80,7 +80,7 @@ CandidateEvaluator::CandidateEvaluator(Setup setup)
   // without a softmax at the end the model's output is its logits
   setup_.objective.compat_softmax = setup_.objective.compat_softmax && setup_.network.ends_in_softmax();
   const at::NoGradGuard no_grad;
-  way_ = choose_way(setup_, inputs_);
+  strategy_ = choose_strategy(setup_, inputs_);
 }
 
 CandidateEvaluator::~CandidateEvaluator() = default;
@@ -88,14 +88,14 @@ CandidateEvaluator::~CandidateEvaluator() = default;
 Verdict CandidateEvaluator::judge(std::span<const double> candidate) const {
   const at::NoGradGuard no_grad;
   Verdict verdict;
-  way_->judge(candidate, std::span(&kNoFloor, 1), std::span(&verdict, 1), {});
+  strategy_->judge(candidate, std::span(&kNoFloor, 1), std::span(&verdict, 1), {});
   return verdict;
 }
 
 std::vector<int32_t> CandidateEvaluator::classify(std::span<const double> candidate) const {
   const at::NoGradGuard no_grad;
   std::vector<int32_t> classes(static_cast<size_t>(inputs_.size()));
-  way_->classify(candidate, classes);
+  strategy_->classify(candidate, classes);
   return classes;
 }
 
@@ -108,14 +108,14 @@ void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<
   const at::NoGradGuard no_grad;
   const size_t count = fitness.size(), size = setup_.weights.size();
   std::vector<Verdict> verdicts(count);
-  if (way_->parallel() && count > 1) {
+  if (strategy_->parallel() && count > 1) {
     at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
       const auto first = static_cast<size_t>(begin), some = static_cast<size_t>(end - begin);
-      way_->judge(candidates.subspan(first * size, some * size), floors.subspan(first, some),
-                  std::span(verdicts).subspan(first, some), setup_.poll);
+      strategy_->judge(candidates.subspan(first * size, some * size), floors.subspan(first, some),
+                       std::span(verdicts).subspan(first, some), setup_.stop);
     });
   } else {
-    way_->judge(candidates, floors, verdicts, setup_.poll);
+    strategy_->judge(candidates, floors, verdicts, setup_.stop);
   }
   for (size_t k = 0; k < count; ++k) fitness[k] = setup_.objective.value(verdicts[k]);
 }

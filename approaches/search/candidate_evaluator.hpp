@@ -9,20 +9,21 @@
 
 #include "approaches/search/inputs.hpp"
 #include "approaches/weights.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
 // How candidates for some weights of a network are judged on fixed inputs, without changing the network.
 // Const calls may come from several threads where `parallel()`.
-class CandidateWay {
+class EvaluationStrategy {
  public:
-  virtual ~CandidateWay() = default;
+  virtual ~EvaluationStrategy() = default;
   virtual const char* name() const = 0;
   virtual bool parallel() const { return false; }  // one candidate a thread; else many in one call
   // Candidates (K x weights, row-major), each rounded to float32. Where a candidate is known to lie below its
   // floor, its verdict may end early. `poll` may end all of it.
   virtual void judge(std::span<const double> candidates, std::span<const double> floors,
-                     std::span<Verdict> verdicts, const Poll& poll) const = 0;
+                     std::span<Verdict> verdicts, const Stop& stop) const = 0;
   // Class of every input for one candidate.
   virtual void classify(std::span<const double> candidate, std::span<int32_t> classes) const = 0;
 };
@@ -44,8 +45,8 @@ class CandidateEvaluator {
     std::vector<InputSet> inputs;
     std::vector<WeightRef> weights;  // at least one
     Objective objective;
-    Passes passes = 250;  // while an evaluator is made; evaluate() goes through as many at once
-    Poll poll = {};       // asked by evaluate(), from any thread
+    Batching batching = 250;  // while an evaluator is made; evaluate() goes through as many at once
+    Stop stop = {};           // asked by evaluate(), from any thread
   };
   explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();
@@ -62,12 +63,12 @@ class CandidateEvaluator {
   std::vector<int32_t> classify(std::span<const double> candidate) const;  // one class per input
   const SearchInputs& inputs() const { return inputs_; }
   const Objective& objective() const { return setup_.objective; }
-  std::string way() const { return way_->name(); }
+  std::string strategy() const { return strategy_->name(); }
 
  private:
   Setup setup_;
   SearchInputs inputs_;
-  std::unique_ptr<CandidateWay> way_;
+  std::unique_ptr<EvaluationStrategy> strategy_;
 };
 
 }  // namespace harness

@@ -36,7 +36,7 @@ class Evolution {
   double rounded(double value) const {
     return settings_.float32 ? static_cast<double>(static_cast<float>(value)) : value;
   }
-  bool stop() const { return hooks_.stop && hooks_.stop(); }
+  bool stop() const { return hooks_.stop.requested(); }
   double floor_of(int64_t i) const {
     return std::isnan(state_.fitness[i]) ? -std::numeric_limits<double>::infinity() : state_.fitness[i];
   }

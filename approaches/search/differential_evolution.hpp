@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "approaches/stop.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -72,7 +72,7 @@ struct EvolutionState {
 };
 
 struct EvolutionHooks {
-  std::function<bool()> stop;  // asked before every individual (generational: every generation)
+  Stop stop;  // asked before every individual (generational: every generation)
   std::function<void(const EvolutionState&)> after_generation;
 };
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "approaches/search/rest.hpp"
-#include "approaches/search/ways.hpp"
+#include "approaches/search/evaluation_strategy.hpp"
+#include "approaches/search/suffix.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
 #include "harness/model/memory_class.hpp"
@@ -37,7 +37,7 @@ class LayerGroup {
       return static_cast<size_t>(std::find(cut.live.begin(), cut.live.end(), id) - cut.live.begin());
     };
     input_ = place(node_.inputs[0]);
-    for (const NodeId id : rest_.beside()) beside_.push_back(place(id));
+    for (const NodeId id : rest_.skip_inputs()) skip_inputs_.push_back(place(id));
     kernel_ = network.parameters()[node_.parameters[0]].value.detach();
     if (node_.parameters[1] >= 0) bias_ = network.parameters()[node_.parameters[1]].value.detach();
     collect_units(individuals);
@@ -53,9 +53,9 @@ class LayerGroup {
       const at::Tensor touched = layer(x, unit_kernels_, unit_biases_);  // (N, touched units, ...)
       values.transpose(1, 2).index_put_({owners_, units_}, touched.transpose(0, 1));
     }
-    std::vector<at::Tensor> beside;
-    for (const size_t at : beside_) beside.push_back(live[at]);
-    return rest_.logits(values, beside);
+    std::vector<at::Tensor> skip_inputs;
+    for (const size_t at : skip_inputs_) skip_inputs.push_back(live[at]);
+    return rest_.logits(values, skip_inputs);
   }
 
  private:
@@ -99,10 +99,10 @@ class LayerGroup {
   }
 
   const Node& node_;
-  RestOfNetwork rest_;
+  Suffix rest_;
   int64_t count_;
-  size_t input_ = 0;            // place of the layer's input among the live values
-  std::vector<size_t> beside_;  // and of what the rest reads beside the layer
+  size_t input_ = 0;                 // place of the layer's input among the live values
+  std::vector<size_t> skip_inputs_;  // and of what the rest reads beside the layer
   at::Tensor kernel_, bias_, unit_kernels_, unit_biases_;
   at::Tensor owners_, units_;  // of each row of unit_kernels_
 };
@@ -157,12 +157,12 @@ std::vector<std::vector<size_t>> EditEvaluator::groups(std::span<const Edits> in
   }
   std::vector<std::vector<size_t>> groups;
   for (const auto& [kind, members] : alike) {
-    const size_t most =
+    const size_t maximum =
         kind.second ? static_cast<size_t>(candidates_together(setup_.network, kind.first, setup_.batch,
                                                               static_cast<int64_t>(members.size())))
                     : kSharedPrefix;
-    for (size_t begin = 0; begin < members.size(); begin += most) {
-      const size_t end = std::min(members.size(), begin + most);
+    for (size_t begin = 0; begin < members.size(); begin += maximum) {
+      const size_t end = std::min(members.size(), begin + maximum);
       groups.emplace_back(members.begin() + static_cast<int64_t>(begin),
                           members.begin() + static_cast<int64_t>(end));
     }
@@ -170,8 +170,7 @@ std::vector<std::vector<size_t>> EditEvaluator::groups(std::span<const Edits> in
   return groups;
 }
 
-bool EditEvaluator::judge(std::span<const Edits> individuals, std::span<Verdict> verdicts,
-                          const std::function<bool()>& stop) {
+bool EditEvaluator::judge(std::span<const Edits> individuals, std::span<Verdict> verdicts, const Stop& stop) {
   for (const std::vector<size_t>& members : groups(individuals)) {
     std::vector<Edits> group;
     for (const size_t i : members) {
@@ -205,8 +204,7 @@ at::Tensor EditEvaluator::logits(const Edits& individual) {
 }
 
 // `see` gets the logits (K,n,classes) of every slab. False when stopped.
-bool EditEvaluator::run(std::span<const Edits> group, const std::function<bool()>& stop,
-                        const SeeLogits& see) {
+bool EditEvaluator::run(std::span<const Edits> group, const Stop& stop, const SeeLogits& see) {
   const at::NoGradGuard no_grad;
   const NodeId first = first_touched(group[0]);
   const Prefix& prefix = prefix_before(first);
@@ -218,7 +216,7 @@ bool EditEvaluator::run(std::span<const Edits> group, const std::function<bool()
     for (const Edits& individual : group) changed.push_back(overrides(setup_.network, individual));
   }
   for (size_t slab = 0; slab < numbers_.size(); ++slab) {
-    if (stop && stop()) return false;
+    if (stop.requested()) return false;
     const Slab live = live_values(prefix, slab);
     at::Tensor logits;
     if (together) {
@@ -226,7 +224,7 @@ bool EditEvaluator::run(std::span<const Edits> group, const std::function<bool()
     } else {
       std::vector<at::Tensor> each;
       for (const auto& values : changed) {
-        if (stop && stop()) return false;
+        if (stop.requested()) return false;
         each.push_back(setup_.network.suffix(prefix.cut, live, values));
       }
       logits = at::stack(each);

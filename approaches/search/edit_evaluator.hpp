@@ -11,6 +11,7 @@
 
 #include "approaches/search/edits.hpp"
 #include "approaches/search/inputs.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -37,8 +38,7 @@ class EditEvaluator {
   std::vector<std::vector<size_t>> groups(std::span<const Edits> individuals) const;
   // Verdicts on all inputs. Asked before every pass through the network, `stop` may end it: false, and no
   // verdict is valid.
-  bool judge(std::span<const Edits> individuals, std::span<Verdict> verdicts,
-             const std::function<bool()>& stop = {});
+  bool judge(std::span<const Edits> individuals, std::span<Verdict> verdicts, const Stop& stop = {});
   Verdict judge(const Edits& individual);
   // Logits (N, classes) of one individual, in the order of inputs(); CPU.
   at::Tensor logits(const Edits& individual);
@@ -57,7 +57,7 @@ class EditEvaluator {
 
   NodeId first_touched(const Edits& individual) const;
   bool one_layer(const Edits& individual, NodeId first) const;
-  bool run(std::span<const Edits> group, const std::function<bool()>& stop, const SeeLogits& see);
+  bool run(std::span<const Edits> group, const Stop& stop, const SeeLogits& see);
   Prefix& prefix_before(NodeId first);
   Slab live_values(const Prefix& prefix, size_t slab) const;
   void make_room(int64_t bytes);

@@ -33,7 +33,7 @@ class GeneticSearch {
   }
 
  private:
-  bool stop() const { return hooks_.stop && hooks_.stop(); }
+  bool stop() const { return hooks_.stop.requested(); }
 
   bool finished() const {
     if (state_.population.empty()) return false;

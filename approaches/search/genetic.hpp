@@ -11,6 +11,7 @@
 
 #include "approaches/search/edits.hpp"
 #include "harness/core/random.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -73,7 +74,7 @@ struct GeneticState {
 };
 
 struct GeneticHooks {
-  std::function<bool()> stop;  // asked before every generation and every group
+  Stop stop;  // asked before every generation and every group
   // Before a generation's individuals are made, also when it is taken up again. False: stopped.
   std::function<bool(const GeneticState&)> prepare;
   std::function<void(const GeneticState&)> after_group;

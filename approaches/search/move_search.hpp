@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 

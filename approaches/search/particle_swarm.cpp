@@ -32,7 +32,7 @@ class Swarm {
     const int64_t start = constriction_ != nullptr ? 1 : 0;  // an evaluation that is no iteration
     bool stopped = false;
     while (state_.evaluated < settings_.iterations + start && !settled()) {
-      stopped = hooks_.stop && hooks_.stop();
+      stopped = hooks_.stop.requested();
       if (stopped) break;
       const std::vector<double> position = state_.position, speed = state_.speed;
       for (int64_t i = 0; i < settings_.particles; ++i) {

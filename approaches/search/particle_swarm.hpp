@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "approaches/stop.hpp"
+#include "harness/core/stop.hpp"
 
 namespace harness {
 
@@ -86,7 +86,7 @@ struct SwarmState {
 };
 
 struct SwarmHooks {
-  std::function<bool()> stop;  // asked before every evaluation
+  Stop stop;  // asked before every evaluation
   std::function<void(const SwarmState&)> after_iteration;
 };
 

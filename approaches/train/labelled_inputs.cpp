@@ -19,11 +19,11 @@ at::Tensor LabelledInputs::labels(int64_t begin, int64_t end, at::Device device)
   return split->labels().index_select(0, position_table(wanted)).to(device);
 }
 
-double accuracy(const Network& network, const LabelledInputs& inputs, const Passes& passes) {
+double accuracy(const Network& network, const LabelledInputs& inputs, const Batching& batching) {
   at::Tensor right = at::zeros({}, at::TensorOptions(at::kLong).device(network.device()));
-  for (int64_t begin = 0; begin < inputs.size(); begin += passes.batch) {
-    ask(passes.poll);
-    const int64_t end = std::min(inputs.size(), begin + passes.batch);
+  for (int64_t begin = 0; begin < inputs.size(); begin += batching.batch) {
+    batching.stop.check();
+    const int64_t end = std::min(inputs.size(), begin + batching.batch);
     const at::Tensor found = network.classify(inputs.load(begin, end, network.device()));
     right.add_((found == inputs.labels(begin, end, network.device())).sum());
   }
@@ -31,9 +31,9 @@ double accuracy(const Network& network, const LabelledInputs& inputs, const Pass
          static_cast<double>(std::max<int64_t>(1, inputs.size()));
 }
 
-std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, RandomStream& stream) {
+std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum, RandomStream& stream) {
   const auto there = static_cast<int64_t>(judgement.wrong.size());
-  if (most == 0 || there <= most) return judgement.wrong;
+  if (maximum == 0 || there <= maximum) return judgement.wrong;
   const int64_t* const label = judgement.labels.const_data_ptr<int64_t>();
   std::map<int64_t, std::vector<int64_t>> of_class;
   for (const int64_t k : stream.permutation(there)) {
@@ -41,9 +41,9 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, R
     of_class[label[position]].push_back(position);
   }
   std::vector<int64_t> picked;
-  for (size_t turn = 0; static_cast<int64_t>(picked.size()) < most; ++turn) {
+  for (size_t turn = 0; static_cast<int64_t>(picked.size()) < maximum; ++turn) {
     for (const auto& [name, members] : of_class) {
-      const bool enough = static_cast<int64_t>(picked.size()) == most;
+      const bool enough = static_cast<int64_t>(picked.size()) == maximum;
       if (turn < members.size() && !enough) picked.push_back(members[turn]);
     }
   }
@@ -52,11 +52,11 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t most, R
 }
 
 std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
-                                           const Passes& passes, RandomStream& stream) {
+                                           const Batching& batching, RandomStream& stream) {
   std::vector<int64_t> left(static_cast<size_t>(network.classes()), quota), picked;
-  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(passes.batch)) {
+  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batching.batch)) {
     if (static_cast<int64_t>(picked.size()) == quota * network.classes()) break;
-    ask(passes.poll);
+    batching.stop.check();
     const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
     const at::Tensor labels = split.labels().index_select(0, part);
     for (int64_t k = 0; k < part.numel(); ++k) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 

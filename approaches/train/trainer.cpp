@@ -156,10 +156,10 @@ TrainingConfig default_recipe() {
   return recipe;
 }
 
-std::optional<Refusal> refuse_without_training(const AdaptContext& context) {
-  const ImportReport& report = context.network.report();
+std::optional<Refusal> refuse_without_training(const FixRequest& context) {
+  const ImportReport& report = context.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (!report.training_obstacle.empty()) return Refusal{"structure", report.training_obstacle};
+  if (!report.training_limitation.empty()) return Refusal{"structure", report.training_limitation};
   return std::nullopt;
 }
 

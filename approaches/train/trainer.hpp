@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness {
 
@@ -37,6 +37,6 @@ class Trainer {
 TrainingConfig default_recipe();
 
 // Why the network cannot be retrained: operator, structure.
-std::optional<Refusal> refuse_without_training(const AdaptContext& context);
+std::optional<Refusal> refuse_without_training(const FixRequest& context);
 
 }  // namespace harness

@@ -1,13 +1,13 @@
 #include "harness/cli/adhoc.hpp"
 
 #include "harness/cli/common.hpp"
-#include "harness/core/config_parts.hpp"
+#include "harness/config/config_parts.hpp"
 #include "harness/core/missing.hpp"
 
 namespace harness {
 
 void demand_file(const std::string& option, const std::filesystem::path& file) {
-  if (const auto trouble = option == "--data" ? trouble_with_data(file) : trouble_with_file(file)) {
+  if (const auto trouble = option == "--data" ? data_file_problem(file) : file_problem(file)) {
     throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
   }
 }

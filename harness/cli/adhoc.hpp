@@ -3,10 +3,10 @@
 #include <memory>
 #include <string>
 
+#include "harness/cell/fixing.hpp"
 #include "harness/cli/arguments.hpp"
-#include "harness/run/device.hpp"
-#include "harness/run/fixing.hpp"
-#include "harness/run/original.hpp"
+#include "harness/measure/device.hpp"
+#include "harness/measure/original.hpp"
 
 namespace harness {
 

@@ -108,28 +108,31 @@ const std::vector<std::string>& Arguments::list(const std::string& option) const
   return found == values_.end() ? none : found->second;
 }
 
-std::optional<int64_t> Arguments::integer(const std::string& option, int64_t least, int64_t most) const {
+std::optional<int64_t> Arguments::integer(const std::string& option, int64_t min_value,
+                                          int64_t maximum) const {
   const auto value = text(option);
   if (!value) return std::nullopt;
   int64_t number = 0;
   const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || number < least || number > most) {
-    const bool bounded = most < std::numeric_limits<int64_t>::max();
+  if (trouble != std::errc() || end != value->data() + value->size() || number < min_value ||
+      number > maximum) {
+    const bool bounded = maximum < std::numeric_limits<int64_t>::max();
     refuse("--" + option, '"' + *value + '"',
-           bounded ? "a whole number from " + std::to_string(least) + " to " + std::to_string(most)
-                   : "a whole number, " + std::to_string(least) + " or more");
+           bounded ? "a whole number from " + std::to_string(min_value) + " to " + std::to_string(maximum)
+                   : "a whole number, " + std::to_string(min_value) + " or more");
   }
   return number;
 }
 
-std::optional<double> Arguments::number(const std::string& option, double least) const {
+std::optional<double> Arguments::number(const std::string& option, double min_value) const {
   const auto value = text(option);
   if (!value) return std::nullopt;
   double number = 0;
   const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || !(number >= least) ||
+  if (trouble != std::errc() || end != value->data() + value->size() || !(number >= min_value) ||
       std::isinf(number)) {
-    refuse("--" + option, '"' + *value + '"', "a number, " + std::to_string(std::lround(least)) + " or more");
+    refuse("--" + option, '"' + *value + '"',
+           "a number, " + std::to_string(std::lround(min_value)) + " or more");
   }
   return number;
 }

@@ -1,11 +1,11 @@
 #include <iostream>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
-#include "harness/run/audit.hpp"
-#include "harness/run/engine.hpp"
-#include "harness/run/stop.hpp"
+#include "harness/core/stop_signals.hpp"
+#include "harness/plan/audit.hpp"
+#include "harness/pool/engine.hpp"
 
 namespace harness {
 namespace {
@@ -34,7 +34,7 @@ int audit(const Arguments& arguments) {
   const ResultsTree tree = tree_of(arguments, config);
   const RunOptions options = {.device = choose_device(config.device),
                               .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1, kMostThreads).value_or(0)};
+                              .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
   const auto plan = make_plan(config, approach_catalog(), options.device.kind());
   RecordIndex index(tree);
   std::vector<std::optional<RecordSummary>> records;

@@ -4,7 +4,7 @@
 #include "harness/cli/common.hpp"
 #include "harness/cli/standing.hpp"
 #include "harness/core/error.hpp"
-#include "harness/run/subject.hpp"
+#include "harness/measure/subject.hpp"
 
 namespace harness {
 namespace {

@@ -4,14 +4,14 @@
 #include <iostream>
 #include <set>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
 #include "harness/data/split_names.hpp"
 
 namespace harness {
 namespace {
 
-constexpr double kMostShapeValues = 1e9;
+constexpr double kMaxShapeValues = 1e9;
 
 std::optional<int64_t> positive(const std::string& text) {
   int64_t value = 0;
@@ -20,8 +20,8 @@ std::optional<int64_t> positive(const std::string& text) {
   return value;
 }
 
-[[noreturn]] void refuse(const std::string& option, const std::string& found, const std::string& expected,
-                         const std::string& suggestion = "") {
+[[noreturn]] void refuse_value(const std::string& option, const std::string& found,
+                               const std::string& expected, const std::string& suggestion = "") {
   throw UserError({"command line", option, '"' + found + '"', expected, suggestion});
 }
 
@@ -40,8 +40,8 @@ void demand_limited_splits(const Config& config) {
   }
   for (const auto& [name, count] : config.limit) {
     if (known.count(name) > 0) continue;
-    refuse("--limit", name + "=" + std::to_string(count),
-           "a split that a data file of the subjects has: " + all);
+    refuse_value("--limit", name + "=" + std::to_string(count),
+                 "a split that a data file of the subjects has: " + all);
   }
 }
 
@@ -97,18 +97,18 @@ std::map<std::string, int64_t> parse_limit(const std::string& text) {
     const auto [split, number] = parse_assignment("--limit", part);
     const auto count = positive(number);
     if (std::find(kSplitNames.begin(), kSplitNames.end(), split) == kSplitNames.end()) {
-      refuse("--limit", split, "train, validation, repair or test", nearest_name(split, kSplitNames));
+      refuse_value("--limit", split, "train, validation, repair or test", nearest_name(split, kSplitNames));
     }
-    if (!count) refuse("--limit", number, "a whole number above 0");
+    if (!count) refuse_value("--limit", number, "a whole number above 0");
     limit[split] = *count;
   }
-  if (limit.empty()) refuse("--limit", text, "SPLIT=N,...");
+  if (limit.empty()) refuse_value("--limit", text, "SPLIT=N,...");
   return limit;
 }
 
 std::pair<std::string, std::string> parse_assignment(const std::string& option, const std::string& text) {
   const size_t equals = text.find('=');
-  if (equals == std::string::npos || equals == 0) refuse(option, text, "NAME=VALUE");
+  if (equals == std::string::npos || equals == 0) refuse_value(option, text, "NAME=VALUE");
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
@@ -117,13 +117,13 @@ std::vector<int64_t> parse_shape(const std::string& text) {
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
     const auto size = positive(part);
-    if (!size) refuse("--shape", text, "N,C,H,W with whole numbers above 0");
+    if (!size) refuse_value("--shape", text, "N,C,H,W with whole numbers above 0");
     shape.push_back(*size);
   }
-  if (shape.size() != 4) refuse("--shape", text, "N,C,H,W");
+  if (shape.size() != 4) refuse_value("--shape", text, "N,C,H,W");
   double values = 1;
   for (const int64_t size : shape) values *= static_cast<double>(size);
-  if (values > kMostShapeValues) refuse("--shape", text, "N,C,H,W with at most 10^9 values in all");
+  if (values > kMaxShapeValues) refuse_value("--shape", text, "N,C,H,W with at most 10^9 values in all");
   return shape;
 }
 
@@ -131,7 +131,7 @@ DeviceChoice prepare_device(const Config& config, const Arguments& arguments) {
   require_one_openmp();
   DeviceChoice device = choose_device(config.device);
   if (!device.note.empty()) reporter(arguments)(device.note);
-  apply_switches(config, device, arguments.integer("threads", 1, kMostThreads).value_or(0));
+  apply_switches(config, device, arguments.integer("threads", 1, kMaxThreads).value_or(0));
   return device;
 }
 

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "harness/cli/arguments.hpp"
-#include "harness/core/config.hpp"
-#include "harness/core/results.hpp"
+#include "harness/config/config.hpp"
+#include "harness/measure/device.hpp"
 #include "harness/report/table.hpp"
-#include "harness/run/device.hpp"
+#include "harness/store/results.hpp"
 
 namespace harness {
 
@@ -17,7 +17,7 @@ namespace harness {
 OptionSpec results_option();
 OptionSpec set_option();
 OptionSpec device_option();
-inline constexpr int64_t kMostThreads = 4096;
+inline constexpr int64_t kMaxThreads = 4096;
 OptionSpec threads_option();
 OptionSpec limit_option();
 OptionSpec format_option();  // text, csv or json

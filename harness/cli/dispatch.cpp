@@ -1,10 +1,10 @@
 #include <filesystem>
 #include <iostream>
 
+#include "harness/cell/version.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/core/error.hpp"
-#include "harness/run/version.hpp"
-#include "harness/run/worker.hpp"
+#include "harness/pool/worker.hpp"
 
 namespace harness {
 namespace {

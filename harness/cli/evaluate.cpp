@@ -1,4 +1,4 @@
-#include "harness/run/evaluate.hpp"
+#include "harness/measure/evaluate.hpp"
 
 #include <iostream>
 
@@ -7,8 +7,8 @@
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/limits.hpp"
+#include "harness/measure/random_output.hpp"
 #include "harness/report/report.hpp"
-#include "harness/run/checks.hpp"
 
 namespace harness {
 namespace {
@@ -31,9 +31,9 @@ std::optional<AttackConfig> attack_of(const Arguments& arguments) {
     }
     return std::nullopt;
   }
-  if (*epsilon > kMostNumber) {
+  if (*epsilon > kMaxNumber) {
     throw UserError({"command line", "--epsilon", *arguments.text("epsilon"),
-                     "a number of at most " + format_number(kMostNumber), ""});
+                     "a number of at most " + format_number(kMaxNumber), ""});
   }
   AttackConfig attack;
   attack.epsilon = *epsilon;

@@ -1,13 +1,13 @@
 #include <chrono>
 #include <iostream>
 
+#include "harness/cell/checks.hpp"
 #include "harness/cli/adhoc.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/checks.hpp"
-#include "harness/run/evaluate.hpp"
-#include "harness/run/stop.hpp"
+#include "harness/core/stop_signals.hpp"
+#include "harness/measure/evaluate.hpp"
 
 namespace harness {
 namespace {
@@ -103,20 +103,15 @@ int fix(const Arguments& arguments) {
   const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
   const auto say = reporter(arguments);
   auto last_said = std::chrono::steady_clock::now();
-  const FixJob job = {
-      .approach = find_approach(entry.key),
-      .parameters = &entry.parameters,
-      .shadow = entry.shadow,
-      .subject = opened->subject.get(),
-      .repair = opened->repair_counts(),
-      .seed = derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"),
-      .budget = {.seconds = arguments.number("budget", 0)},
-      .progress = [&](double done, const std::string& what) {
-        const auto now = std::chrono::steady_clock::now();
-        if (now - last_said < std::chrono::seconds(5)) return;
-        last_said = now;
-        say(std::to_string(std::lround(100 * done)) + " % " + what);
-      }};
+  FixJob job = fix_job(*find_approach(entry.key), *opened->subject, entry, opened->repair_counts(),
+                       derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"));
+  job.budget = {.seconds = arguments.number("budget", 0)};
+  job.progress = [&](double done, const std::string& what) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_said < std::chrono::seconds(5)) return;
+    last_said = now;
+    say(std::to_string(std::lround(100 * done)) + " % " + what);
+  };
   FixOutcome outcome = run_fix(job);
   nlohmann::json value = {
       {"status", to_text(outcome.status)}, {"reason", outcome.reason}, {"seconds", outcome.seconds}};

@@ -56,7 +56,7 @@ json network_json(const Network& network) {
   return {{"importable", report.importable},
           {"unknown_operator", report.unknown_operator.empty() ? json() : json(report.unknown_operator)},
           {"detail", report.detail},
-          {"training_obstacle", report.training_obstacle},
+          {"training_obstacle", report.training_limitation},
           {"max_abs_difference", report.max_abs_difference},
           {"max_rel_difference", report.max_rel_difference},
           {"classes", network.classes()},
@@ -73,13 +73,8 @@ json applicability(const AdHoc& opened) {
   const auto add = [&](const Approach& approach, const std::string& shadow) {
     const std::string written = shadow.empty() ? approach.info.key : approach.info.key + ":" + shadow;
     const ApproachConfig entry = approach_entry(written, json::object());
-    FixJob job;
-    job.approach = &approach;
-    job.parameters = &entry.parameters;
-    job.shadow = entry.shadow;
-    job.subject = opened.subject.get();
-    job.repair = opened.repair_counts();
-    const auto refusal = why_unadaptable(job);
+    const auto refusal =
+        why_unadaptable(fix_job(approach, *opened.subject, entry, opened.repair_counts(), 0));
     list.push_back({{"key", written},
                     {"name", approach.info.name},
                     {"applies", !refusal.has_value()},
@@ -126,10 +121,10 @@ void print_text(const json& value) {
             << " (relative " << difference_text(value["max_rel_difference"]) << ")\n";
   if (value["importable"]) std::cout << "parameters: " << value["parameters"] << "\n";
   std::cout << "classes: " << value["classes"] << "\ndigest: " << value["digest"].get<std::string>() << "\n";
-  const std::string obstacle = value["training_obstacle"];
-  if (value["importable"] && !obstacle.empty()) std::cout << "cannot be trained: " << obstacle << "\n";
+  const std::string limitation = value["training_obstacle"];
+  if (value["importable"] && !limitation.empty()) std::cout << "cannot be trained: " << limitation << "\n";
   const std::string detail = value["detail"];
-  if (value["importable"] && !detail.empty() && detail != obstacle) std::cout << "note: " << detail << "\n";
+  if (value["importable"] && !detail.empty() && detail != limitation) std::cout << "note: " << detail << "\n";
   std::vector<std::vector<std::string>> rows;
   for (const json& node : value["nodes"]) {
     rows.push_back({node["name"], node["kind"], shape_text(node["output_shape"]), node["parameters"].dump(),

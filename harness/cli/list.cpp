@@ -1,6 +1,6 @@
 #include <iostream>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/error.hpp"
@@ -17,23 +17,23 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
-const char* to_text(ParameterType type) {
+const char* to_text(HyperparameterType type) {
   switch (type) {
-    case ParameterType::boolean:
+    case HyperparameterType::boolean:
       return "boolean";
-    case ParameterType::integer:
+    case HyperparameterType::integer:
       return "integer";
-    case ParameterType::number:
+    case HyperparameterType::number:
       return "number";
-    case ParameterType::text:
+    case HyperparameterType::text:
       return "text";
   }
   interface_misuse("no such parameter type");
 }
 
-json parameters_of(const ApproachInfo& info) {
+json hyperparameters_of(const ApproachInfo& info) {
   json list = json::array();
-  for (const ParameterSpec& spec : info.parameters) {
+  for (const HyperparameterSpec& spec : info.hyperparameters) {
     list.push_back({{"name", spec.name},
                     {"type", to_text(spec.type)},
                     {"default", spec.default_value},
@@ -64,7 +64,7 @@ void list_approaches(const std::string& format) {
                       {"shadows", info.shadows},
                       {"alone", !info.shadows || info.alone},
                       {"imitates", info.imitates},
-                      {"parameters", parameters_of(info)}});
+                      {"parameters", hyperparameters_of(info)}});
     }
     std::cout << list.dump(2) << "\n";
     return;
@@ -81,10 +81,10 @@ void list_approaches(const std::string& format) {
   print_table(table, format);
   if (format != "text") return;
   for (const ApproachInfo& info : catalog) {
-    if (info.parameters.empty()) continue;
+    if (info.hyperparameters.empty()) continue;
     std::cout << "\nParameters of " << info.key << "\n\n";
     Table parameters{"", {"name", "type", "default", "unit", "meaning", "source"}, {}};
-    for (const ParameterSpec& spec : info.parameters) {
+    for (const HyperparameterSpec& spec : info.hyperparameters) {
       parameters.rows.push_back(
           {spec.name, to_text(spec.type), spec.default_value.dump(), spec.unit, spec.meaning, spec.source});
     }

@@ -1,15 +1,15 @@
 #include <iostream>
 #include <set>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/cell.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/cli/standing.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/cell.hpp"
-#include "harness/run/lease.hpp"
-#include "harness/run/plan_file.hpp"
-#include "harness/run/shards.hpp"
+#include "harness/plan/plan_file.hpp"
+#include "harness/plan/shards.hpp"
+#include "harness/store/lease.hpp"
 
 namespace harness {
 namespace {
@@ -191,7 +191,7 @@ void print(const std::vector<PlanRow>& rows, const std::string& format, const st
 }
 
 // Tasks of an array: by default one for each cell, up to a number that no scheduler minds.
-constexpr int64_t kMostShards = 64;
+constexpr int64_t kMaxShards = 64;
 
 int64_t wanted_shards(const Arguments& arguments, size_t cells) {
   const auto given = arguments.integer("shards", 1);
@@ -199,7 +199,7 @@ int64_t wanted_shards(const Arguments& arguments, size_t cells) {
     throw UserError({"command line", "--shards", std::to_string(*given), "--array with it", ""});
   }
   if (!arguments.has("array")) return 0;
-  return std::min<int64_t>(given.value_or(kMostShards), std::max<int64_t>(1, static_cast<int64_t>(cells)));
+  return std::min<int64_t>(given.value_or(kMaxShards), std::max<int64_t>(1, static_cast<int64_t>(cells)));
 }
 
 // The frozen plan: new where there is none of these cells, or where the user divides it anew. A plan that is

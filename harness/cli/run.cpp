@@ -1,13 +1,13 @@
 #include <cerrno>
 #include <iostream>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
+#include "harness/core/stop_signals.hpp"
+#include "harness/pool/engine.hpp"
 #include "harness/report/tables.hpp"
-#include "harness/run/engine.hpp"
-#include "harness/run/stop.hpp"
 
 namespace harness {
 namespace {
@@ -150,7 +150,7 @@ int run(const Arguments& arguments) {
   Progress progress(quiet ? Progress::Form::silent : Progress::form_of_standard_error());
   const RunOptions options = {.device = choose_device(config.device),
                               .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1, kMostThreads).value_or(0)};
+                              .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
   if (!options.device.note.empty()) progress.say(options.device.note);
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());

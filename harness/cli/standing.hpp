@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "harness/core/config.hpp"
-#include "harness/core/results.hpp"
+#include "harness/config/config.hpp"
+#include "harness/store/results.hpp"
 
 namespace harness {
 

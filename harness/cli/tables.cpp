@@ -2,11 +2,11 @@
 
 #include <iostream>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/error.hpp"
-#include "harness/run/plan.hpp"
+#include "harness/plan/plan.hpp"
 
 namespace harness {
 namespace {

@@ -20,31 +20,31 @@ const nlohmann::json& value_of(const nlohmann::json& values, const std::string& 
 
 }  // namespace
 
-bool Parameters::boolean(const std::string& name) const {
+bool Hyperparameters::boolean(const std::string& name) const {
   const nlohmann::json& value = value_of(values_, name);
   if (!value.is_boolean()) wrong_type(name, "boolean");
   return value.get<bool>();
 }
 
-int64_t Parameters::integer(const std::string& name) const {
+int64_t Hyperparameters::integer(const std::string& name) const {
   const nlohmann::json& value = value_of(values_, name);
   if (!value.is_number_integer()) wrong_type(name, "integer");
   return value.get<int64_t>();
 }
 
-double Parameters::number(const std::string& name) const {
+double Hyperparameters::number(const std::string& name) const {
   const nlohmann::json& value = value_of(values_, name);
   if (!value.is_number()) wrong_type(name, "number");
   return value.get<double>();
 }
 
-std::string Parameters::text(const std::string& name) const {
+std::string Hyperparameters::text(const std::string& name) const {
   const nlohmann::json& value = value_of(values_, name);
   if (!value.is_string()) wrong_type(name, "text");
   return value.get<std::string>();
 }
 
-bool Parameters::is_null(const std::string& name) const {
+bool Hyperparameters::is_null(const std::string& name) const {
   return value_of(values_, name).is_null();
 }
 

@@ -7,12 +7,12 @@
 
 namespace harness {
 
-enum class ParameterType { boolean, integer, number, text };
+enum class HyperparameterType { boolean, integer, number, text };
 
 // One typed parameter of an approach; the config reader checks values against it before anything runs.
-struct ParameterSpec {
+struct HyperparameterSpec {
   std::string name;
-  ParameterType type = ParameterType::number;
+  HyperparameterType type = HyperparameterType::number;
   nlohmann::json default_value;                  // of `type`, or null where `nullable`
   std::string meaning;                           // one line
   std::string unit;                              // "steps"; "number", "word", "yes or no"
@@ -25,10 +25,10 @@ struct ParameterSpec {
 
 // Checked values of an approach's parameters, defaults filled in. Asking for an unknown name or a wrong type
 // is a misuse of the interface.
-class Parameters {
+class Hyperparameters {
  public:
-  Parameters() = default;
-  explicit Parameters(nlohmann::json values) : values_(std::move(values)) {}
+  Hyperparameters() = default;
+  explicit Hyperparameters(nlohmann::json values) : values_(std::move(values)) {}
   bool boolean(const std::string& name) const;
   int64_t integer(const std::string& name) const;
   double number(const std::string& name) const;
@@ -52,7 +52,7 @@ struct ApproachInfo {
   int version = 1;                      // raised whenever results may change
   std::vector<std::string> needs = {};  // splits without which adapt() says missing_split
   std::vector<std::string> uses = {};   // splits it reads where they are there
-  std::vector<ParameterSpec> parameters = {};
+  std::vector<HyperparameterSpec> hyperparameters = {};
   bool in_study = false;                    // one of the sixteen
   bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:IR)
   std::vector<std::string> shadow_of = {};  // keys that may be written there; empty with shadows: any

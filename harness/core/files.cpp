@@ -70,7 +70,7 @@ Life life_of_writer(const std::string& temporary) {
   return trouble == std::errc() && end == number.data() + number.size() ? life_of(writer) : Life::unknown;
 }
 
-constexpr int kMostNames = 16;  // tried one after another, each with random bits of its own
+constexpr int kMaxNames = 16;  // tried one after another, each with random bits of its own
 
 // `make(name)` says whether it could make a file or folder that was not there. The name it could make.
 template <typename Make>
@@ -78,7 +78,7 @@ fs::path make_temporary(const fs::path& file, Make make) {
   for (int k = 1;; ++k) {
     const fs::path name = temporary_name(file);
     if (make(name)) return name;
-    if (errno != EEXIST || k == kMostNames) system_error(file, kWritable);
+    if (errno != EEXIST || k == kMaxNames) system_error(file, kWritable);
   }
 }
 

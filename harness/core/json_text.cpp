@@ -9,7 +9,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kGreatestDepth = 64;
+constexpr size_t kMaxDepth = 64;
 constexpr size_t kShownLength = 60;
 
 std::string line_and_column(std::string_view text, size_t position) {
@@ -100,9 +100,9 @@ class DocumentBuilder final : public nlohmann::json_sax<json> {
 
   bool open(json value) {
     open_.push_back({place(std::move(value)), ""});
-    if (open_.size() <= kGreatestDepth) return true;
+    if (open_.size() <= kMaxDepth) return true;
     problems_->push_back({file_, pointer().substr(0, kShownLength),
-                          "more than " + std::to_string(kGreatestDepth) + " values inside one another",
+                          "more than " + std::to_string(kMaxDepth) + " values inside one another",
                           "an ordinary document", ""});
     return false;
   }

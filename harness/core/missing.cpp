@@ -70,11 +70,11 @@ std::string command_for(const fs::path& file) {
 }
 
 std::string neighbour_of(const fs::path& file) {
-  constexpr size_t kMostNames = 1000;
+  constexpr size_t kMaxNames = 1000;
   std::vector<std::string> names;
   std::error_code ignored;
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  for (fs::directory_iterator entry(folder, ignored), end; entry != end && names.size() < kMostNames;
+  for (fs::directory_iterator entry(folder, ignored), end; entry != end && names.size() < kMaxNames;
        entry.increment(ignored)) {
     if (entry->is_regular_file(ignored)) names.push_back(entry->path().filename().string());
   }
@@ -83,25 +83,25 @@ std::string neighbour_of(const fs::path& file) {
 
 }  // namespace
 
-std::optional<FileTrouble> trouble_with_file(const fs::path& file, bool may_stream) {
+std::optional<FileProblem> file_problem(const fs::path& file, bool may_stream) {
   std::error_code code;
   const fs::file_status status = fs::status(file, code);
   if (status.type() == fs::file_type::not_found) {
     const std::string command = command_for(file);
-    return FileTrouble{"no file " + file.string(), command.empty() ? neighbour_of(file) : command};
+    return FileProblem{"no file " + file.string(), command.empty() ? neighbour_of(file) : command};
   }
-  if (fs::is_directory(status)) return FileTrouble{"a folder, " + file.string(), ""};
-  if (code) return FileTrouble{file.string() + " (" + code.message() + ")", ""};
+  if (fs::is_directory(status)) return FileProblem{"a folder, " + file.string(), ""};
+  if (code) return FileProblem{file.string() + " (" + code.message() + ")", ""};
   if (::access(file.c_str(), R_OK) != 0) {
-    return FileTrouble{file.string() + " (" + std::strerror(errno) + ")", ""};
+    return FileProblem{file.string() + " (" + std::strerror(errno) + ")", ""};
   }
   if (may_stream || code || fs::is_regular_file(status)) return std::nullopt;
   const FileContent content = content_of(file);
-  return FileTrouble{content.found + " in place of a file, " + file.string(), content.remedy};
+  return FileProblem{content.found + " in place of a file, " + file.string(), content.remedy};
 }
 
-std::optional<FileTrouble> trouble_with_data(const fs::path& file) {
-  std::optional<FileTrouble> trouble = trouble_with_file(file);
+std::optional<FileProblem> data_file_problem(const fs::path& file) {
+  std::optional<FileProblem> trouble = file_problem(file);
   if (!trouble) return std::nullopt;
   const FileContent content = content_of(file);
   if (content.kind == FileKind::folder) trouble->suggestion = data_remedy(content, file);

@@ -16,7 +16,7 @@
 namespace harness {
 namespace {
 
-constexpr std::chrono::seconds kMostWaiting(300);
+constexpr std::chrono::seconds kMaxWaiting(300);
 
 // The copy: says nothing, leaves no core file, and dies with whoever asked.
 [[noreturn]] void run_copy(const std::function<void()>& attempt, int seconds) {
@@ -55,7 +55,7 @@ std::string ended_by(const std::function<void()>& attempt, int seconds) {
     if (ended == copy) break;
     if (ended < 0 && errno != EINTR) return "";
     // It waits for a file system, or for another thread's lock.
-    if (std::chrono::steady_clock::now() - start > kMostWaiting) {
+    if (std::chrono::steady_clock::now() - start > kMaxWaiting) {
       ::kill(copy, SIGKILL);
       ::waitpid(copy, &status, 0);
       return "";

@@ -18,9 +18,9 @@ namespace harness {
 
 namespace {
 
-constexpr int64_t kMostImages = 100'000'000;
-constexpr int64_t kMostValues = int64_t{1} << 30;  // of one image
-constexpr double kMostClasses = 1'000'000;
+constexpr int64_t kMaxImages = 100'000'000;
+constexpr int64_t kMaxValues = int64_t{1} << 30;  // of one image
+constexpr double kMaxClasses = 1'000'000;
 constexpr int64_t kScanBytes = int64_t{64}
                                << 20;  // float images too many for memory are checked in such pieces
 
@@ -112,16 +112,16 @@ class Opener {
   }
 
   void read_attributes() {
-    const std::string whole = "a whole number from 2 to " + format_number(kMostClasses);
+    const std::string whole = "a whole number from 2 to " + format_number(kMaxClasses);
     const std::vector<double> classes = numbers("classes", whole, true);
-    if (classes.size() == 1 && classes[0] >= 2 && classes[0] <= kMostClasses) {
+    if (classes.size() == 1 && classes[0] >= 2 && classes[0] <= kMaxClasses) {
       info.classes = static_cast<int64_t>(classes[0]);
     } else if (!classes.empty()) {
       report("/@classes", alone_or_count(classes), whole);
     }
-    const std::string most = format_number(kMostNumber);
-    const std::string above = "from " + format_number(kLeastNumber) + " to " + most;
-    const auto is_above = [](double value) { return value >= kLeastNumber && value <= kMostNumber; };
+    const std::string maximum = format_number(kMaxNumber);
+    const std::string above = "from " + format_number(kMinNumber) + " to " + maximum;
+    const auto is_above = [](double value) { return value >= kMinNumber && value <= kMaxNumber; };
     const std::vector<double> divisor = numbers("divisor", "a number " + above, false);
     if (divisor.size() == 1 && is_above(divisor[0])) {
       info.divisor = divisor[0];
@@ -131,8 +131,8 @@ class Opener {
     const size_t before = problems_.size();
     info.mean = numbers("mean", "one number per channel", false);
     info.std = numbers("std", "one number above 0 per channel", false);
-    check_each("mean", info.mean, "numbers from -" + most + " to " + most,
-               [](double value) { return std::abs(value) <= kMostNumber; });
+    check_each("mean", info.mean, "numbers from -" + maximum + " to " + maximum,
+               [](double value) { return std::abs(value) <= kMaxNumber; });
     check_each("std", info.std, "numbers " + above, is_above);
     can_normalise_ = problems_.size() == before;
     read_group_names();
@@ -239,9 +239,9 @@ class Opener {
     }
     double values = 1;
     for (size_t i = 1; i < 4; ++i) values *= std::max(0.0, static_cast<double>(images.shape[i]));
-    if (images.shape[0] < 1 || images.shape[0] > kMostImages || values < 1 || values > kMostValues) {
+    if (images.shape[0] < 1 || images.shape[0] > kMaxImages || values < 1 || values > kMaxValues) {
       report(place, shape_text(images.shape),
-             "1 to " + std::to_string(kMostImages) + " images of at least 1x1x1 values");
+             "1 to " + std::to_string(kMaxImages) + " images of at least 1x1x1 values");
       return false;
     }
     const std::vector<int64_t> shape(images.shape.begin() + 1, images.shape.end());
@@ -272,8 +272,8 @@ class Opener {
       }
     }
     for (size_t i = 0; can_normalise_ && i < std::min(info.mean.size(), info.std.size()); ++i) {
-      const double greatest = (255 / info.divisor + std::abs(info.mean[i])) / info.std[i];
-      if (greatest < FLT_MAX) continue;
+      const double max_value = (255 / info.divisor + std::abs(info.mean[i])) / info.std[i];
+      if (max_value < FLT_MAX) continue;
       report("/@std",
              describe(info.std[i]) + " for channel " + std::to_string(i) + ", with the divisor " +
                  describe(info.divisor) + " and the mean " + describe(info.mean[i]),

@@ -14,13 +14,13 @@ namespace harness::hdf5 {
 
 namespace {
 
-constexpr size_t kMostAttributeValues = 1 << 20;
-constexpr size_t kMostTextBytes = size_t{1} << 20;  // of all fixed texts of an attribute
-constexpr size_t kMostNumberBytes = 16;             // of one number of an attribute: long double
+constexpr size_t kMaxAttributeValues = 1 << 20;
+constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of all fixed texts of an attribute
+constexpr size_t kMaxNumberBytes = 16;             // of one number of an attribute: long double
 // Below this many bytes nothing a data set claims does any harm. Above, it has at most as many as deflate can
 // pack into what the file holds of it (1032 to 1), and no chunk is larger than twice all of it.
 constexpr double kHarmlessBytes = 64 << 20;
-constexpr double kMostPacking = 1100;
+constexpr double kMaxPacking = 1100;
 constexpr size_t kChunkCache = size_t{64} << 20;  // a slab's chunks are decompressed once
 
 // What a damaged file leaves behind inside HDF5 (lists of pieces that it could not set up) cannot be closed,
@@ -38,7 +38,7 @@ struct OpenAttribute {
   Handle attribute, type, space;
   size_t count = 0;
   // Whether its values may be read: some, and not too many.
-  bool is_readable() const { return count > 0 && count <= kMostAttributeValues; }
+  bool is_readable() const { return count > 0 && count <= kMaxAttributeValues; }
 };
 
 OpenAttribute open_attribute(hid_t object, const std::string& name) {
@@ -63,7 +63,7 @@ std::vector<std::string> read_variable_strings(const OpenAttribute& open, const 
 std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
   const size_t length = H5Tget_size(open.type);
   std::vector<std::string> texts;
-  if (length == 0 || open.count > kMostTextBytes / length) return texts;
+  if (length == 0 || open.count > kMaxTextBytes / length) return texts;
   std::vector<char> buffer(open.count * length);
   if (H5Aread(open.attribute, open.type, buffer.data()) < 0) return texts;
   const bool padded = H5Tget_strpad(open.type) == H5T_STR_SPACEPAD;
@@ -140,7 +140,7 @@ std::string last_error() {
 
 Handle open_file(const std::filesystem::path& file) {
   const std::string name = file.string();
-  if (const auto trouble = trouble_with_data(file)) {
+  if (const auto trouble = data_file_problem(file)) {
     throw UserError({name, "", trouble->found, "a data file (HDF5)", trouble->suggestion});
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
@@ -161,7 +161,7 @@ Handle open_file(const std::filesystem::path& file) {
 }
 
 void refuse_damage(const std::filesystem::path& file, const std::function<void()>& read) {
-  constexpr int kMostSeconds = 10;
+  constexpr int kMaxSeconds = 10;
   const Lock lock;
   const std::string end = ended_by(
       [&] {
@@ -169,7 +169,7 @@ void refuse_damage(const std::filesystem::path& file, const std::function<void()
         new (&library_mutex()) std::recursive_mutex;
         read();
       },
-      kMostSeconds);
+      kMaxSeconds);
   if (end.empty()) return;
   throw UserError({file.string(), "", "a damaged file: the HDF5 library is ended by it (" + end + ")",
                    "a whole HDF5 file", "copy the file again, or write it again with scripts/prepare"});
@@ -265,8 +265,8 @@ std::string suspicion(const DatasetHandle& source) {
     }
   }
   const double stored = stored_bytes(source.dataset);
-  const double most = H5Pget_nfilters(made) > 0 ? kMostPacking * stored : stored;
-  if (claimed <= std::max(kHarmlessBytes, most)) return "";
+  const double maximum = H5Pget_nfilters(made) > 0 ? kMaxPacking * stored : stored;
+  if (claimed <= std::max(kHarmlessBytes, maximum)) return "";
   return megabytes(claimed) + " of data, of which the file holds " + megabytes(stored);
 }
 
@@ -299,14 +299,14 @@ std::string attribute_type(hid_t object, const std::string& name) {
           : rank == 1 ? "a list of " + count
                       : "a table of " + count) +
          type_name(open.type) +
-         (text && length > kMostTextBytes / open.count ? " of " + std::to_string(length) + " bytes" : "");
+         (text && length > kMaxTextBytes / open.count ? " of " + std::to_string(length) + " bytes" : "");
 }
 
 std::optional<NumericAttribute> read_numbers(hid_t object, const std::string& name) {
   const OpenAttribute open = open_attribute(object, name);
   if (!open.is_readable() || H5Sget_simple_extent_ndims(open.space) > 1) return std::nullopt;
   const H5T_class_t kind = H5Tget_class(open.type);
-  if ((kind != H5T_INTEGER && kind != H5T_FLOAT) || H5Tget_size(open.type) > kMostNumberBytes) {
+  if ((kind != H5T_INTEGER && kind != H5T_FLOAT) || H5Tget_size(open.type) > kMaxNumberBytes) {
     return std::nullopt;
   }
   NumericAttribute attribute;

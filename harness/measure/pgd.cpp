@@ -38,8 +38,8 @@ struct Piece {
 };
 
 // Pieces of `exactly` so many images, the last maybe fewer; 0: of nearly equal size, none above `most`.
-std::vector<Piece> divide(int64_t count, int64_t exactly, int64_t most) {
-  const int64_t pieces = (count + most - 1) / most;
+std::vector<Piece> divide(int64_t count, int64_t exactly, int64_t maximum) {
+  const int64_t pieces = (count + maximum - 1) / maximum;
   std::vector<Piece> result;
   if (exactly > 0) {
     for (int64_t begin = 0; begin < count; begin += exactly) {

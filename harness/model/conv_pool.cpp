@@ -62,7 +62,7 @@ bool ConvPool::fits(const Node& conv, const at::Tensor& weight, const Node& pool
   if (c.groups != 1 || c.dilation != std::vector<int64_t>{1, 1} || p.dilation != std::vector<int64_t>{1, 1}) {
     return false;
   }
-  return weight.size(1) <= kMostChannels && p.stride[0] * p.stride[1] >= 4;
+  return weight.size(1) <= kMaxChannels && p.stride[0] * p.stride[1] >= 4;
 }
 
 ConvPool::ConvPool(const Node& conv, at::Tensor weight, at::Tensor bias, const Node& pool,
@@ -106,17 +106,17 @@ ConvPool::Pooled ConvPool::forward(const at::Tensor& x) const {
         for (int64_t c = 0; c < columns; ++c) {
           const int64_t left = c * pool_.stride[1] - pool_.padding[1];
           const int64_t first = std::max<int64_t>(left, 0), last = std::min(left + pool_.kernel[1], width);
-          float greatest = best[first];
+          float max_value = best[first];
           int32_t at = where[first];
           for (int64_t w = first + 1; w < last; ++w) {
             // Among equal values the first in row order wins, as in torch: equal ones are common where the
             // image is constant, and the gradient's place depends on it.
-            const bool wins = best[w] > greatest || (best[w] == greatest && where[w] < at);
-            greatest = wins ? best[w] : greatest;
+            const bool wins = best[w] > max_value || (best[w] == max_value && where[w] < at);
+            max_value = wins ? best[w] : max_value;
             at = wins ? where[w] : at;
           }
           const int64_t out = (plane * rows + r) * columns + c;
-          value[out] = greatest;
+          value[out] = max_value;
           const int64_t conv_row = at / width, conv_column = at - conv_row * width;
           position[out] = static_cast<int32_t>(conv_row * conv_.stride[0] * padded_width_ +
                                                conv_column * conv_.stride[1]);

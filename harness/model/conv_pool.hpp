@@ -20,10 +20,10 @@ class ConvPool {
     at::Tensor positions;  // int32, as value: where in the padded input the winning kernel window begins
   };
 
-  // True for two spatial dimensions, one group, no dilation, at most kMostChannels input channels and at
+  // True for two spatial dimensions, one group, no dilation, at most kMaxChannels input channels and at
   // least four conv outputs per window step.
   static bool fits(const Node& conv, const at::Tensor& weight, const Node& pool);
-  static constexpr int64_t kMostChannels = 4;
+  static constexpr int64_t kMaxChannels = 4;
 
   // `pooled` and `input` are shapes without the batch; fits() must hold.
   ConvPool(const Node& conv, at::Tensor weight, at::Tensor bias, const Node& pool,

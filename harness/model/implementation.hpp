@@ -31,7 +31,7 @@ struct Network::Implementation {
   void need_graph(const char* what) const;  // misuse where the model is a black box
   // Drops the graph; the module, with the values of now, is all that is left, on the CPU.
   void become_black_box(const std::string& unknown_operator, const std::string& detail,
-                        const std::string& training_obstacle);
+                        const std::string& training_limitation);
   // Values of `wanted`, computed from `known` (values of nodes that are not computed again).
   std::vector<at::Tensor> evaluate(const std::vector<NodeId>& wanted, std::map<NodeId, at::Tensor> known,
                                    const std::map<ParameterId, at::Tensor>& overrides = {},

@@ -114,9 +114,9 @@ void number_names(Recording& recording) {
   }
 }
 
-std::string training_obstacle(const Recording& evaluation, const torch::jit::Module& module,
-                              const std::vector<Parameter>& parameters, const at::Tensor& sample,
-                              ImportReport& report) {
+std::string training_limitation(const Recording& evaluation, const torch::jit::Module& module,
+                                const std::vector<Parameter>& parameters, const at::Tensor& sample,
+                                ImportReport& report) {
   torch::jit::Module copy = module.deepcopy();
   copy.train();
   const Recording training = record(copy, parameters, repeated(sample, 2));
@@ -154,13 +154,14 @@ void import_graph(Network::Implementation& implementation, const at::Tensor& sam
   if (const std::string found = difference(first, second); !found.empty()) {
     return black_box("batch size", "two and three images are computed differently: " + found);
   }
-  report.training_obstacle = training_obstacle(first, *implementation.original, parameters, sample, report);
+  report.training_limitation =
+      training_limitation(first, *implementation.original, parameters, sample, report);
   join_negations(first);
   join_biases(first, parameters);
   drop_unused(first);
   number_names(first);
   if (const std::string found = frozen(first, parameters); !found.empty()) {
-    report.detail = report.training_obstacle = found;
+    report.detail = report.training_limitation = found;
   }
   implementation.transposed = first.transposed;
   for (Parameter& constant : first.constants) parameters.push_back(std::move(constant));

@@ -399,7 +399,7 @@ Network black_box_for_pass(const Network& network) {
 }
 
 int64_t preferred_batch(const Network& network) {
-  constexpr int64_t kMostImages = 250, kBytes = int64_t{64} << 20;
+  constexpr int64_t kMaxImages = 250, kBytes = int64_t{64} << 20;
   int64_t largest = 1;
   for (const int64_t size : network.input_shape()) largest *= size;
   if (network.importable()) {
@@ -412,7 +412,7 @@ int64_t preferred_batch(const Network& network) {
     largest *= 16;  // as much as 64 channels at a quarter of the input's size
   }
   const int64_t bytes = largest * int64_t{sizeof(float)};
-  return std::clamp<int64_t>(kBytes / bytes, 1, kMostImages);
+  return std::clamp<int64_t>(kBytes / bytes, 1, kMaxImages);
 }
 
 }  // namespace harness

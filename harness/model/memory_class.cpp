@@ -23,9 +23,9 @@ int64_t gpu_bytes(int index) {
   const auto total = reinterpret_cast<Total>(dlsym(driver, "cuDeviceTotalMem_v2"));
   size_t bytes = 0;
   int device = 0;
-  const bool told = init != nullptr && get != nullptr && total != nullptr && init(0) == 0 &&
-                    get(&device, index) == 0 && total(&bytes, device) == 0;
-  return told ? static_cast<int64_t>(bytes) : 0;
+  const bool known = init != nullptr && get != nullptr && total != nullptr && init(0) == 0 &&
+                     get(&device, index) == 0 && total(&bytes, device) == 0;
+  return known ? static_cast<int64_t>(bytes) : 0;
 }
 
 }  // namespace

@@ -13,8 +13,8 @@
 
 namespace harness {
 
-// A named tensor of the model. Parameters that share storage are one entry with several names. The weight of
-// a dense layer is (out,in), also where the file holds it as (in,out).
+// A named tensor of the model. Hyperparameters that share storage are one entry with several names. The
+// weight of a dense layer is (out,in), also where the file holds it as (in,out).
 struct Parameter {
   std::string name;                  // state_dict name; "constant_N" for constants of the graph
   at::Tensor value;                  // owned by its Network; never shared between networks
@@ -28,12 +28,12 @@ struct ImportReport {
   // The first operator that is no layer node, "parameter NAMES" where forward() computes with those, "differs
   // from TorchScript"; empty when importable.
   std::string unknown_operator;
-  std::string detail;             // one sentence: where and why; also what else the owner should know
-  std::string training_obstacle;  // empty, or why retraining approaches are UNADAPTABLE
-  double max_abs_difference = 0;  // outputs, imported against TorchScript, the greatest that was seen
-  double max_rel_difference = 0;  // the same over the largest absolute output of the batch
-  int64_t baked_batch = 0;        // batch size a trace has baked into a flatten; 0: none
-  bool follows_train = false;     // train() changes what the TorchScript computes (scripted, not traced)
+  std::string detail;               // one sentence: where and why; also what else the owner should know
+  std::string training_limitation;  // empty, or why retraining approaches are UNADAPTABLE
+  double max_abs_difference = 0;    // outputs, imported against TorchScript, the greatest that was seen
+  double max_rel_difference = 0;    // the same over the largest absolute output of the batch
+  int64_t baked_batch = 0;          // batch size a trace has baked into a flatten; 0: none
+  bool follows_train = false;       // train() changes what the TorchScript computes (scripted, not traced)
 };
 
 // Where a network is divided: prefix = nodes before `first`, suffix = `first` and all after it. `live` are

@@ -10,7 +10,7 @@ namespace harness {
 namespace {
 
 // Of the greatest output of a batch: 100 times what rounding makes of float32 in deep networks.
-constexpr double kGreatestDifference = 1e-4;
+constexpr double kMaxDifference = 1e-4;
 
 void differs(Network::Implementation& implementation, const std::string& detail) {
   implementation.become_black_box("differs from TorchScript", detail,
@@ -65,11 +65,11 @@ class Verification {
     // A value that is no number stays one.
     if (!(absolute <= report.max_abs_difference)) report.max_abs_difference = absolute;
     if (!(relative <= report.max_rel_difference)) report.max_rel_difference = relative;
-    if (relative <= kGreatestDifference) return;
-    differs(network_, std::isnan(relative) ? "outputs that are not a number, on " + place(count)
-                                           : "a difference of " + format_number(relative) +
-                                                 " of the greatest output on " + place(count) + ", where " +
-                                                 format_number(kGreatestDifference) + " is allowed");
+    if (relative <= kMaxDifference) return;
+    differs(network_, std::isnan(relative)
+                          ? "outputs that are not a number, on " + place(count)
+                          : "a difference of " + format_number(relative) + " of the greatest output on " +
+                                place(count) + ", where " + format_number(kMaxDifference) + " is allowed");
   }
 
   std::string place(int64_t count) const {
@@ -84,13 +84,13 @@ class Verification {
 }  // namespace
 
 void Network::Implementation::become_black_box(const std::string& unknown_operator, const std::string& detail,
-                                               const std::string& training_obstacle) {
+                                               const std::string& training_limitation) {
   black_box = std::make_shared<torch::jit::Module>(module_with_values(*this));
   device = at::kCPU;
   report.importable = false;
   report.unknown_operator = unknown_operator;
   report.detail = detail;
-  report.training_obstacle = training_obstacle;
+  report.training_limitation = training_limitation;
   nodes.clear();
   parameters.clear();
   transposed.clear();

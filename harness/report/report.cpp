@@ -64,7 +64,7 @@ std::string mistrusted_runs(const ApproachReport& row, const std::string& mark) 
 
 // Status and reason of the row: "1 of 3 CORRUPTED (accuracy: ...); LIMITED".
 void summarise(ApproachReport* row) {
-  std::map<int, std::vector<const Record*>> by_gravity;
+  std::map<int, std::vector<const Record*>> by_severity;
   int64_t missing = 0, outdated = 0, other_limit = 0, limited = 0, stale = 0;
   std::vector<std::string> notes;
   for (const RunCell& run : row->runs) {
@@ -76,14 +76,14 @@ void summarise(ApproachReport* row) {
     row->ok_runs += run.ok();
     stale += run.state == CellState::stale;
     limited += run.record->limited;
-    by_gravity[gravity(run.record->status)].push_back(&*run.record);
+    by_severity[gravity(run.record->status)].push_back(&*run.record);
   }
   std::vector<std::string> parts;
-  row->status = by_gravity.empty() ? "missing" : to_text(by_gravity.begin()->second.front()->status);
-  for (const auto& [grave, records] : by_gravity) {
+  row->status = by_severity.empty() ? "missing" : to_text(by_severity.begin()->second.front()->status);
+  for (const auto& [severity, records] : by_severity) {
     std::vector<std::string> reasons;
     for (const Record* record : records) add_once(&reasons, record->reason);
-    if (grave == 0) {
+    if (severity == 0) {
       for (const std::string& reason : reasons) {
         const auto count = std::count_if(records.begin(), records.end(),
                                          [&](const Record* record) { return record->reason == reason; });

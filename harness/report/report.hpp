@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "harness/core/results.hpp"
 #include "harness/measure/metrics/metric.hpp"
+#include "harness/store/results.hpp"
 
 namespace harness {
 

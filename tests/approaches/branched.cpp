@@ -6,7 +6,7 @@
 namespace harness::testing {
 namespace {
 
-const char* const kProgram = R"(
+const char* const kBranchedProgram = R"(
 import torch
 from torch import nn
 
@@ -43,7 +43,7 @@ torch.jit.script(net).save('@')
 
 Network make() {
   const TemporaryFolder folder;
-  std::string program = kProgram;
+  std::string program = kBranchedProgram;
   program.replace(program.find('@'), 1, (folder / "branched.pt").string());
   run_python(program);
   return Network::load(folder / "branched.pt", tiny_data().split("repair").inputs(0, 3));

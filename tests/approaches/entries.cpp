@@ -37,9 +37,9 @@ nlohmann::json brief(const ApproachInfo& info, int64_t steps) {
       {"rounds", 2},        {"steps", steps},   {"max_iters", steps},  {"epochs", 2},    {"probe_epochs", 2},
       {"routing_steps", 3}, {"candidates", 20}, {"least_negatives", 2}};
   nlohmann::json parameters = nlohmann::json::object();
-  for (const ParameterSpec& one : info.parameters) {
+  for (const HyperparameterSpec& one : info.hyperparameters) {
     const auto found = small.find(one.name);
-    if (found != small.end() && one.type == ParameterType::integer) parameters[one.name] = found->second;
+    if (found != small.end() && one.type == HyperparameterType::integer) parameters[one.name] = found->second;
   }
   return parameters;
 }
@@ -71,12 +71,12 @@ FixContext::Setup Entry::setup(const Network& network) const {
 
 std::optional<Refusal> Entry::refusal(const Network& network) const {
   const FixContext::Setup made = setup(network);
-  return find_approach(key)->adapt({.network = network,
-                                    .data = tiny_data(),
-                                    .parameters = made.parameters,
+  return find_approach(key)->adapt({.network = &network,
+                                    .data = &tiny_data(),
+                                    .hyperparameters = made.hyperparameters,
                                     .shadow = shadow,
                                     .training = made.training,
-                                    .history_size = made.history.size(),
+                                    .history = made.history,
                                     .repair_faults = 20,
                                     .repair_correct = 100,
                                     .repair_error_types = std::vector<int64_t>(8, 6)});

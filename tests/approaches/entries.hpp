@@ -1,6 +1,6 @@
 #pragma once
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 
 namespace harness::testing {
 

@@ -9,7 +9,7 @@
 namespace harness::testing {
 namespace {
 
-const char* const kProgram = R"(
+const char* const kTinyProgram = R"(
 import sys, h5py, numpy as np, torch
 from torch import nn
 
@@ -53,7 +53,7 @@ struct Tiny {
 
   Tiny() {
     at::set_num_threads(1);  // threads only get in each other's way on tensors this small
-    std::string program = kProgram;
+    std::string program = kTinyProgram;
     for (size_t at; (at = program.find('@')) != std::string::npos;)
       program.replace(at, 1, folder.path().string());
     run_python(program);
@@ -80,12 +80,12 @@ FixContext::Setup setup_for(const std::string& key, const nlohmann::json& parame
                             const std::string& shadow) {
   const Approach* approach = find_approach(key);
   REQUIRE(approach != nullptr);
-  nlohmann::json values = parameters_of(approach->info, Parameters(parameters)).values();
+  nlohmann::json values = hyperparameters_of(approach->info, Hyperparameters(parameters)).values();
   values.update(parameters);  // a control is given its shadow's parameters as well
   FixContext::Setup setup;
   setup.info = &approach->info;
   setup.data = &tiny_data();
-  setup.parameters = Parameters(values);
+  setup.hyperparameters = Hyperparameters(values);
   setup.shadow = shadow;
   setup.seed = 11;
   setup.batch = 50;

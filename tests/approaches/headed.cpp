@@ -6,7 +6,7 @@
 namespace harness::testing {
 namespace {
 
-const char* const kProgram = R"(
+const char* const kHeadedProgram = R"(
 import torch
 from torch import nn
 
@@ -47,9 +47,9 @@ for name, net in nets.items():
     torch.jit.script(net).save('@/' + name + '.pt')
 )";
 
-std::map<std::string, Network> make() {
+std::map<std::string, Network> make_headed() {
   const TemporaryFolder folder;
-  std::string program = kProgram;
+  std::string program = kHeadedProgram;
   program.replace(program.find('@'), 1, folder.path().string());
   run_python(program);
   std::map<std::string, Network> networks;
@@ -62,7 +62,7 @@ std::map<std::string, Network> make() {
 }  // namespace
 
 const Network& headless_network(const std::string& name) {
-  static const std::map<std::string, Network> made = make();
+  static const std::map<std::string, Network> made = make_headed();
   return made.at(name);
 }
 

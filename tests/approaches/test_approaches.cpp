@@ -4,9 +4,9 @@
 #include <csignal>
 #include <cstdio>
 
-#include "approaches/approach.hpp"
 #include "approaches/train/augment.hpp"
 #include "approaches/train/trainer.hpp"
+#include "harness/approach/approach.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -40,11 +40,10 @@ bool aborts(const Function& function) {
 std::optional<Refusal> adapt(const std::string& key, const std::string& shadow = "",
                              std::optional<int64_t> faults = std::nullopt) {
   const FixContext::Setup setup = setup_for(key);
-  return find_approach(key)->adapt({.network = tiny_network(),
-                                    .data = tiny_data(),
-                                    .parameters = setup.parameters,
+  return find_approach(key)->adapt({.network = &tiny_network(),
+                                    .data = &tiny_data(),
+                                    .hyperparameters = setup.hyperparameters,
                                     .shadow = shadow,
-                                    .training = std::nullopt,
                                     .repair_faults = faults});
 }
 
@@ -59,7 +58,7 @@ TEST_CASE("registry") {
   REQUIRE(find_approach("NOPE") == nullptr);
   for (const ApproachInfo& info : catalog) {
     REQUIRE_FALSE(info.name.empty());
-    for (const ParameterSpec& spec : info.parameters) {
+    for (const HyperparameterSpec& spec : info.hyperparameters) {
       REQUIRE_FALSE(spec.meaning.empty());
       REQUIRE_FALSE(spec.source.empty());
     }

@@ -76,7 +76,7 @@ void check_intervals(const Network& network) {
   // Bounds of points are nothing but rounding.
   for (const NodeId id : ids) {
     const at::Tensor width = exact.at(id).high[0] - exact.at(id).low[0];
-    REQUIRE((width <= 1e-9 * (1 + exact.at(id).greatest_size()[0])).all().item<bool>());
+    REQUIRE((width <= 1e-9 * (1 + exact.at(id).max_size()[0])).all().item<bool>());
   }
 }
 
@@ -109,7 +109,7 @@ TEST_CASE("lines enclose activations over intervals of every size", "[bounds]") 
   for (const Node& node : network.nodes()) {
     if (!is_activation(node.kind)) continue;
     ++kinds;
-    REQUIRE(relaxation_obstacle(node).empty());
+    REQUIRE(relaxation_limitation(node).empty());
     const at::Tensor low = (uniform({4000}, stream) - 0.5) * (uniform({4000}, stream) * 5).exp();
     const at::Tensor width = (uniform({4000}, stream) * 40 - 36).exp();
     const Box box = {low, low + width};
@@ -145,24 +145,24 @@ TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than inter
   }
   const LinearBounds bounds(graph, {{input, given}});
   const AffineForms forms = bounds.below(margins);
-  const at::Tensor least = bounds.least(forms);
+  const at::Tensor min_value = bounds.min_value(forms);
   int64_t violations = 0, points = 0;
   for (int round = 0; round < 500; ++round, points += 20) {
     const at::Tensor x = point_in(given, stream);
     const at::Tensor form = forms.slope.at(input).matmul(x.flatten(1).unsqueeze(2)).squeeze(2) + forms.offset;
     const at::Tensor margin = graph.value({{input, x}}).matmul(margins[0].t());
-    violations += (form > margin).sum().item<int64_t>() + (least > margin).sum().item<int64_t>();
-    violations += (least > form + 1e-12).sum().item<int64_t>();
+    violations += (form > margin).sum().item<int64_t>() + (min_value > margin).sum().item<int64_t>();
+    violations += (min_value > form + 1e-12).sum().item<int64_t>();
   }
   REQUIRE(points == 10000);
   REQUIRE(violations == 0);
   const Box simple = interval_bounds(graph, {{input, given}}).at(network.logits_node());
   const at::Tensor loose =
       simple.low.matmul(margins[0].clamp_min(0).t()) + simple.high.matmul(margins[0].clamp_max(0).t());
-  REQUIRE((least >= loose - 1e-9).all().item<bool>());
-  REQUIRE((least > loose + 1e-3).sum().item<int64_t>() > 20);
+  REQUIRE((min_value >= loose - 1e-9).all().item<bool>());
+  REQUIRE((min_value > loose + 1e-3).sum().item<int64_t>() > 20);
   // Points have no slack.
-  REQUIRE(at::allclose(least[0], graph.value({{input, given.low}}).matmul(margins[0].t())[0], 0, 1e-9));
+  REQUIRE(at::allclose(min_value[0], graph.value({{input, given.low}}).matmul(margins[0].t())[0], 0, 1e-9));
 }
 
 // The bound of a tail of dense, ReLU, dense (approaches/docs/VERE.md, Formulas), one number at a time.
@@ -266,7 +266,7 @@ TEST_CASE("no margin is below its linear bound for 10,000 moved units", "[bounds
     const at::Tensor ends = *bounds.ends(question);
     RandomStream stream(13);
     int64_t violations = 0;
-    double least_gap = 1e9;
+    double min_gap = 1e9;
     for (int round = 0; round < 10000; ++round) {
       const int64_t unit = stream.below(12), n = stream.below(14), t = stream.below(intervals);
       const double part = stream.below(4) == 0 ? static_cast<double>(stream.below(2)) : stream.uniform();
@@ -279,10 +279,10 @@ TEST_CASE("no margin is below its linear bound for 10,000 moved units", "[bounds
       const double line =
           ends[unit][n][t][0].item<double>() * (1 - part) + ends[unit][n][t][1].item<double>() * part;
       violations += line > margin;
-      least_gap = std::min(least_gap, margin - line);
+      min_gap = std::min(min_gap, margin - line);
     }
     REQUIRE(violations == 0);
-    REQUIRE(least_gap < 1e-9);  // somewhere nothing is lost
+    REQUIRE(min_gap < 1e-9);  // somewhere nothing is lost
   }
 }
 

@@ -83,9 +83,9 @@ void check_effects(const Network& network, const Effect& effect_of) {
           REQUIRE(found[l].effects[i][t].item<double>() == Approx(effect[t]).margin(2e-6));
         }
         for (const double value : effect) distance += std::abs(value - mean) / 3;
-        const double most = std::max({effect[0], effect[1], effect[2]});
-        const double least = std::min({effect[0], effect[1], effect[2]});
-        REQUIRE(range[i].item<double>() == Approx(most - least).margin(4e-6));
+        const double maximum = std::max({effect[0], effect[1], effect[2]});
+        const double min_value = std::min({effect[0], effect[1], effect[2]});
+        REQUIRE(range[i].item<double>() == Approx(maximum - min_value).margin(4e-6));
         REQUIRE(deviation[i].item<double>() == Approx(distance).margin(4e-6));
       }
     }
@@ -192,9 +192,9 @@ TEST_CASE("samples of correct inputs", "[care]") {
   REQUIRE(some != correct_inputs(tiny_network(), split, 30, 16, other));
   REQUIRE(correct_inputs(tiny_network(), split, 0, 16, one) == correct);
   REQUIRE(correct_inputs(tiny_network(), split, 500, 16, one) == correct);
-  REQUIRE(at_most(correct, 0, one) == correct);
-  REQUIRE(at_most(correct, 80, one) == correct);
-  const std::vector<int64_t> few = at_most(correct, 5, one);
+  REQUIRE(first_of(correct, 0, one) == correct);
+  REQUIRE(first_of(correct, 80, one) == correct);
+  const std::vector<int64_t> few = first_of(correct, 5, one);
   REQUIRE(few.size() == 5);
   REQUIRE(std::ranges::includes(correct, few));
 }
@@ -271,11 +271,9 @@ TEST_CASE("CARE's caps and statuses", "[care]") {
   REQUIRE(run(std::move(stopped)).result.failure.code == "timeout");
   const FixContext::Setup setup = setup_for("CARE");
   const auto adapt = [&](std::optional<int64_t> faults) {
-    return find_approach("CARE")->adapt({.network = tiny_network(),
-                                         .data = tiny_data(),
-                                         .parameters = setup.parameters,
-                                         .shadow = "",
-                                         .training = std::nullopt,
+    return find_approach("CARE")->adapt({.network = &tiny_network(),
+                                         .data = &tiny_data(),
+                                         .hyperparameters = setup.hyperparameters,
                                          .repair_faults = faults});
   };
   REQUIRE_FALSE(adapt(3).has_value());

@@ -174,13 +174,13 @@ TEST_CASE("every approach does on another device what it does on the CPU", "[dev
         const std::optional<TrainingConfig> training;
         const FixContext::Setup setup =
             testing::setup_for(approach.info.key, brief(approach.info, 4), shadow);
-        const AdaptContext asked{.network = *network,
-                                 .data = tiny_data(),
-                                 .parameters = setup.parameters,
+        const FixRequest checked{.network = network,
+                                 .data = &tiny_data(),
+                                 .hyperparameters = setup.hyperparameters,
                                  .shadow = shadow,
                                  .training = training,
-                                 .history_size = 2};
-        if (approach.adapt(asked)) continue;
+                                 .history = std::vector<std::map<std::string, at::Tensor>>(2)};
+        if (approach.adapt(checked)) continue;
         INFO(approach.info.key << ' ' << shadow << ", network of " << network->nodes().size() << " nodes");
         const testing::Outcome here = fixed(approach.info, shadow, *network, 4);
         const Network moved = pretended(*network);
@@ -232,7 +232,7 @@ TEST_CASE("candidates for many weights are judged on another device without wait
                                           .inputs = {{split, positions, false}},
                                           .weights = weights,
                                           .objective = arachne_objective(7, false),
-                                          .passes = 60});
+                                          .batching = 60});
       take_pretended_calls();
       evaluator.evaluate(candidates, fitness);
     };

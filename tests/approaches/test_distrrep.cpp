@@ -22,15 +22,12 @@ using testing::tiny_network;
 
 const nlohmann::json kSmall = {{"types", 3}, {"least_negatives", 2}, {"particles", 12}, {"iterations", 15}};
 
-std::optional<Refusal> adapt(const std::vector<int64_t>& sizes) {
+std::optional<Refusal> refusal_for(const std::vector<int64_t>& sizes) {
   const Approach& approach = *find_approach("DTR");
-  const Parameters parameters = parameters_of(approach.info, Parameters());
-  const std::optional<TrainingConfig> training;
-  return approach.adapt({.network = tiny_network(),
-                         .data = tiny_data(),
-                         .parameters = parameters,
-                         .shadow = "",
-                         .training = training,
+  const Hyperparameters parameters = hyperparameters_of(approach.info, Hyperparameters());
+  return approach.adapt({.network = &tiny_network(),
+                         .data = &tiny_data(),
+                         .hyperparameters = parameters,
                          .repair_error_types = sizes});
 }
 
@@ -96,7 +93,7 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
     }
     std::vector<int64_t> found;
     for (const WeightRef& weight : suspicious_weights(tiny_network(), layer, split, negatives,
-                                                      {.first_only = first_only, .passes = 7})) {
+                                                      {.first_only = first_only, .batching = 7})) {
       CHECK(weight.parameter == layer.weight);
       found.push_back(weight.index);
     }
@@ -110,9 +107,9 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
 }
 
 TEST_CASE("DTR needs so many types of error") {
-  CHECK_FALSE(adapt({6, 6, 6, 6, 6, 6, 6, 6}).has_value());
-  CHECK(adapt({50, 6, 6, 6, 6, 6, 6, 5})->code == "too_few_error_types");
-  CHECK(adapt({30, 12})->code == "too_few_error_types");  // two classes
+  CHECK_FALSE(refusal_for({6, 6, 6, 6, 6, 6, 6, 6}).has_value());
+  CHECK(refusal_for({50, 6, 6, 6, 6, 6, 6, 5})->code == "too_few_error_types");
+  CHECK(refusal_for({30, 12})->code == "too_few_error_types");  // two classes
 }
 
 TEST_CASE("DTR changes weights of the last layer alone, and those it says") {

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "approaches/localise/faults.hpp"
-#include "approaches/search/ways.hpp"
+#include "approaches/search/evaluation_strategy.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -46,7 +46,7 @@ std::vector<InputSet> inputs_of(const Judgement& judgement) {
 struct Case {
   std::string name;
   std::vector<WeightRef> weights;
-  std::string way;
+  std::string strategy;
 };
 
 std::vector<Case> cases() {
@@ -70,23 +70,23 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
                                           .inputs = inputs_of(judgement),
                                           .weights = one.weights,
                                           .objective = arachne_objective(7, compat),
-                                          .passes = 50});
-      REQUIRE(evaluator.way() == one.way);
+                                          .batching = 50});
+      REQUIRE(evaluator.strategy() == one.strategy);
       const size_t size = one.weights.size(), count = 16;
       std::vector<double> candidates(count * size), fitness(count), single(1);
       for (double& value : candidates) value = 3 * stream.normal();
       at::set_num_threads(2);  // candidates in parallel
       evaluator.evaluate(candidates, kNoFloor, fitness);
       at::set_num_threads(1);
-      double least = fitness[0], most = fitness[0];
+      double min_value = fitness[0], maximum = fitness[0];
       for (size_t k = 0; k < count; ++k) {
         const std::span<const double> candidate = std::span(candidates).subspan(k * size, size);
         const double expected = plain_fitness(one.weights, candidate, judgement, 7, compat);
         REQUIRE(fitness[k] == Approx(expected).epsilon(1e-5));
         evaluator.evaluate(candidate, std::span(kNoFloor).first(1), single);
         REQUIRE(single[0] == Approx(expected).epsilon(1e-5));
-        least = std::min(least, expected);
-        most = std::max(most, expected);
+        min_value = std::min(min_value, expected);
+        maximum = std::max(maximum, expected);
 
         // A floor may end the evaluation early, but never changes which side of it a candidate is on.
         for (const double shift : {-1.0, 0.0, 1.0}) {
@@ -97,7 +97,7 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
           if (shift > 0) REQUIRE(again[0] < floor);
         }
       }
-      REQUIRE(most - least > 1);  // the candidates do differ
+      REQUIRE(maximum - min_value > 1);  // the candidates do differ
     }
   }
 }
@@ -133,7 +133,7 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
                                         .inputs = inputs_of(judgement),
                                         .weights = one.weights,
                                         .objective = objective,
-                                        .passes = 50});
+                                        .batching = 50});
     std::vector<int64_t> positions = judgement.correct;
     positions.insert(positions.end(), judgement.wrong.begin(), judgement.wrong.end());
     const Split& split = tiny_data().split("repair");
@@ -167,11 +167,11 @@ TEST_CASE("the dense way judges candidates of the last layer") {
                              .inputs = inputs_of(judgement),
                              .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
                              .objective = arachne_objective(7, false),
-                             .passes = 50};
+                             .batching = 50};
   const CandidateEvaluator evaluator(setup);
-  REQUIRE(evaluator.way() == "touched_logits");
+  REQUIRE(evaluator.strategy() == "touched_logits");
   const SearchInputs inputs(setup.network, setup.inputs);
-  const auto dense = dense_way(setup, inputs, last);
+  const auto dense = dense_strategy(setup, inputs, last);
   RandomStream stream(23);
   std::vector<double> candidates(3 * 8);
   for (double& value : candidates) value = 2 * stream.normal();

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "tests/approaches/entries.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/heads.hpp"
@@ -45,9 +45,9 @@ TEST_CASE("what a network has behind its logits changes no fix") {
 }
 
 TEST_CASE("a fix knows from its first moment whether it is a resumed one") {
-  int64_t asked = 0, loads = 0;
+  int64_t checked = 0, loads = 0;
   FixContext::Setup setup = setup_for("AR");
-  setup.stop = [&asked] { return ++asked > 0; };
+  setup.stop = [&checked] { return ++checked > 0; };
   setup.checkpoint.load = [&loads] {
     ++loads;
     return CheckpointState{{"x", at::ones({1})}};
@@ -55,11 +55,11 @@ TEST_CASE("a fix knows from its first moment whether it is a resumed one") {
   const FixContext resumed(std::move(setup));
   REQUIRE(loads == 1);
   REQUIRE(resumed.resumed());
-  ask(resumed.preparing());
-  ask(resumed.passes().poll);
-  REQUIRE(asked == 0);
-  REQUIRE_THROWS_AS(ask(resumed.poll()), FixStopped);
-  REQUIRE(resumed.was_stopped());
+  resumed.preparation_stop().check();
+  resumed.batching().stop.check();
+  REQUIRE(checked == 0);
+  REQUIRE_THROWS_AS(resumed.stop().check(), FixStopped);
+  REQUIRE(resumed.stop().seen());
   REQUIRE(resumed.load_checkpoint()->count("x") == 1);
   REQUIRE(loads == 1);
   FixContext::Setup fresh = setup_for("AR");
@@ -67,8 +67,8 @@ TEST_CASE("a fix knows from its first moment whether it is a resumed one") {
   fresh.checkpoint.load = [] { return std::nullopt; };
   const FixContext first(std::move(fresh));
   REQUIRE_FALSE(first.resumed());
-  REQUIRE_FALSE(first.was_stopped());
-  REQUIRE_THROWS_AS(ask(first.preparing()), FixStopped);
+  REQUIRE_FALSE(first.stop().seen());
+  REQUIRE_THROWS_AS(first.preparation_stop().check(), FixStopped);
 }
 
 std::string join(const std::vector<std::string>& keys) {

@@ -97,14 +97,14 @@ TEST_CASE("first-order estimates equal gradients and finite differences", "[genm
       const InfluenceSums sums = influence_of(*network, layers[l], RankBy::taylor);
       const double scale = scores[l].gradient_loss.max().item<double>();
       REQUIRE(at::allclose(sums.kernel_gradient.abs(), scores[l].gradient_loss, 1e-3, 1e-4 * scale));
-      const double most = sums.unit_gradient.abs().max().item<double>();
+      const double maximum = sums.unit_gradient.abs().max().item<double>();
       for (int64_t unit = 0; unit < sums.unit_gradient.size(0); ++unit) {
         const double step = 1e-3;
         const double difference = (loss_of(with_scaled_unit(*network, layers[l], unit, 1 + step)) -
                                    loss_of(with_scaled_unit(*network, layers[l], unit, 1 - step))) /
                                   (2 * step);
         REQUIRE(sums.unit_gradient[unit].item<double>() ==
-                Approx(difference).epsilon(0.03).margin(0.02 * most));
+                Approx(difference).epsilon(0.03).margin(0.02 * maximum));
       }
     }
   }
@@ -405,11 +405,9 @@ TEST_CASE("RAND:GM mutates other weights than the ranks say", "[genmunn]") {
 TEST_CASE("GM says when it does not apply", "[genmunn]") {
   const auto refusal = [](int64_t faults) {
     const FixContext::Setup setup = setup_for("GM");
-    return find_approach("GM")->adapt({.network = tiny_network(),
-                                       .data = tiny_data(),
-                                       .parameters = setup.parameters,
-                                       .shadow = "",
-                                       .training = std::nullopt,
+    return find_approach("GM")->adapt({.network = &tiny_network(),
+                                       .data = &tiny_data(),
+                                       .hyperparameters = setup.hyperparameters,
                                        .repair_faults = faults});
   };
   REQUIRE_FALSE(refusal(3).has_value());

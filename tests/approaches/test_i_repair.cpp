@@ -167,11 +167,9 @@ TEST_CASE("IR's statuses", "[ir]") {
   REQUIRE_FALSE(still.result.network.has_value());
   const FixContext::Setup setup = setup_for("IR");
   const auto adapt = [&](std::optional<int64_t> faults) {
-    return find_approach("IR")->adapt({.network = tiny_network(),
-                                       .data = tiny_data(),
-                                       .parameters = setup.parameters,
-                                       .shadow = "",
-                                       .training = std::nullopt,
+    return find_approach("IR")->adapt({.network = &tiny_network(),
+                                       .data = &tiny_data(),
+                                       .hyperparameters = setup.hyperparameters,
                                        .repair_faults = faults});
   };
   REQUIRE_FALSE(adapt(3).has_value());

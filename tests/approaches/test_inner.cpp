@@ -112,11 +112,9 @@ TEST_CASE("blocks of networks", "[inner]") {
   REQUIRE(probed_blocks(single).empty());
   const FixContext::Setup setup = setup_for("IN");
   const auto adapt = [&](const Network& network, std::optional<int64_t> faults) {
-    return find_approach("IN")->adapt({.network = network,
-                                       .data = tiny_data(),
-                                       .parameters = setup.parameters,
-                                       .shadow = "",
-                                       .training = std::nullopt,
+    return find_approach("IN")->adapt({.network = &network,
+                                       .data = &tiny_data(),
+                                       .hyperparameters = setup.hyperparameters,
                                        .repair_faults = faults});
   };
   REQUIRE(adapt(single, 3)->code == "structure");
@@ -179,7 +177,7 @@ TEST_CASE("probes of every depth learn, and keep their best epoch", "[inner]") {
     other.load(state, "p");
     REQUIRE(probe.logits(x, false).equal(other.logits(x, false)));
     ProbeTraining stopped = settings;
-    stopped.poll = [] { throw FixStopped{}; };
+    stopped.stop = [] { return true; };
     REQUIRE_THROWS_AS(train_probe(same, x, y, stopped), FixStopped);
   }
 }
@@ -254,14 +252,12 @@ TEST_CASE("routing of many inputs at once equals one after the other", "[inner]"
     }
   }
   const std::vector<ProbedBlock> blocks = probed_blocks(tiny_network());
-  int64_t asked = 0;
-  const Poll third = [&] {
-    if (++asked == 3) throw FixStopped{};
-  };
+  int64_t checked = 0;
+  const Stop third = [&] { return ++checked == 3; };
   REQUIRE_THROWS_AS(routing_counts(tiny_network(), blocks[0], probe_of(tiny_network(), blocks[0], 1, 3), x,
-                                   {.together = 2, .poll = third}),
+                                   {.together = 2, .stop = third}),
                     FixStopped);
-  REQUIRE(asked == 3);
+  REQUIRE(checked == 3);
 }
 
 TEST_CASE("marked weights", "[inner]") {

@@ -45,7 +45,7 @@ TEST_CASE("gradient loss equals finite differences") {
   for (const bool compat : {false, true}) {
     const std::vector<TargetLayer> layers = target_layers(tiny_network());
     const auto scores = weight_scores(tiny_network(), layers, tiny_data().split("repair"), some_samples(),
-                                      {.compat_softmax = compat, .passes = 3});
+                                      {.compat_softmax = compat, .batching = 3});
     for (size_t l = 0; l < layers.size(); ++l) {
       const at::Tensor found = scores[l].gradient_loss.contiguous();
       REQUIRE(found.sizes() == tiny_network().parameters()[layers[l].weight].value.sizes());
@@ -64,7 +64,7 @@ TEST_CASE("gradient loss equals finite differences") {
 }
 
 // Gradient loss and forward impact (approaches/docs/AR.md, Formulas), one number at a time.
-struct Plain {
+struct PlainImpact {
   const Network& network = tiny_network();
   std::vector<TargetLayer> layers = target_layers(network);
   at::Tensor x = tiny_data().split("repair").inputs(at::tensor(some_samples(), at::kLong));
@@ -161,10 +161,10 @@ struct Plain {
 };
 
 TEST_CASE("forward impact equals its formula taken literally") {
-  const Plain plain;
+  const PlainImpact plain;
   for (const bool per_sample : {false, true}) {
     const auto scores = weight_scores(plain.network, plain.layers, tiny_data().split("repair"),
-                                      some_samples(), {.conv_per_sample = per_sample, .passes = 3});
+                                      some_samples(), {.conv_per_sample = per_sample, .batching = 3});
     for (size_t l = 0; l < plain.layers.size(); ++l) {
       const TargetLayer& layer = plain.layers[l];
       const at::Tensor found = scores[l].forward_impact.contiguous();
@@ -196,9 +196,9 @@ TEST_CASE("scores do not depend on the size of the slabs") {
   const Split& split = tiny_data().split("repair");
   for (const bool per_sample : {false, true}) {
     const auto one = weight_scores(tiny_network(), layers, split, some_samples(),
-                                   {.conv_per_sample = per_sample, .passes = 100});
+                                   {.conv_per_sample = per_sample, .batching = 100});
     const auto two = weight_scores(tiny_network(), layers, split, some_samples(),
-                                   {.conv_per_sample = per_sample, .passes = 2});
+                                   {.conv_per_sample = per_sample, .batching = 2});
     for (size_t l = 0; l < layers.size(); ++l) {
       REQUIRE(at::allclose(one[l].gradient_loss, two[l].gradient_loss, 1e-4, 1e-5));
       REQUIRE(at::allclose(one[l].forward_impact, two[l].forward_impact, 1e-4, 1e-7));

@@ -149,10 +149,10 @@ TEST_CASE("another objective over the same rows, from the last basis", "[lp]") {
   }
   REQUIRE(warm < cold);
   program.set_sense(Sense::maximise);
-  const Solution most = program.solve();
-  REQUIRE(most.optimal());
-  REQUIRE(most.objective > first.objective);
-  REQUIRE(most.gap < 1e-6);
+  const Solution maximum = program.solve();
+  REQUIRE(maximum.optimal());
+  REQUIRE(maximum.objective > first.objective);
+  REQUIRE(maximum.gap < 1e-6);
 }
 
 TEST_CASE("bases can be kept and copies go on alike", "[lp]") {

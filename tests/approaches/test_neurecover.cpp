@@ -88,7 +88,7 @@ TEST_CASE("the largest, the first of equals first", "[neurecover]") {
 
 // The localisation (approaches/docs/NR.md, Formulas), one number at a time, with ranks from a stable sort and
 // gradients from finite differences.
-struct Plain {
+struct PlainRegressions {
   const Network& network;
   const Split& split = tiny_data().split("repair");
   ParameterSet before = earlier(network);
@@ -183,7 +183,7 @@ struct Plain {
 };
 
 // Number of weights found over all settings.
-size_t check_localisation(Plain& plain, int64_t tensors) {
+size_t check_localisation(PlainRegressions& plain, int64_t tensors) {
   REQUIRE(plain.effect.regressed.size() > 1);
   REQUIRE(plain.effect.improved.size() > 1);
   size_t found_at_all = 0;
@@ -194,9 +194,9 @@ size_t check_localisation(Plain& plain, int64_t tensors) {
       int64_t considered = 0;
       const std::vector<WeightRef> expected = plain.localised(rate, &considered);
       for (const int64_t batch : {2, 50}) {
-        const RegressionWeights found =
-            regression_weights(plain.network, plain.before, dense_layers(plain.network), plain.split,
-                               plain.effect, {.backward = backward, .reduction_rate = rate, .passes = batch});
+        const RegressionWeights found = regression_weights(
+            plain.network, plain.before, dense_layers(plain.network), plain.split, plain.effect,
+            {.backward = backward, .reduction_rate = rate, .batching = batch});
         REQUIRE(found.considered == considered);
         REQUIRE(found.tensors == tensors);
         REQUIRE((found.weights == expected));
@@ -208,10 +208,10 @@ size_t check_localisation(Plain& plain, int64_t tensors) {
 }
 
 TEST_CASE("localisation equals its steps taken one by one", "[neurecover]") {
-  Plain plain{.network = tiny_network()};
+  PlainRegressions plain{.network = tiny_network()};
   REQUIRE(check_localisation(plain, 7) > 10);
   // With batch norm, whose scales and shifts count as tensors and whose averages do not.
-  Plain branched{.network = branched_network()};
+  PlainRegressions branched{.network = branched_network()};
   REQUIRE(check_localisation(branched, 15) > 0);
 }
 
@@ -323,12 +323,10 @@ TEST_CASE("NR improves its fitness where the faults weigh enough", "[neurecover]
 TEST_CASE("NR's statuses", "[neurecover]") {
   const FixContext::Setup setup = setup_for("NR");
   const auto adapt = [&](size_t history, std::optional<int64_t> faults) {
-    return find_approach("NR")->adapt({.network = tiny_network(),
-                                       .data = tiny_data(),
-                                       .parameters = setup.parameters,
-                                       .shadow = "",
-                                       .training = std::nullopt,
-                                       .history_size = history,
+    return find_approach("NR")->adapt({.network = &tiny_network(),
+                                       .data = &tiny_data(),
+                                       .hyperparameters = setup.hyperparameters,
+                                       .history = std::vector<std::map<std::string, at::Tensor>>(history),
                                        .repair_faults = faults});
   };
   REQUIRE_FALSE(adapt(2, 3).has_value());

@@ -165,11 +165,9 @@ TEST_CASE("RAND:NNR changes as many other weights; NNR is a function of its seed
 TEST_CASE("NNR's statuses", "[nnr]") {
   const auto adapt = [&](const nlohmann::json& parameters, int64_t faults) {
     const FixContext::Setup setup = setup_for("NNR", parameters);
-    const auto refusal = find_approach("NNR")->adapt({.network = tiny_network(),
-                                                      .data = tiny_data(),
-                                                      .parameters = setup.parameters,
-                                                      .shadow = "",
-                                                      .training = std::nullopt,
+    const auto refusal = find_approach("NNR")->adapt({.network = &tiny_network(),
+                                                      .data = &tiny_data(),
+                                                      .hyperparameters = setup.hyperparameters,
                                                       .repair_faults = faults});
     return refusal ? refusal->code : std::string();
   };

@@ -16,7 +16,7 @@ constexpr int kNetworks = 12;
 
 // Networks of random blocks: plain and grouped convolutions, batch norm, residual sums, dense connections,
 // pooling, and one to three dense layers.
-const char* const kProgram = R"(
+const char* const kPartialProgram = R"(
 import random
 import torch
 from torch import nn
@@ -76,7 +76,7 @@ for seed in range(COUNT):
 std::vector<Network> random_networks() {
   const TemporaryFolder folder;
   const at::Tensor sample = tiny_data().split("repair").inputs(0, 3);
-  std::string program = kProgram, shape = "(";
+  std::string program = kPartialProgram, shape = "(";
   for (const int64_t size : sample.sizes().slice(1)) shape += std::to_string(size) + ",";
   const auto put = [&](const std::string& word, const std::string& value) {
     for (size_t at = 0; (at = program.find(word)) != std::string::npos;)
@@ -97,8 +97,8 @@ std::vector<Network> random_networks() {
 std::vector<WeightRef> some_weights(const Network& network, RandomStream& stream) {
   const std::vector<TargetLayer> layers = target_layers(network);
   std::vector<TargetLayer> some;
-  const int64_t most = std::min<int64_t>(3, static_cast<int64_t>(layers.size()));
-  for (const int64_t l : stream.sample(static_cast<int64_t>(layers.size()), stream.below(most) + 1)) {
+  const int64_t maximum = std::min<int64_t>(3, static_cast<int64_t>(layers.size()));
+  for (const int64_t l : stream.sample(static_cast<int64_t>(layers.size()), stream.below(maximum) + 1)) {
     some.push_back(layers[static_cast<size_t>(l)]);
   }
   return random_weights(network, some, stream.below(6) + 1, stream);

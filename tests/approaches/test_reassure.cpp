@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "approaches/localise/faults.hpp"
-#include "approaches/regions/region_answer.hpp"
+#include "approaches/regions/region_solution.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/headed.hpp"
@@ -210,11 +210,9 @@ TEST_CASE("REASSURE's statuses", "[reassure]") {
   REQUIRE(testing::run(std::move(stopped), tiny_network()).result.failure.code == "timeout");
   const FixContext::Setup setup = setup_for("RA");
   const auto adapt = [&](const Network& network, std::optional<int64_t> faults) {
-    return find_approach("RA")->adapt({.network = network,
-                                       .data = tiny_data(),
-                                       .parameters = setup.parameters,
-                                       .shadow = "",
-                                       .training = std::nullopt,
+    return find_approach("RA")->adapt({.network = &network,
+                                       .data = &tiny_data(),
+                                       .hyperparameters = setup.hyperparameters,
                                        .repair_faults = faults});
   };
   REQUIRE_FALSE(adapt(tiny_network(), 3).has_value());

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/regions/region_answer.hpp"
+#include "approaches/regions/region_solution.hpp"
 #include "harness/model/input_gradient.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
@@ -162,13 +162,13 @@ TEST_CASE("extremes over a region are those of its corners", "[regions]") {
     for (int64_t k = 0; k < 3; ++k) {
       const at::Tensor direction = regions.jacobian[t][k].contiguous();
       const at::Tensor values = at::matmul(vertices, direction);
-      const Extreme most = range.greatest(direction), least = range.least(direction);
-      REQUIRE((most.found() && least.found()));
-      REQUIRE(most.value == Approx(values.max().item<double>()).epsilon(1e-6).margin(1e-7));
-      REQUIRE(least.value == Approx(values.min().item<double>()).epsilon(1e-6).margin(1e-7));
-      const double box = greatest_in_box(direction.unsqueeze(0), low, high)[0].item<double>();
-      REQUIRE(box >= most.value - 1e-6);
-      tighter += box > most.value + 1e-3;
+      const Extreme maximum = range.max_value(direction), min_value = range.min_value(direction);
+      REQUIRE((maximum.found() && min_value.found()));
+      REQUIRE(maximum.value == Approx(values.max().item<double>()).epsilon(1e-6).margin(1e-7));
+      REQUIRE(min_value.value == Approx(values.min().item<double>()).epsilon(1e-6).margin(1e-7));
+      const double box = max_in_box(direction.unsqueeze(0), low, high)[0].item<double>();
+      REQUIRE(box >= maximum.value - 1e-6);
+      tighter += box > maximum.value + 1e-3;
     }
     REQUIRE(range.programs() == 6);
   }
@@ -179,12 +179,12 @@ TEST_CASE("a program that is told to stop says so", "[regions]") {
   at::manual_seed(2);
   const at::Tensor rows = at::randn({150, 120}, at::kDouble), bounds = at::rand({150}, at::kDouble);
   RegionRange range(rows, bounds, filled(120, -9), filled(120, 9), [] { return true; });
-  REQUIRE(range.greatest(at::randn({120}, at::kDouble)).outcome == lp::Outcome::stopped);
+  REQUIRE(range.max_value(at::randn({120}, at::kDouble)).outcome == lp::Outcome::stopped);
 }
 
 // The patch of a region (approaches/docs/RA.md, Formulas) with matrices: P with its row of ones, inverted.
 at::Tensor patched_by_matrices(const LinearRegions& regions, int64_t t, int64_t label,
-                               const RegionAnswer& answer, const at::Tensor& x) {
+                               const RegionSolution& answer, const at::Tensor& x) {
   at::Tensor p = at::zeros({3, 3}, at::kDouble);
   std::vector<double> alpha = answer.alpha, beta = answer.beta;
   int64_t row = 0;
@@ -206,23 +206,23 @@ TEST_CASE("patches bring every difference of a whole region within its limits", 
   const DenseHead head = plane_head();
   const at::Tensor points = 3 * at::rand({25, 2}, at::kDouble);
   const LinearRegions regions = linear_regions(head, points);
-  for (const double least : {-1e5, -2.0}) {
+  for (const double min_value : {-1e5, -2.0}) {
     for (const bool exact : {true, false}) {
-      INFO("least " << least << " exact " << exact);
-      const RegionTarget target{filled(2, 0), filled(2, 3), least, -1e-3, exact};
+      INFO("least " << min_value << " exact " << exact);
+      const RegionTarget target{filled(2, 0), filled(2, 3), min_value, -1e-3, exact};
       std::vector<int64_t> labels;
-      std::vector<RegionAnswer> answers;
+      std::vector<RegionSolution> answers;
       int64_t lower = 0;
       for (int64_t t = 0; t < 25; ++t) {
         labels.push_back(t % 3);
-        answers.push_back(ask_region(regions, t, t % 3, target, {}));
+        answers.push_back(solve_region(regions, t, t % 3, target, {}));
         REQUIRE(answers.back().outcome == lp::Outcome::optimal);
         REQUIRE(answers.back().programs == (exact ? 2 + answers.back().lower_programs : 0));
         lower += answers.back().lower_programs;
       }
-      REQUIRE((lower > 0) == (exact && least == -2));
+      REQUIRE((lower > 0) == (exact && min_value == -2));
       const AffinePatches patches = affine_patches(head, points, labels, answers);
-      REQUIRE(patches.factor.defined() == (least == -2));
+      REQUIRE(patches.factor.defined() == (min_value == -2));
       bool moved = false;
       for (int64_t t = 0; t < 25; ++t) {
         const at::Tensor x = corners_of(regions, t);
@@ -234,7 +234,7 @@ TEST_CASE("patches bring every difference of a whole region within its limits", 
         for (int64_t j = 0; j < 3; ++j) {
           if (j == labels[t]) continue;
           REQUIRE(difference.select(1, j).max().item<double>() <= -1e-3 + 1e-7);
-          REQUIRE(difference.select(1, j).min().item<double>() >= least - 1e-7);
+          REQUIRE(difference.select(1, j).min().item<double>() >= min_value - 1e-7);
           // No more than needed: a difference that is moved touches a limit.
           const double beta = answers[t].beta[j - (j > labels[t])];
           moved = moved || beta != 0;
@@ -261,9 +261,11 @@ at::Tensor joint_patch(const LinearRegions& regions, const PatchSetting& setting
     if (!setting.patches.factor.defined()) return d.abs().max().item<double>();
     const at::Tensor c = setting.patches.factor[t] -
                          (t > 0 ? setting.patches.factor[t - 1] : at::zeros_like(setting.patches.factor[t]));
-    const at::Tensor most = at::where(c > 0, setting.high, setting.low);
-    const at::Tensor least = at::where(c > 0, setting.low, setting.high);
-    return at::maximum(((c * most).sum(1) + d).abs(), ((c * least).sum(1) + d).abs()).max().item<double>();
+    const at::Tensor maximum = at::where(c > 0, setting.high, setting.low);
+    const at::Tensor min_value = at::where(c > 0, setting.low, setting.high);
+    return at::maximum(((c * maximum).sum(1) + d).abs(), ((c * min_value).sum(1) + d).abs())
+        .max()
+        .item<double>();
   };
   std::vector<at::Tensor> all;
   for (int64_t n = 0; n < x.size(0); ++n) {

@@ -11,7 +11,7 @@ namespace harness {
 namespace {
 
 // Best at (1, 2, ...), where it is 0.
-double sphere(std::span<const double> x) {
+double shifted_sphere(std::span<const double> x) {
   double value = 0;
   for (size_t k = 0; k < x.size(); ++k) value -= std::pow(x[k] - static_cast<double>(k + 1), 2);
   return value;
@@ -48,32 +48,33 @@ SwarmSettings with_inertia() {
 }
 
 TEST_CASE("a swarm with inertia finds optima from a single start", "[swarm]") {
-  const SwarmResult result = swarm(with_inertia(), seeded_swarm_draws(1), each(sphere));
+  const SwarmResult result = swarm(with_inertia(), seeded_swarm_draws(1), each(shifted_sphere));
   REQUIRE(result.iterations == 150);
   REQUIRE(result.state.evaluations == 150 * 40);
   REQUIRE(result.state.series.size() == 150);
-  REQUIRE(result.state.series[0] == sphere(std::vector<double>{1, 1, 1}));
+  REQUIRE(result.state.series[0] == shifted_sphere(std::vector<double>{1, 1, 1}));
   for (size_t k = 0; k < 3; ++k) REQUIRE(result.best[k] == Approx(static_cast<double>(k + 1)).margin(1e-3));
-  REQUIRE(result.best_fitness == sphere(result.best));
+  REQUIRE(result.best_fitness == shifted_sphere(result.best));
   REQUIRE(std::ranges::is_sorted(result.state.series));
 }
 
 TEST_CASE("a constricted swarm without a least speed finds optima", "[swarm]") {
-  const SwarmResult result = swarm(constricted(), seeded_swarm_draws(1), each(sphere));
+  const SwarmResult result = swarm(constricted(), seeded_swarm_draws(1), each(shifted_sphere));
   REQUIRE(result.iterations == 150);
   REQUIRE(result.state.evaluations == 151 * 40);
   REQUIRE(result.state.series.size() == 151);
   for (size_t k = 0; k < 3; ++k) REQUIRE(result.best[k] == Approx(static_cast<double>(k + 1)).margin(0.05));
-  REQUIRE(result.best_fitness == sphere(result.best));
+  REQUIRE(result.best_fitness == shifted_sphere(result.best));
   const SwarmResult hilly = swarm(constricted(), seeded_swarm_draws(2), each(rastrigin));
   REQUIRE(hilly.best_fitness > -3);
   REQUIRE(hilly.state.series.front() < -10);
 }
 
 TEST_CASE("a least speed keeps a swarm from settling", "[swarm]") {
-  const SwarmResult result = swarm(constricted(0.5), seeded_swarm_draws(1), each(sphere));
+  const SwarmResult result = swarm(constricted(0.5), seeded_swarm_draws(1), each(shifted_sphere));
   REQUIRE(result.best_fitness > -1);
-  REQUIRE(result.best_fitness < swarm(constricted(), seeded_swarm_draws(1), each(sphere)).best_fitness);
+  REQUIRE(result.best_fitness <
+          swarm(constricted(), seeded_swarm_draws(1), each(shifted_sphere)).best_fitness);
   for (const double component : result.state.speed) {
     REQUIRE(std::abs(component) >= 0.5);
     REQUIRE(std::abs(component) <= 5);
@@ -172,7 +173,7 @@ TEST_CASE("positions wrap around", "[swarm]") {
       REQUIRE((value >= 0.75 && value <= 1.25));
       left |= value < 1;  // all start at 1 with speeds above 0
     }
-    each(sphere)(candidates, fitness);
+    each(shifted_sphere)(candidates, fitness);
   };
   swarm(settings, seeded_swarm_draws(3), inside);
   REQUIRE(left);
@@ -219,10 +220,10 @@ TEST_CASE("a swarm with inertia stops after ten changes below the tolerance", "[
 TEST_CASE("fitness that is no number loses", "[swarm]") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (SwarmSettings settings : {constricted(), with_inertia()}) {
-    const auto half = [&](std::span<const double> x) { return x[0] > 1.01 ? nan : sphere(x); };
+    const auto half = [&](std::span<const double> x) { return x[0] > 1.01 ? nan : shifted_sphere(x); };
     const SwarmResult result = swarm(settings, seeded_swarm_draws(5), each(half));
     REQUIRE(result.best[0] <= 1.01);
-    REQUIRE(result.best_fitness > sphere(std::vector<double>{1, 1, 1}));
+    REQUIRE(result.best_fitness > shifted_sphere(std::vector<double>{1, 1, 1}));
     const SwarmResult none = swarm(settings, seeded_swarm_draws(5), each([&](auto) { return nan; }));
     REQUIRE(none.best.size() == 3);
     REQUIRE(none.best_fitness == -std::numeric_limits<double>::infinity());
@@ -236,7 +237,7 @@ TEST_CASE("a stopped swarm goes on bit for bit from every iteration", "[swarm]")
     const SwarmDraws draws = seeded_swarm_draws(9);
     int64_t reported = 0;
     const SwarmResult whole = swarm(settings, draws, each(rastrigin),
-                                    {nullptr, [&](const SwarmState& state) { reported = state.evaluated; }});
+                                    {{}, [&](const SwarmState& state) { reported = state.evaluated; }});
     const auto rounds = static_cast<int64_t>(whole.state.series.size());
     REQUIRE(reported == rounds);
     for (int64_t polls = 0; polls < rounds; ++polls) {

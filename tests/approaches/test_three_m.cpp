@@ -56,7 +56,7 @@ TEST_CASE("what the last dense layer reads and gives", "[3m]") {
     const HeadCheck check =
         check_inputs(*network, tiny_data().split("repair").inputs(0, 120), view.judgement.labels, 17);
     REQUIRE(check.right == std::ssize(judgement.correct));
-    REQUIRE(check.least_margin == Approx(-gap(faults_by_gap(view).back())));
+    REQUIRE(check.min_margin == Approx(-gap(faults_by_gap(view).back())));
   }
 }
 
@@ -202,11 +202,9 @@ TEST_CASE("3M's statuses", "[3m]") {
   REQUIRE(timeout.result.failure.code == "timeout");
   const auto adapt = [&](const Network& network, const nlohmann::json& parameters, int64_t faults) {
     const FixContext::Setup setup = setup_for("3M", parameters);
-    const auto refusal = find_approach("3M")->adapt({.network = network,
-                                                     .data = tiny_data(),
-                                                     .parameters = setup.parameters,
-                                                     .shadow = "",
-                                                     .training = std::nullopt,
+    const auto refusal = find_approach("3M")->adapt({.network = &network,
+                                                     .data = &tiny_data(),
+                                                     .hyperparameters = setup.hyperparameters,
                                                      .repair_faults = faults});
     return refusal ? refusal->code : std::string();
   };

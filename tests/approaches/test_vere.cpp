@@ -152,16 +152,16 @@ TEST_CASE("VeRe takes the unit that can do most for the faults", "[vere]") {
     for (int64_t v = 0; v < 10; ++v) {
       const double low = all.select(1, v).min().item<double>(),
                    range = all.select(1, v).max().item<double>() - low;
-      double most = 0;
+      double maximum = 0;
       for (int t = 0; t <= 4; ++t) {
         const double value = low - range + 2 * range * t / 4;
-        most =
-            std::max(most, (weight[y][v] - weight[p][v]).item<double>() * (value - all[n][v].item<double>()));
+        maximum = std::max(maximum,
+                           (weight[y][v] - weight[p][v]).item<double>() * (value - all[n][v].item<double>()));
       }
-      gain.push_back(range > 0 ? most : 0);
+      gain.push_back(range > 0 ? maximum : 0);
     }
-    const auto [least, greatest] = std::minmax_element(gain.begin(), gain.end());
-    for (size_t v = 0; v < 10; ++v) significance[v] += (gain[v] - *least) / (*greatest - *least);
+    const auto [min_value, max_value] = std::minmax_element(gain.begin(), gain.end());
+    for (size_t v = 0; v < 10; ++v) significance[v] += (gain[v] - *min_value) / (*max_value - *min_value);
   }
   const auto best = std::max_element(significance.begin(), significance.end());
   const Outcome outcome = run(setup_for("VERE", {{"intervals", 4}, {"interval_factor", 2}, {"rounds", 1}}));
@@ -226,11 +226,10 @@ TEST_CASE("VeRe's statuses", "[vere]") {
   const auto adapt = [](const Network& network, const std::string& applicability, int64_t faults,
                         int64_t correct) {
     const FixContext::Setup setup = setup_for("VERE", {{"applicability", applicability}});
-    const auto refusal = find_approach("VERE")->adapt({.network = network,
-                                                       .data = tiny_data(),
-                                                       .parameters = setup.parameters,
+    const auto refusal = find_approach("VERE")->adapt({.network = &network,
+                                                       .data = &tiny_data(),
+                                                       .hyperparameters = setup.hyperparameters,
                                                        .shadow = setup.shadow,
-                                                       .training = std::nullopt,
                                                        .repair_faults = faults,
                                                        .repair_correct = correct});
     return refusal ? refusal->code : "";

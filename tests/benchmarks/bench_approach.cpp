@@ -7,8 +7,8 @@
 #include <cxxopts.hpp>
 #include <iostream>
 
-#include "approaches/approach.hpp"
 #include "approaches/localise/faults.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
 #include "tests/benchmarks/setting.hpp"
 
@@ -76,9 +76,9 @@ int run(int argc, char** argv) {
   setup.data = &data;
   setup.shadow = given["shadow"].as<std::string>();
   const auto parameters = nlohmann::json::parse(given["parameters"].as<std::string>());
-  nlohmann::json values = parameters_of(approach->info, Parameters(parameters)).values();
+  nlohmann::json values = hyperparameters_of(approach->info, Hyperparameters(parameters)).values();
   values.update(parameters);  // a control is given its shadow's parameters as well
-  setup.parameters = Parameters(values);
+  setup.hyperparameters = Hyperparameters(values);
   const Judgement test = judge_split(original, data.split("test"), setup.batch);
   for (setup.seed = 1; setup.seed <= given["runs"].as<uint64_t>(); ++setup.seed) {
     std::cout << one_run(*approach, original, data, test, setup).dump() << std::endl;

@@ -118,7 +118,7 @@ int run(int argc, char** argv) {
     }
     const double one = median(single), each = median(together) / static_cast<double>(many);
     std::cout << nlohmann::json{{"edit", edit.name},
-                                {"way", evaluator.way()},
+                                {"way", evaluator.strategy()},
                                 {"images", inputs.size()},
                                 {"whole_per_second", 1 / median(plain)},
                                 {"one_per_second", 1 / one},

@@ -61,7 +61,7 @@ std::map<std::string, at::Tensor> gradients_of(const Network& network, const at:
   WeightGradients gradients(network, weights, 1);
   gradients.backward(gradients.forward(there).softmax(1), {{{}, 0}});
   found["weights"] = gradients.sum(0).to(at::kCPU);
-  if (!network.report().training_obstacle.empty()) return found;
+  if (!network.report().training_limitation.empty()) return found;
   const at::AutoGradMode record(true);
   Network copy = network.fork();
   copy.require_grad(true);

@@ -9,8 +9,8 @@
 
 #include "harness/core/error.hpp"
 #include "harness/data/dataset.hpp"
+#include "harness/measure/predict.hpp"
 #include "harness/model/inference.hpp"
-#include "harness/run/predict.hpp"
 #include "tests/benchmarks/setting.hpp"
 
 namespace {
@@ -33,8 +33,8 @@ int run(int argc, char** argv) {
   const Split& test = data.split("test");
   const Network network = Network::load(given["model"].as<std::string>(), test.inputs(0, 4));
   const int64_t images = std::min(given["images"].as<int64_t>(), test.size());
-  const int64_t asked = given["batch"].as<int64_t>();
-  const int64_t batch = asked > 0 ? asked : preferred_batch(network);
+  const int64_t checked = given["batch"].as<int64_t>();
+  const int64_t batch = checked > 0 ? checked : preferred_batch(network);
 
   std::vector<int32_t> plain;
   {

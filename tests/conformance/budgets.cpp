@@ -7,12 +7,12 @@
 namespace harness::testing {
 namespace {
 
-constexpr double kMostSecondsOverBudget = 0.5, kMostMegabytesOverBudget = 64;
+constexpr double kMaxSecondsOverBudget = 0.5, kMaxMegabytesOverBudget = 64;
 
 // The case's network, data and history as a subject in a folder of its own.
-class Files {
+class SubjectFiles {
  public:
-  explicit Files(const Case& one, const FixContext::Setup& setup) {
+  explicit SubjectFiles(const Case& one, const FixContext::Setup& setup) {
     config_.name = "S";
     config_.model_name = "m";
     config_.model = folder_ / "m.pt";
@@ -40,15 +40,13 @@ class Files {
 Complaints budget_complaints(const Case& one) {
   Complaints complaints;
   const FixContext::Setup setup = one.setup();
-  const Files files(one, setup);
+  const SubjectFiles files(one, setup);
   const auto fix = [&](const Budget& budget) {
-    const FixJob job{.approach = one.approach,
-                     .parameters = &setup.parameters,
-                     .shadow = setup.shadow,
-                     .subject = &files.subject(),
-                     .repair = repair_counts(one),
-                     .seed = setup.seed,
-                     .budget = budget};
+    ApproachConfig entry;
+    entry.hyperparameters = setup.hyperparameters;
+    entry.shadow = setup.shadow;
+    FixJob job = fix_job(*one.approach, files.subject(), entry, repair_counts(one), setup.seed);
+    job.budget = budget;
     return run_fix(job);
   };
   const FixOutcome whole = fix({});
@@ -62,9 +60,9 @@ Complaints budget_complaints(const Case& one) {
     const FixOutcome cut = fix(budget);
     const std::string where = "instead of " + wanted + ": ";
     if (cut.status != Status::ok && cut.reason != wanted) complaints.push_back(where + cut.reason);
-    if (processor_seconds() - begin > kMostSecondsOverBudget + whole.seconds)
+    if (processor_seconds() - begin > kMaxSecondsOverBudget + whole.seconds)
       complaints.push_back(where + "went on for " + std::to_string(processor_seconds() - begin) + " s");
-    if (cut.memory && cut.memory->growth > kMostMegabytesOverBudget)
+    if (cut.memory && cut.memory->growth > kMaxMegabytesOverBudget)
       complaints.push_back(where + "took " + std::to_string(cut.memory->growth) + " MB");
     if (cut.result.network) {
       for (const std::string& text : touched_complaints(files.subject().original(), cut.result))

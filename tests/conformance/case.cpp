@@ -5,7 +5,8 @@
 #include <cmath>
 #include <ctime>
 
-#include "harness/run/process_memory.hpp"
+#include "harness/core/process_memory.hpp"
+#include "harness/model/cause.hpp"
 #include "tests/approaches/entries.hpp"
 #include "tests/support.hpp"
 
@@ -27,7 +28,7 @@ class StopWatch {
     const int64_t poll = observed_.polls++;
     if (at_ < 0 || poll < at_) return false;
     if (observed_.polls_after_stop++ == 0) {
-      forget_peak();
+      reset_peak();
       resident_ = resident_megabytes();
       is_forgotten_ = peak_megabytes() < resident_ + 1;
       begin_ = processor_seconds();
@@ -122,12 +123,12 @@ std::optional<Refusal> refusal_of(const Case& one) {
   for (const std::string& split : one.approach->info.needs) {
     if (!setup.data->has(split)) return Refusal{"missing_split", split};
   }
-  return one.approach->adapt({.network = *one.network,
-                              .data = *setup.data,
-                              .parameters = setup.parameters,
+  return one.approach->adapt({.network = one.network,
+                              .data = setup.data,
+                              .hyperparameters = setup.hyperparameters,
                               .shadow = setup.shadow,
                               .training = setup.training,
-                              .history_size = setup.history.size(),
+                              .history = setup.history,
                               .repair_faults = counts.faults,
                               .repair_correct = counts.correct,
                               .repair_error_types = counts.error_types});

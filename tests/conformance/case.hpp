@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "approaches/approach.hpp"
-#include "harness/run/fixing.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/fixing.hpp"
 
 namespace harness::testing {
 

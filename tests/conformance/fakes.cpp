@@ -85,11 +85,11 @@ class Fake {
       context_.progress(0.5, "search");
       return failure("no_faults", "nothing is misclassified");
     }
-    if (is("asks first") && context_.should_stop()) return failure("timeout", "stopped at once");
+    if (is("asks first") && context_.stop().requested()) return failure("timeout", "stopped at once");
     load();
     meddle();
     while (step_ < steps()) {
-      if (context_.should_stop()) return stop();
+      if (context_.stop().requested()) return stop();
       context_.progress(static_cast<double>(step_ + (is("overshoots its progress") ? 2 : 0)) / 3, "search");
       values_.push_back(drawn());
       ++step_;
@@ -101,7 +101,7 @@ class Fake {
 
  private:
   bool is(const std::string& fault) const { return fault_ == fault; }
-  int64_t steps() const { return is("ignores its limit") ? 3 : context_.parameters().integer("steps"); }
+  int64_t steps() const { return is("ignores its limit") ? 3 : context_.hyperparameters().integer("steps"); }
 
   void count() {
     auto& counters = context_.log().counters;
@@ -157,7 +157,7 @@ class Fake {
   FixResult stop() {
     if (is("throws")) throw std::runtime_error("stopped");
     if (is("blames")) return failure("no_fix", "there was no time");
-    for (int k = 0; k < 50 && is("deaf"); ++k) context_.should_stop();
+    for (int k = 0; k < 50 && is("deaf"); ++k) context_.stop().requested();
     if (is("busy")) work_for(0.6);
     if (is("greedy")) at::ones({50'000'000});
     if (step_ == 0) return failure("timeout", "stopped before the first step");
@@ -176,7 +176,7 @@ class Fake {
       value.view(-1)[place] = values_[k];
       places.push_back(place);
     }
-    if (is("sick") && context_.was_stopped()) value.view(-1)[0] = NAN;
+    if (is("sick") && context_.stop().seen()) value.view(-1)[0] = NAN;
     if (is("hides a change")) value.view(-1)[17] += 1;
     made.network->set_parameter(id, value);
     if (is("declares too many")) places.push_back(value.numel());
@@ -198,8 +198,8 @@ class Fake {
   std::vector<double> values_;
 };
 
-std::optional<Refusal> adapt(const std::string& fault, const AdaptContext& context) {
-  if (!context.network.importable()) return Refusal{"operator", context.network.report().unknown_operator};
+std::optional<Refusal> adapt(const std::string& fault, const FixRequest& context) {
+  if (!context.network->importable()) return Refusal{"operator", context.network->report().unknown_operator};
   if (fault == "refuses oddly") return Refusal{"moonlight", "there is none"};
   if (fault == "refuses without a word") return Refusal{"structure", ""};
   if (fault == "refuses slowly") work_for(1.1);
@@ -215,14 +215,14 @@ Case fake(const std::string& fault) {
                            .name = "Fake",
                            .publication = "this project",
                            .needs = {"repair"},
-                           .parameters = {{.name = "steps",
-                                           .type = ParameterType::integer,
-                                           .default_value = 3,
-                                           .meaning = "weights that are drawn",
-                                           .unit = "steps",
-                                           .source = "our choice: few",
-                                           .minimum = 1}}},
-                  .adapt = [fault](const AdaptContext& context) { return adapt(fault, context); },
+                           .hyperparameters = {{.name = "steps",
+                                                .type = HyperparameterType::integer,
+                                                .default_value = 3,
+                                                .meaning = "weights that are drawn",
+                                                .unit = "steps",
+                                                .source = "our choice: few",
+                                                .minimum = 1}}},
+                  .adapt = [fault](const FixRequest& context) { return adapt(fault, context); },
                   .fix = [fault](const Network& original,
                                  FixContext& context) { return Fake(fault, original, context).run(); }});
   // Fixtures are made once for all tests: what a fake spoils is its own.
@@ -234,7 +234,7 @@ Case fake(const std::string& fault) {
             FixContext::Setup setup;
             setup.info = &approach->info;
             setup.data = &tiny_data();
-            setup.parameters = parameters_of(approach->info, {});
+            setup.hyperparameters = hyperparameters_of(approach->info, {});
             setup.history = history_of(*network);
             setup.seed = 11;
             setup.batch = 50;

@@ -16,7 +16,7 @@ struct StopsTried {
   int64_t polls = 0;
   std::vector<int64_t> at;
 };
-StopsTried stops_of(const Case& one, int most);
+StopsTried stops_of(const Case& one, int maximum);
 
 // A stop at any of these polls ends in a model that can be used, or in FAILURE timeout; soon, after a few
 // polls and without taking more memory.
@@ -55,7 +55,7 @@ Complaints print_complaints(const Case& one);
 // as they were; what the test split holds makes no difference, and neither does its absence.
 Complaints side_effect_complaints(const Case& one);
 
-// Parameters have a default within their range, a unit, and a source that a reader can open.
+// Hyperparameters have a default within their range, a unit, and a source that a reader can open.
 Complaints parameter_complaints(const ApproachInfo& info);
 
 // Key, name, publication, splits.

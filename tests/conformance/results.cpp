@@ -162,14 +162,14 @@ Complaints work_complaints(const Case& one) {
   int limits = 0;
   for (const char* name :
        {"generations", "iterations", "max_iters", "epochs", "rounds", "proposals", "steps"}) {
-    const auto given = setup.parameters.values().find(name);
-    if (given == setup.parameters.values().end() || !given->is_number_integer()) continue;
+    const auto given = setup.hyperparameters.values().find(name);
+    if (given == setup.hyperparameters.values().end() || !given->is_number_integer()) continue;
     if (given->get<int64_t>() < 2) continue;
     ++limits;
     const Observed less = observe(one, {.change = [&](FixContext::Setup& changed) {
-                                    nlohmann::json values = changed.parameters.values();
+                                    nlohmann::json values = changed.hyperparameters.values();
                                     values[name] = 1;
-                                    changed.parameters = Parameters(values);
+                                    changed.hyperparameters = Hyperparameters(values);
                                   }});
     if (!less.thrown.empty()) complaints.push_back(std::string(name) + " = 1: threw " + less.thrown);
     is_limited |= work_of(less) < work_of(whole);
@@ -183,9 +183,9 @@ Complaints work_complaints(const Case& one) {
     complaints.push_back("no parameter limits its evaluations or steps");
   const auto steps = whole.log.counters.find("optimiser_steps");
   for (const char* name : {"steps", "max_iters"}) {
-    if (steps == whole.log.counters.end() || !setup.parameters.values().contains(name)) continue;
+    if (steps == whole.log.counters.end() || !setup.hyperparameters.values().contains(name)) continue;
     if (!setup.shadow.empty()) continue;  // CT:KEY makes as many as KEY
-    if (steps->second > setup.parameters.integer(name))
+    if (steps->second > setup.hyperparameters.integer(name))
       complaints.push_back("makes more steps than " + std::string(name));
   }
   return complaints;

@@ -11,7 +11,7 @@
 namespace harness::testing {
 namespace {
 
-const char* const kProgram = R"(
+const char* const kSituationProgram = R"(
 import h5py, numpy as np, torch
 from torch import nn
 
@@ -62,7 +62,7 @@ struct Files {
 
   Files() {
     tiny_network().save(folder / "tiny.pt");
-    std::string program = kProgram;
+    std::string program = kSituationProgram;
     program.replace(program.find("@FOLDER"), 7, folder.path().string());
     program.replace(program.find("@SOURCE"), 7, tiny_data().file().string());
     run_python(program);

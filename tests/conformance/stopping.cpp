@@ -11,9 +11,9 @@
 namespace harness::testing {
 namespace {
 
-constexpr int64_t kMostPollsAfterStop = 8;
-constexpr double kMostSecondsAfterStop = 0.5;  // a whole fix takes less on these networks
-constexpr double kMostMegabytesAfterStop = 64;
+constexpr int64_t kMaxPollsAfterStop = 8;
+constexpr double kMaxSecondsAfterStop = 0.5;  // a whole fix takes less on these networks
+constexpr double kMaxMegabytesAfterStop = 64;
 
 std::string place(int64_t stop, const StopsTried& stops) {
   return "stopped at poll " + std::to_string(stop) + " of " + std::to_string(stops.polls) + ": ";
@@ -58,12 +58,12 @@ std::string lines_of(const Complaints& complaints) {
   return text;
 }
 
-StopsTried stops_of(const Case& one, int most) {
+StopsTried stops_of(const Case& one, int maximum) {
   StopsTried stops{observe(one).polls, {}};
   if (stops.polls == 0) return stops;
   std::set<int64_t> places = {0, stops.polls - 1};
   RandomStream points(static_cast<uint64_t>(stops.polls));
-  const auto enough = std::min<size_t>(static_cast<size_t>(most), static_cast<size_t>(stops.polls));
+  const auto enough = std::min<size_t>(static_cast<size_t>(maximum), static_cast<size_t>(stops.polls));
   while (places.size() < enough) places.insert(points.below(stops.polls));
   stops.at.assign(places.begin(), places.end());
   return stops;
@@ -85,11 +85,11 @@ Complaints stop_complaints(const Case& one, const StopsTried& stops) {
     } else if (part.result.failure.text.empty()) {
       complain("a FAILURE without a text");
     }
-    if (part.polls_after_stop > kMostPollsAfterStop)
+    if (part.polls_after_stop > kMaxPollsAfterStop)
       complain("asked " + std::to_string(part.polls_after_stop) + " times more");
-    if (part.seconds_after_stop > kMostSecondsAfterStop)
+    if (part.seconds_after_stop > kMaxSecondsAfterStop)
       complain("went on for " + std::to_string(part.seconds_after_stop) + " s");
-    if (part.megabytes_after_stop > kMostMegabytesAfterStop)
+    if (part.megabytes_after_stop > kMaxMegabytesAfterStop)
       complain("took " + std::to_string(part.megabytes_after_stop) + " MB more");
     if (!part.log.running.empty()) complain("a clock of a phase was left running");
   }

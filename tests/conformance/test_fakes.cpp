@@ -109,44 +109,45 @@ TEST_CASE("each fault is found by the property that is there for it") {
 }
 
 TEST_CASE("parameters that say too little or something wrong are found") {
-  const auto with = [](const std::function<void(ParameterSpec&)>& change) {
+  const auto with = [](const std::function<void(HyperparameterSpec&)>& change) {
     ApproachInfo info{.key = "FAKE", .name = "Fake"};
-    info.parameters = {{.name = "way",
-                        .default_value = 0.5,
-                        .meaning = "which way",
-                        .unit = "number",
-                        .source = "Sohn et al., TOSEM 2023, section 3",
-                        .minimum = 0,
-                        .maximum = 1}};
-    change(info.parameters[0]);
+    info.hyperparameters = {{.name = "way",
+                             .default_value = 0.5,
+                             .meaning = "which way",
+                             .unit = "number",
+                             .source = "Sohn et al., TOSEM 2023, section 3",
+                             .minimum = 0,
+                             .maximum = 1}};
+    change(info.hyperparameters[0]);
     return lines_of(parameter_complaints(info));
   };
   const auto holds = [](const std::string& text, const std::string& part) {
     INFO(text);
     CHECK(text.find(part) != std::string::npos);
   };
-  CHECK(with([](ParameterSpec&) {}).empty());
-  holds(with([](ParameterSpec& spec) { spec.default_value = 1.5; }), "above its maximum");
-  holds(with([](ParameterSpec& spec) { spec.default_value = -0.5; }), "below its minimum");
-  holds(with([](ParameterSpec& spec) { spec.default_value = "half"; }), "another type");
-  holds(with([](ParameterSpec& spec) { spec.default_value = nullptr; }), "no default");
-  holds(with([](ParameterSpec& spec) { spec.minimum = 2; }), "an empty range");
-  holds(with([](ParameterSpec& spec) { spec.unit = ""; }), "no unit");
-  holds(with([](ParameterSpec& spec) { spec.meaning = ""; }), "no meaning");
-  holds(with([](ParameterSpec& spec) { spec.name = "Way out"; }), "lower case");
-  holds(with([](ParameterSpec& spec) { spec.source = ""; }), "nobody can open");
-  holds(with([](ParameterSpec& spec) { spec.source = "section 3"; }), "nobody can open");
-  holds(with([](ParameterSpec& spec) { spec.source = "public code; card arachne.md"; }), "cites what is not");
-  holds(with([](ParameterSpec& spec) { spec.source = "our choice: DESIGN 5"; }), "cites what is not");
-  holds(with([](ParameterSpec& spec) {
-          spec.type = ParameterType::text;
+  CHECK(with([](HyperparameterSpec&) {}).empty());
+  holds(with([](HyperparameterSpec& spec) { spec.default_value = 1.5; }), "above its maximum");
+  holds(with([](HyperparameterSpec& spec) { spec.default_value = -0.5; }), "below its minimum");
+  holds(with([](HyperparameterSpec& spec) { spec.default_value = "half"; }), "another type");
+  holds(with([](HyperparameterSpec& spec) { spec.default_value = nullptr; }), "no default");
+  holds(with([](HyperparameterSpec& spec) { spec.minimum = 2; }), "an empty range");
+  holds(with([](HyperparameterSpec& spec) { spec.unit = ""; }), "no unit");
+  holds(with([](HyperparameterSpec& spec) { spec.meaning = ""; }), "no meaning");
+  holds(with([](HyperparameterSpec& spec) { spec.name = "Way out"; }), "lower case");
+  holds(with([](HyperparameterSpec& spec) { spec.source = ""; }), "nobody can open");
+  holds(with([](HyperparameterSpec& spec) { spec.source = "section 3"; }), "nobody can open");
+  holds(with([](HyperparameterSpec& spec) { spec.source = "public code; card arachne.md"; }),
+        "cites what is not");
+  holds(with([](HyperparameterSpec& spec) { spec.source = "our choice: DESIGN 5"; }), "cites what is not");
+  holds(with([](HyperparameterSpec& spec) {
+          spec.type = HyperparameterType::text;
           spec.default_value = "up";
           spec.minimum = spec.maximum = std::nullopt;
           spec.choices = {"left", "right"};
         }),
         "none of its choices");
   ApproachInfo twice = fake().approach->info;
-  twice.parameters.push_back(twice.parameters[0]);
+  twice.hyperparameters.push_back(twice.hyperparameters[0]);
   holds(lines_of(parameter_complaints(twice)), "a name that another one has");
   const std::string odd = lines_of(info_complaints(
       {.key = "fake", .name = "", .version = 0, .needs = {"repair", "holiday"}, .uses = {"repair", "test"}}));
@@ -161,9 +162,9 @@ TEST_CASE("controls that promise or refuse wrongly are found") {
   const Approach &imitable = *find_approach("AR"), &not_imitable = *find_approach("RA");
   CHECK(lines_of(control_complaints(silent, imitable)) == "is offered and applies to none of the networks\n");
   CHECK(control_complaints(silent, not_imitable).empty());
-  silent.adapt = [](const AdaptContext&) { return Refusal{"operator", "no"}; };
+  silent.adapt = [](const FixRequest&) { return Refusal{"operator", "no"}; };
   CHECK(control_complaints(silent, not_imitable).size() == 2);
-  silent.adapt = [](const AdaptContext&) { return std::nullopt; };
+  silent.adapt = [](const FixRequest&) { return std::nullopt; };
   CHECK(lines_of(control_complaints(silent, not_imitable)) == "is not offered, and not refused\n");
   Approach modest = *find_approach("RAND");
   modest.can_imitate = [](const Approach&) { return false; };

@@ -3,7 +3,7 @@
 #include <regex>
 #include <set>
 
-#include "harness/run/fixing.hpp"
+#include "harness/cell/fixing.hpp"
 #include "tests/conformance/properties.hpp"
 #include "tests/support.hpp"
 
@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kMostSecondsToRefuse = 1;
+constexpr double kMaxSecondsToRefuse = 1;
 
 // Codes of UNADAPTABLE: each can be known before any work.
 const std::set<std::string> kUnadaptable = {
@@ -22,15 +22,15 @@ const std::set<std::string> kUnadaptable = {
 // Codes of FAILURE that an approach may give itself.
 const std::set<std::string> kFailures = {"no_fix", "timeout", "out_of_memory"};
 
-bool is_of_type(const json& value, ParameterType type) {
+bool is_of_type(const json& value, HyperparameterType type) {
   switch (type) {
-    case ParameterType::boolean:
+    case HyperparameterType::boolean:
       return value.is_boolean();
-    case ParameterType::integer:
+    case HyperparameterType::integer:
       return value.is_number_integer();
-    case ParameterType::number:
+    case HyperparameterType::number:
       return value.is_number();
-    case ParameterType::text:
+    case HyperparameterType::text:
       return value.is_string();
   }
   return false;
@@ -43,7 +43,7 @@ bool is_source(const std::string& text) {
          text.starts_with("our choice") || text.find("approaches/") != std::string::npos;
 }
 
-void check_default(const ParameterSpec& spec, const std::function<void(const std::string&)>& complain) {
+void check_default(const HyperparameterSpec& spec, const std::function<void(const std::string&)>& complain) {
   const json& value = spec.default_value;
   if (spec.minimum && spec.maximum && *spec.minimum > *spec.maximum) complain("an empty range");
   if (value.is_null()) {
@@ -65,7 +65,7 @@ void check_default(const ParameterSpec& spec, const std::function<void(const std
 Complaints parameter_complaints(const ApproachInfo& info) {
   Complaints complaints;
   std::set<std::string> names;
-  for (const ParameterSpec& spec : info.parameters) {
+  for (const HyperparameterSpec& spec : info.hyperparameters) {
     const auto complain = [&](const std::string& what) { complaints.push_back(spec.name + ": " + what); };
     if (!names.insert(spec.name).second) complain("a name that another one has");
     static const std::regex name("[a-z][a-z0-9_]*");
@@ -106,7 +106,7 @@ Complaints refusal_complaints(const Case& one) {
   Complaints complaints;
   const double begin = processor_seconds();
   const auto refusal = refusal_of(one);
-  if (processor_seconds() - begin > kMostSecondsToRefuse) complaints.push_back("adapt() takes its time");
+  if (processor_seconds() - begin > kMaxSecondsToRefuse) complaints.push_back("adapt() takes its time");
   if (refusal) {
     if (kUnadaptable.count(refusal->code) == 0) complaints.push_back("an unknown code: " + refusal->code);
     if (refusal->text.empty() || refusal->text.find('\n') != std::string::npos)
@@ -124,7 +124,7 @@ Complaints refusal_complaints(const Case& one) {
   const std::string text = failure.code + ": " + failure.text;
   if (failure.text.empty()) complaints.push_back("FAILURE without a text");
   if (kUnadaptable.count(failure.code) > 0) {
-    if (fix.progress > 0 || fix.seconds > kMostSecondsToRefuse)
+    if (fix.progress > 0 || fix.seconds > kMaxSecondsToRefuse)
       complaints.push_back("did work before it said " + text);
   } else if (kFailures.count(failure.code) == 0 || failure.code == "timeout") {
     complaints.push_back("a FAILURE of no known kind: " + text);
@@ -145,15 +145,15 @@ Complaints control_complaints(const Approach& control, const Approach& other) {
   for (const Case& one : every_case()) {
     if (one.approach != &other) continue;
     FixContext::Setup setup = one.setup();
-    nlohmann::json values = parameters_of(control.info, {}).values();
-    values.update(setup.parameters.values());
-    const Parameters parameters(values);
-    const auto refusal = control.adapt({.network = *one.network,
-                                        .data = *setup.data,
-                                        .parameters = parameters,
+    nlohmann::json values = hyperparameters_of(control.info, {}).values();
+    values.update(setup.hyperparameters.values());
+    const Hyperparameters parameters(values);
+    const auto refusal = control.adapt({.network = one.network,
+                                        .data = setup.data,
+                                        .hyperparameters = parameters,
                                         .shadow = other.info.key,
                                         .training = setup.training,
-                                        .history_size = setup.history.size()});
+                                        .history = setup.history});
     if (!refusal) return {"is not offered, and not refused"};
     if (refusal->code != "structure") complaints.push_back("is refused as " + refusal->code);
     if (refusal->text.find(other.info.key) == std::string::npos)

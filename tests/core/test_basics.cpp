@@ -356,7 +356,7 @@ TEST_CASE("values in words") {
 }
 
 TEST_CASE("parameters give what was checked") {
-  const Parameters parameters(
+  const Hyperparameters parameters(
       {{"on", true}, {"count", 3}, {"rate", 0.5}, {"mode", "fast"}, {"none", nullptr}});
   CHECK(parameters.boolean("on"));
   CHECK(parameters.integer("count") == 3);

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <set>
 
-#include "harness/core/config.hpp"
-#include "harness/core/config_parts.hpp"
+#include "harness/config/config.hpp"
+#include "harness/config/config_parts.hpp"
 #include "harness/core/files.hpp"
 #include "tests/support.hpp"
 
@@ -18,11 +18,11 @@ const fs::path kExamples = "tests/core/examples";
 Catalog test_catalog() {
   ApproachInfo apricot{.key = "AP", .name = "Apricot", .level = Level::model, .in_study = true};
   ApproachInfo arachne{.key = "AR", .name = "Arachne", .level = Level::neuron, .in_study = true};
-  arachne.parameters = {
-      {"generations", ParameterType::integer, 100, "search length", "", "publication", 1, 10000},
-      {"fraction", ParameterType::number, 0.1, "of negatives", "", "publication", 0, 1},
+  arachne.hyperparameters = {
+      {"generations", HyperparameterType::integer, 100, "search length", "", "publication", 1, 10000},
+      {"fraction", HyperparameterType::number, 0.1, "of negatives", "", "publication", 0, 1},
       {"front",
-       ParameterType::text,
+       HyperparameterType::text,
        "pareto",
        "which weights",
        "",
@@ -30,13 +30,13 @@ Catalog test_catalog() {
        {},
        {},
        {"pareto", "random"}},
-      {"stop_early", ParameterType::boolean, true, "", "", "publication"},
-      {"limit", ParameterType::integer, nullptr, "", "", "publication", 1, {}, {}, true}};
+      {"stop_early", HyperparameterType::boolean, true, "", "", "publication"},
+      {"limit", HyperparameterType::integer, nullptr, "", "", "publication", 1, {}, {}, true}};
   ApproachInfo continued{.key = "CT", .name = "Continued training", .shadows = true, .shadow_of = {"AP"}};
   ApproachInfo none{.key = "NONE", .name = "No fix"};
   ApproachInfo random{.key = "RAND", .name = "Random weights", .shadows = true};
-  random.parameters = {{"weights", ParameterType::integer, 10, "", "", "publication", 1},
-                       {"fraction", ParameterType::number, 0.9, "", "", "publication", 0, 1}};
+  random.hyperparameters = {{"weights", HyperparameterType::integer, 10, "", "", "publication", 1},
+                            {"fraction", HyperparameterType::number, 0.9, "", "", "publication", 0, 1}};
   return {apricot, arachne, continued, none, random};
 }
 
@@ -234,9 +234,9 @@ TEST_CASE("every value arrives") {
   CHECK(config.subjects.at(1).model == kExamples / "files/model.pt");
   const ApproachConfig& variant = config.approaches.at(1);
   CHECK(variant.as == "AR_g1");
-  CHECK(variant.parameters.integer("generations") == 5);
-  CHECK(variant.parameters.boolean("stop_early"));
-  CHECK(variant.parameters.is_null("limit"));
+  CHECK(variant.hyperparameters.integer("generations") == 5);
+  CHECK(variant.hyperparameters.boolean("stop_early"));
+  CHECK(variant.hyperparameters.is_null("limit"));
   CHECK(variant.budget->seconds == 3600);
   CHECK_FALSE(variant.external);
   CHECK(config.approaches.at(3).shadow == "AP");
@@ -249,10 +249,10 @@ TEST_CASE("a control has its own parameters and those of what it imitates") {
   CHECK(control.key == "RAND");
   CHECK(control.shadow == "AR");
   CHECK(control.as == "RAND:AR");
-  CHECK(control.parameters.values().size() == 6);
-  CHECK(control.parameters.integer("weights") == 10);
-  CHECK(control.parameters.integer("generations") == 100);
-  CHECK(control.parameters.number("fraction") == 0.9);  // its own wins
+  CHECK(control.hyperparameters.values().size() == 6);
+  CHECK(control.hyperparameters.integer("weights") == 10);
+  CHECK(control.hyperparameters.integer("generations") == 100);
+  CHECK(control.hyperparameters.number("fraction") == 0.9);  // its own wins
 }
 
 TEST_CASE("external programs arrive, with the files of their commands") {
@@ -271,7 +271,7 @@ TEST_CASE("external programs arrive, with the files of their commands") {
   CHECK(mine.external->files == std::vector<fs::path>{script});
   CHECK(mine.external->needs == std::vector<std::string>{"train"});
   CHECK(mine.external->uses == std::vector<std::string>{"validation", "repair"});
-  CHECK(mine.parameters.values() ==
+  CHECK(mine.hyperparameters.values() ==
         json::parse(R"({"steps": 3, "nested": {"list": [1, null, "x"]}, "comment": "goes to the program"})"));
   CHECK(mine.budget->megabytes == 500);
   const ApproachConfig& plain = config.approaches[2];
@@ -279,7 +279,7 @@ TEST_CASE("external programs arrive, with the files of their commands") {
   CHECK(plain.name == "MINE");
   CHECK(plain.level == Level::model);
   CHECK(plain.external->needs.empty());
-  CHECK(plain.parameters.values() == json::object());
+  CHECK(plain.hyperparameters.values() == json::object());
 }
 
 TEST_CASE("a file of a command has an absolute path, wherever the configuration is read from") {
@@ -393,7 +393,7 @@ TEST_CASE("--set puts values into the config and into subject files") {
   CHECK((*config.subjects[0].attack->bounds)[1] == 1);
   CHECK(config.subjects[0].name == "other");
   CHECK(config.approaches[0].key == "AP");
-  CHECK(config.approaches[1].parameters.integer("generations") == 4);
+  CHECK(config.approaches[1].hyperparameters.integer("generations") == 4);
   CHECK(config.effective()["subjects"][0]["attack"]["epsilon"] == 0.25);
 }
 

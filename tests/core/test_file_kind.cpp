@@ -100,7 +100,7 @@ TEST_CASE("what is no file is called what it is") {
   const TemporaryFolder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   const auto found = [](const std::filesystem::path& file, bool may_stream) {
-    const auto trouble = trouble_with_file(file, may_stream);
+    const auto trouble = file_problem(file, may_stream);
     return trouble ? trouble->found : "";
   };
   CHECK(found(folder.path(), true).starts_with("a folder"));

@@ -1,8 +1,8 @@
 #include <limits>
 
 #include "harness/core/error.hpp"
-#include "harness/core/record.hpp"
-#include "harness/core/results.hpp"
+#include "harness/store/record.hpp"
+#include "harness/store/results.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;

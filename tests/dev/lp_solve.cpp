@@ -6,7 +6,7 @@
 #include <iostream>
 #include <string>
 
-#include "approaches/lp/least_change.hpp"
+#include "approaches/lp/minimal_change.hpp"
 
 namespace {
 
@@ -53,13 +53,13 @@ void solve_change() {
   const auto phi = read(points * features), logits = read(points * classes), given = read(points);
   const std::vector<int64_t> labels(given.begin(), given.end());
   const double start = cpu_seconds();
-  const LeastChange found = least_class_change({.features = features,
-                                                .classes = classes,
-                                                .phi = phi,
-                                                .logits = logits,
-                                                .labels = labels,
-                                                .margin = margin},
-                                               norm, {});
+  const MinimalChange found = minimal_class_change({.features = features,
+                                                    .classes = classes,
+                                                    .phi = phi,
+                                                    .logits = logits,
+                                                    .labels = labels,
+                                                    .margin = margin},
+                                                   norm, {});
   print(found.outcome, found.size, cpu_seconds() - start, found.iterations, found.rows);
 }
 

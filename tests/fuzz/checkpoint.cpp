@@ -3,8 +3,8 @@
 // through a file.
 #include <ATen/ATen.h>
 
+#include "harness/cell/checkpoint.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/checkpoint.hpp"
 #include "tests/fuzz/targets.hpp"
 
 namespace harness::testing {

@@ -1,6 +1,6 @@
 // The bytes are a configuration. One that is read must read the same again from its effective form.
-#include "harness/core/config.hpp"
-#include "approaches/approach.hpp"
+#include "harness/config/config.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
 #include "tests/fuzz/targets.hpp"
 

@@ -8,12 +8,12 @@
 namespace harness::testing {
 
 void fuzz_data(std::string_view bytes, const std::filesystem::path& folder) {
-  constexpr int64_t kMostImages = 64;  // of a split: a few bytes can promise millions
+  constexpr int64_t kMaxImages = 64;  // of a split: a few bytes can promise millions
   const std::filesystem::path file = folder / "data.h5";
   write_bytes(file, bytes);
   try {
     const std::map<std::string, int64_t> limit = {
-        {"train", kMostImages}, {"validation", kMostImages}, {"repair", kMostImages}, {"test", kMostImages}};
+        {"train", kMaxImages}, {"validation", kMaxImages}, {"repair", kMaxImages}, {"test", kMaxImages}};
     const Dataset data = Dataset::open(file, limit);
     for (const std::string& name : data.split_names()) {
       const Split& split = data.split(name);

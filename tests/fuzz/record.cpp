@@ -1,9 +1,9 @@
 // The bytes are the JSON of a record without its checksum, which is added here; and, as they are, the tables
 // of predictions and attacks beside it.
-#include "harness/core/record.hpp"
+#include "harness/store/record.hpp"
 #include "harness/core/error.hpp"
-#include "harness/core/sealed.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
+#include "harness/store/sealed.hpp"
 #include "tests/fuzz/targets.hpp"
 
 namespace harness::testing {

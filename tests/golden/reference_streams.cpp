@@ -87,8 +87,8 @@ double MersenneTwister::uniform() {
 }
 
 // Masked to the bits of `greatest`, and drawn again while above it.
-int64_t NumpyRandom::below_or_equal(int64_t greatest) {
-  const uint32_t limit = static_cast<uint32_t>(greatest);
+int64_t NumpyRandom::below_or_equal(int64_t max_value) {
+  const uint32_t limit = static_cast<uint32_t>(max_value);
   const uint32_t mask = limit == 0 ? 0 : ~0u >> std::countl_zero(limit);
   uint32_t value;
   do value = source_.next() & mask;

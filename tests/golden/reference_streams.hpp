@@ -36,7 +36,7 @@ class NumpyRandom {
   double normal();  // mean 0, deviation 1: the polar method, both values used
 
  private:
-  int64_t below_or_equal(int64_t greatest);
+  int64_t below_or_equal(int64_t max_value);
   MersenneTwister source_;
   std::optional<double> spare_;
 };

@@ -133,7 +133,7 @@ Weights front_of(const Indices& negatives, const Indices& positives, bool with_n
   const auto of_negatives = scores(negatives), of_positives = scores(positives);
   Weights weights;
   std::vector<double> gradient, impact;
-  double greatest_nan = -1;
+  double max_or_nan = -1;
   for (size_t l = 0; l < subject().layers.size(); ++l) {
     const TargetLayer& layer = subject().layers[l];
     const auto& of_wrong = of_negatives[l];
@@ -147,13 +147,13 @@ Weights front_of(const Indices& negatives, const Indices& positives, bool with_n
       impact.push_back(impacts.data_ptr<double>()[k]);
     }
     if (layer.convolution && (sees_only_zeros(layer, negatives) || sees_only_zeros(layer, positives)))
-      greatest_nan = std::max(greatest_nan, gradients.max().item<double>());
+      max_or_nan = std::max(max_or_nan, gradients.max().item<double>());
   }
   Weights front;
   for (const int64_t k : pareto_front(gradient, impact)) {
     // The reference lets each point in turn remove all that exceed it in neither score. Nothing exceeds NaN,
     // so a weight without an impact removes whatever has no greater gradient loss.
-    if (!with_nan || gradient[k] > greatest_nan) front.push_back(weights[k]);
+    if (!with_nan || gradient[k] > max_or_nan) front.push_back(weights[k]);
   }
   return front;
 }

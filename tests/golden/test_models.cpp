@@ -60,7 +60,7 @@ TEST_CASE("every architecture imports alike from script and trace") {
     CHECK(graph_text(scripted) == graph_text(traced));
     CHECK(scripted.report().max_rel_difference <= 1e-5);
     CHECK(traced.report().max_rel_difference <= 1e-5);
-    CHECK(scripted.report().training_obstacle.empty());
+    CHECK(scripted.report().training_limitation.empty());
     const at::Tensor logits = scripted.logits(sample);
     const double difference =
         ((logits - traced.logits(sample)).abs().max() / logits.abs().max()).item<double>();

@@ -86,10 +86,10 @@ TEST_CASE("an attack that may not move anything leaves clean accuracy") {
   const at::Tensor x = some_inputs(40, 22);
   at::Tensor labels = network.classify(x).clone();
   labels.narrow(0, 0, 10).add_(1).remainder_(4);
-  for (const int way : {0, 1}) {
+  for (const int strategy : {0, 1}) {
     PgdOptions options = plain_options();
-    if (way == 0) options.epsilon = 0;
-    if (way == 1) {
+    if (strategy == 0) options.epsilon = 0;
+    if (strategy == 1) {
       options.steps = 0;
       options.random_start = false;
     }
@@ -170,8 +170,8 @@ TEST_CASE("stopping early leaves a first part of the flags") {
   PgdOptions options = plain_options();
   options.piece = 8;
   const PgdResult whole = attack(network, x, labels, numbers(40), options);
-  int asked = 0;
-  const PgdResult part = attack(network, x, labels, numbers(40), options, [&] { return ++asked <= 3; });
+  int checked = 0;
+  const PgdResult part = attack(network, x, labels, numbers(40), options, [&] { return ++checked <= 3; });
   CHECK(part.success == std::vector<uint8_t>(whole.success.begin(), whole.success.begin() + 24));
   CHECK(part.zero_gradient.size() == 24);
   CHECK(attack(network, x, labels, numbers(40), options, [] { return false; }).success.empty());

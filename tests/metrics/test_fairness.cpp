@@ -78,7 +78,7 @@ double compute(const std::string& name, const Evaluation& run) {
 TEST_CASE("AAOD equals an independent computation") {
   const auto cases = nlohmann::json::parse(testing::run_python(kIndependent));
   REQUIRE(cases.size() == 120);
-  double greatest = 0;
+  double max_value = 0;
   int empty = 0;
   for (const auto& item : cases) {
     Evaluation run;
@@ -109,9 +109,9 @@ TEST_CASE("AAOD equals an independent computation") {
       CHECK(compute("AAOD_REL_IMPROVEMENT", run) == Approx(100 * (before - expected) / before).margin(1e-9));
     }
     CHECK(std::abs((compute("TPR_GAP", run) + compute("FPR_GAP", run)) / 2 - expected) <= 1e-12);
-    greatest = std::max(greatest, expected);
+    max_value = std::max(max_value, expected);
   }
-  CHECK(greatest > 0.1);  // the cases are no trivial zeros
+  CHECK(max_value > 0.1);  // the cases are no trivial zeros
   CHECK(empty >= 20);
 }
 

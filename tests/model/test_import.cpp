@@ -56,7 +56,7 @@ TEST_CASE("scripted and traced exports give one layer graph and TorchScript's ou
     CHECK(graph_text(scripted) == graph_text(traced));
     CHECK(scripted.report().max_rel_difference <= 1e-5);
     CHECK(traced.report().max_rel_difference <= 1e-5);
-    CHECK(scripted.report().training_obstacle.empty());
+    CHECK(scripted.report().training_limitation.empty());
     const at::Tensor all = images(7);
     const at::Tensor whole = scripted.output(all);
     CHECK(whole.sizes() == at::IntArrayRef({7, 4}));
@@ -171,7 +171,7 @@ TEST_CASE("what has no layer node makes a black box that names it") {
     CHECK_FALSE(network.importable());
     CHECK(network.report().unknown_operator == operator_name);
     CHECK_FALSE(network.report().detail.empty());
-    CHECK_FALSE(network.report().training_obstacle.empty());
+    CHECK_FALSE(network.report().training_limitation.empty());
     CHECK(network.output(images(5)).sizes() == at::IntArrayRef({5, 4}));
     if (name != "train_mode_traced" && name != "mutating_scripted" && name != "nan_scripted")
       CHECK(at::equal(network.fork().output(images(5)), network.output(images(5))));
@@ -231,7 +231,7 @@ TEST_CASE("both names of memory that overlaps are said, and a frozen model is ca
   const Network frozen = load_fixture("frozen_scripted");
   CHECK(frozen.importable());
   CHECK(frozen.report().detail.find("before torch.jit.freeze") != std::string::npos);
-  CHECK(frozen.report().training_obstacle == frozen.report().detail);
+  CHECK(frozen.report().training_limitation == frozen.report().detail);
 }
 
 TEST_CASE("a batch size baked into a trace is seen") {
@@ -247,7 +247,7 @@ TEST_CASE("a batch size baked into a trace is seen") {
 TEST_CASE("a model that computes something else in train mode cannot be retrained") {
   const Network network = load_fixture("trains_scripted");
   REQUIRE(network.importable());
-  CHECK_FALSE(network.report().training_obstacle.empty());
+  CHECK_FALSE(network.report().training_limitation.empty());
   CHECK(load_fixture("dropouts_scripted").report().follows_train);
   CHECK_FALSE(load_fixture("dropouts_traced").report().follows_train);
 }

@@ -18,7 +18,7 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-constexpr const char* kModels = R"PY(
+constexpr const char* kReachModels = R"PY(
 import sys
 sys.path.insert(0, "scripts/python")
 import torch
@@ -87,7 +87,7 @@ at::Tensor inputs_of(const std::string& name, int64_t count) {
 }
 
 Network load(const std::string& name) {
-  return Network::load(models_of(kModels) / (name + ".pt"), inputs_of(name, 3));
+  return Network::load(models_of(kReachModels) / (name + ".pt"), inputs_of(name, 3));
 }
 
 // The first node with a value that is not finite, from the values of all nodes.

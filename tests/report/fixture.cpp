@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "harness/core/files.hpp"
-#include "harness/core/sealed.hpp"
+#include "harness/store/sealed.hpp"
 
 namespace harness::testing {
 namespace {

@@ -1,6 +1,6 @@
 #include "tests/run/fixture.hpp"
 
-#include "harness/run/worker.hpp"
+#include "harness/pool/worker.hpp"
 
 namespace harness::testing {
 namespace {
@@ -68,6 +68,22 @@ const std::filesystem::path& model_file() {
 }
 const std::filesystem::path& data_file() {
   return small().data;
+}
+
+bool add_approach(const std::string& key, Fix fix, const std::string& needs) {
+  return register_approach({.info = {.key = key, .name = "Test " + key, .needs = {needs}},
+                            .adapt = [](const FixRequest&) { return std::nullopt; },
+                            .fix = std::move(fix)});
+}
+
+FixResult no_fix() {
+  return {};
+}
+
+FixResult unchanged(const Network& original) {
+  FixResult result;
+  result.network = original.fork();
+  return result;
 }
 
 }  // namespace harness::testing

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
+#include "harness/approach/approach.hpp"
 #include "tests/support.hpp"
 
 namespace harness::testing {
@@ -12,5 +14,11 @@ namespace harness::testing {
 // Made once by Python.
 const std::filesystem::path& model_file();
 const std::filesystem::path& data_file();
+
+// Approaches that only a test has; always true, so that a static object can call it.
+using Fix = std::function<FixResult(const Network&, FixContext&)>;
+bool add_approach(const std::string& key, Fix fix, const std::string& needs = "repair");
+FixResult no_fix();
+FixResult unchanged(const Network& original);
 
 }  // namespace harness::testing

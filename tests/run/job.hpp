@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/cell.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/cell.hpp"
-#include "harness/run/engine.hpp"
+#include "harness/pool/engine.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 

@@ -2,10 +2,10 @@
 #include <chrono>
 #include <thread>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/cell.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/cell.hpp"
-#include "harness/run/engine.hpp"
+#include "harness/pool/engine.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -17,55 +17,42 @@ namespace {
 
 constexpr int64_t kGrowth = 300;  // megabytes
 
-FixResult same(const Network& original) {
-  return {.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
-}
-
-FixResult nothing() {
-  return {.network = std::nullopt, .failure = {}, .touched = {}, .note = ""};
-}
-
 // Takes kGrowth megabytes, asks for a second whether it may keep them, and gives them back.
 FixResult growing_fix(const Network& original, FixContext& context) {
   const at::Tensor taken = at::ones({kGrowth * 250'000});
   for (int k = 0; k < 100; ++k) {
-    if (context.should_stop()) return nothing();
+    if (context.stop().requested()) return no_fix();
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  return same(original);
+  return unchanged(original);
 }
 
 // Asks nothing for a second: its budget is the planner's to watch.
 FixResult blind_fix(const Network& original, FixContext&) {
   std::this_thread::sleep_for(std::chrono::seconds(1));
-  return same(original);
+  return unchanged(original);
 }
 
 // Asks for half a second, takes nothing.
 FixResult modest_fix(const Network& original, FixContext& context) {
   for (int k = 0; k < 50; ++k) {
-    if (context.should_stop()) return nothing();
+    if (context.stop().requested()) return no_fix();
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  return same(original);
+  return unchanged(original);
 }
 
 // Leaves kGrowth megabytes behind in its worker.
 FixResult leaking_fix(const Network& original, FixContext&) {
   static std::vector<at::Tensor> kept;
   kept.push_back(at::ones({kGrowth * 250'000}));
-  return same(original);
+  return unchanged(original);
 }
 
-bool add_approach(const std::string& key, std::function<FixResult(const Network&, FixContext&)> fix) {
-  return register_approach({.info = {.key = key, .name = "Test " + key, .needs = {"repair"}},
-                            .adapt = [](const AdaptContext&) { return std::nullopt; },
-                            .fix = std::move(fix)});
-}
-
-const bool kAdded = add_approach("M_BLIND", blind_fix) && add_approach("M_GROWS", growing_fix) &&
-                    add_approach("M_LEAKS", leaking_fix) && add_approach("M_MODEST", modest_fix) &&
-                    add_approach("M_NONE", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); });
+const bool kBudgetApproaches =
+    add_approach("M_BLIND", blind_fix) && add_approach("M_GROWS", growing_fix) &&
+    add_approach("M_LEAKS", leaking_fix) && add_approach("M_MODEST", modest_fix) &&
+    add_approach("M_NONE", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); });
 
 // Runs "approaches" in one worker, in the order of their names.
 class Run {

@@ -1,9 +1,10 @@
 #include <cmath>
 #include <limits>
 
-#include "harness/run/checks.hpp"
-#include "harness/run/device.hpp"
-#include "harness/run/fixing.hpp"
+#include "harness/cell/checks.hpp"
+#include "harness/cell/fixing.hpp"
+#include "harness/measure/device.hpp"
+#include "harness/model/cause.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 

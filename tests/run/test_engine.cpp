@@ -5,10 +5,10 @@
 #include <set>
 #include <thread>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/cell.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/cell.hpp"
-#include "harness/run/engine.hpp"
+#include "harness/pool/engine.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/run/job.hpp"
 #include "tests/support.hpp"
@@ -21,14 +21,6 @@ using nlohmann::json;
 namespace {
 
 // Approaches that misbehave, each in its own way.
-using Fix = std::function<FixResult(const Network&, FixContext&)>;
-
-bool add_approach(const std::string& key, Fix fix, const std::string& needs = "repair") {
-  return register_approach({.info = {.key = key, .name = "Test " + key, .needs = {needs}},
-                            .adapt = [](const AdaptContext&) { return std::nullopt; },
-                            .fix = std::move(fix)});
-}
-
 FixResult filled(const Network& original, const std::string& parameter, double value) {
   FixResult result{.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
   const ParameterId id = result.network->find_parameter(parameter);
@@ -36,10 +28,6 @@ FixResult filled(const Network& original, const std::string& parameter, double v
                                 at::full_like(original.parameters()[static_cast<size_t>(id)].value, value));
   result.touched.weights[parameter] = {};
   return result;
-}
-
-FixResult nothing() {
-  return {.network = std::nullopt, .failure = {}, .touched = {}, .note = ""};
 }
 
 // Counts to 1000 in its own time and says what it began with; goes on from its checkpoint.
@@ -50,9 +38,9 @@ FixResult counting_fix(const Network& original, FixContext& context) {
   const PhaseTimer timer(context.log(), "count");
   const auto save = [&] { context.save_checkpoint({{"count", at::scalar_tensor(count, at::kLong)}}); };
   while (count < 1000) {
-    if (context.should_stop()) {
+    if (context.stop().requested()) {
       save();
-      return nothing();
+      return no_fix();
     }
     std::this_thread::sleep_for(std::chrono::microseconds(200));
     ++count;
@@ -61,10 +49,10 @@ FixResult counting_fix(const Network& original, FixContext& context) {
   return {.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
 }
 
-const bool kAdded =
+const bool kEngineApproaches =
     add_approach("T_THROWS", [](auto&, auto&) -> FixResult { throw std::runtime_error("gave up\nhere"); }) &&
     add_approach("T_MEMORY", [](auto&, auto&) -> FixResult { throw std::bad_alloc(); }) &&
-    add_approach("T_NOTHING", [](auto&, auto&) { return nothing(); }) &&
+    add_approach("T_NOTHING", [](auto&, auto&) { return no_fix(); }) &&
     add_approach("T_NAN",
                  [](const Network& original, auto&) {
                    return filled(original, "b.bias", std::numeric_limits<double>::quiet_NaN());
@@ -91,21 +79,22 @@ const bool kAdded =
                  }) &&
     add_approach("T_SLOW",
                  [](auto&, FixContext& context) {
-                   while (!context.should_stop()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-                   return nothing();
+                   while (!context.stop().requested())
+                     std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                   return no_fix();
                  }) &&
     add_approach(
-        "T_TRAIN", [](auto&, auto&) { return nothing(); }, "train") &&
+        "T_TRAIN", [](auto&, auto&) { return no_fix(); }, "train") &&
     add_approach("T_CRASH",
                  [](auto&, auto&) -> FixResult {
                    std::signal(SIGSEGV, SIG_DFL);  // also where a sanitizer would catch it
                    std::raise(SIGSEGV);
-                   return nothing();
+                   return no_fix();
                  }) &&
     add_approach("T_ABORT",
                  [](auto&, FixContext& context) -> FixResult {
                    context.split("test");  // undeclared: misuse of the interface
-                   return nothing();
+                   return no_fix();
                  }) &&
     add_approach("T_DEAF",
                  [](auto&, auto&) -> FixResult {

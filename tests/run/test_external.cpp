@@ -7,9 +7,10 @@
 #include <functional>
 #include <thread>
 
+#include "harness/cell/fixing.hpp"
 #include "harness/core/files.hpp"
-#include "harness/run/external.hpp"
-#include "harness/run/stop.hpp"
+#include "harness/core/stop_signals.hpp"
+#include "harness/external/external.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -40,15 +41,23 @@ class External {
     subject_config_.name = "S";
     subject_config_.model = model_file();
     subject_config_.data = data_file();
-    job.external = &program;
-    job.parameters = &parameters;
-    job.seed = std::numeric_limits<uint64_t>::max();
-    job.scratch = scratch_;
   }
 
   FixOutcome run() {
     const Subject subject(subject_config_, config, at::kCPU);
-    job.subject = &subject;
+    ApproachConfig entry;
+    entry.key = "MINE";
+    entry.hyperparameters = parameters;
+    entry.external = program;
+    const Approach approach = external_approach(
+        entry, {.subject = subject.config(),
+                .load_model = [&](const fs::path& file) { return subject.load_model(file); },
+                .budget = budget,
+                .seconds_before = before.seconds,
+                .scratch = scratch_});
+    FixJob job = fix_job(approach, subject, entry, {}, std::numeric_limits<uint64_t>::max());
+    job.budget = budget;
+    job.before = before;
     const auto start = std::chrono::steady_clock::now();
     FixOutcome outcome = run_fix(job);
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -62,9 +71,10 @@ class External {
   fs::path operator/(const std::string& name) const { return scratch_ / name; }
 
   ExternalProgram program;
-  Parameters parameters;
+  Hyperparameters parameters;
   Config config;
-  FixJob job;
+  Budget budget;
+  FixSpent before;
   double seconds = 0;
 
  private:
@@ -149,7 +159,7 @@ cat > input
 echo to be read in the log
 )");
   external.program.uses = {"train", "validation"};
-  external.parameters = Parameters(json{{"steps", 3}, {"list", {1, "x"}}});
+  external.parameters = Hyperparameters(json{{"steps", 3}, {"list", {1, "x"}}});
   external.config.limit = {{"repair", 30}};
   external.config.batch = 17;
   const FixOutcome outcome = external.run();
@@ -275,12 +285,12 @@ TEST_CASE("what a program leaves running ends with it") {
 }
 
 TEST_CASE("a program out of time is asked to end, then made to") {
-  External asked("while :; do sleep 0.05; done");
-  asked.job.budget.seconds = 0.3;
-  CHECK(asked.outcome() == "FAILURE timeout: no fix within 0.3 s");
-  CHECK(read_json(asked / "request.json")["budget"] == json{{"seconds", 0.3}, {"megabytes", nullptr}});
+  External checked("while :; do sleep 0.05; done");
+  checked.budget.seconds = 0.3;
+  CHECK(checked.outcome() == "FAILURE timeout: no fix within 0.3 s");
+  CHECK(read_json(checked / "request.json")["budget"] == json{{"seconds", 0.3}, {"megabytes", nullptr}});
   External made("trap '' TERM; echo $$ > id; while :; do sleep 0.05; done");
-  made.job.budget.seconds = 1;
+  made.budget.seconds = 1;
   CHECK(made.outcome() == "FAILURE timeout: no fix within 1 s");
   CHECK(made.seconds > 3);
   CHECK(made.seconds < 20);
@@ -291,20 +301,20 @@ TEST_CASE("a fix that is ready in the time of grace counts") {
   External external(
       "trap 'out; say \"{\\\"status\\\": \\\"ok\\\", \\\"reason\\\": \\\"half done\\\"}\"; exit 0' TERM\n"
       "while :; do sleep 0.05; done");
-  external.job.budget.seconds = 1;
+  external.budget.seconds = 1;
   CHECK(external.outcome() == "ok note: half done; stopped by its budget");
   External failing("trap 'say \"{}\"; exit 0' TERM\nwhile :; do sleep 0.05; done");
-  failing.job.budget.seconds = 1;
+  failing.budget.seconds = 1;
   CHECK(failing.outcome().rfind("FAILURE crashed: report: ", 0) == 0);
 }
 
 TEST_CASE("a program with too much memory is killed, whichever of its processes has it") {
   External external("(head -c 300000000 /dev/zero; sleep 60) | tail > rest; sleep 60");
-  external.job.budget.megabytes = 150;
+  external.budget.megabytes = 150;
   CHECK(external.outcome() == "FAILURE out_of_memory: no fix within 150 MB");
   CHECK(external.seconds < 30);
   External modest("sleep 0.5;" + kGood);
-  modest.job.budget = {.seconds = 100, .megabytes = 150};
+  modest.budget = {.seconds = 100, .megabytes = 150};
   CHECK(modest.outcome() == "ok ");
 }
 
@@ -335,9 +345,9 @@ TEST_CASE("a stop signal interrupts a program, and it can go on from its state")
       "[ ! -e \"$(get report)\" ] && grep -q half \"$(get state)/half\" && out && "
       "say '{\"status\": \"ok\", \"phases\": {\"b\": 1}}'",
       folder.path());
-  again.job.before.seconds = 5;
-  again.job.before.phases = {{"a", 3}, {"b", 2}};
-  again.job.budget.seconds = 15;
+  again.before.seconds = 5;
+  again.before.phases = {{"a", 3}, {"b", 2}};
+  again.budget.seconds = 15;
   const FixOutcome outcome = again.run();
   CHECK(outcome.status == Status::ok);
   CHECK(outcome.seconds > 5);

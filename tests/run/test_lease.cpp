@@ -6,7 +6,7 @@
 
 #include "harness/core/files.hpp"
 #include "harness/core/process_name.hpp"
-#include "harness/run/lease.hpp"
+#include "harness/store/lease.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;

@@ -7,15 +7,15 @@
 #include <fstream>
 #include <iterator>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
+#include "harness/cell/checkpoint.hpp"
+#include "harness/cell/stages.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
-#include "harness/core/sealed.hpp"
 #include "harness/measure/metrics/metric.hpp"
-#include "harness/run/checkpoint.hpp"
-#include "harness/run/plan_file.hpp"
-#include "harness/run/shards.hpp"
-#include "harness/run/stages.hpp"
+#include "harness/plan/plan_file.hpp"
+#include "harness/plan/shards.hpp"
+#include "harness/store/sealed.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;
@@ -28,7 +28,7 @@ namespace {
 constexpr int kSchema = 2;
 const char* const kMessage =
     "Finished cells of users are found by these values. They change together with kRecordSchema "
-    "(harness/core/record.hpp) and kSchema here, or not at all.";
+    "(harness/store/record.hpp) and kSchema here, or not at all.";
 
 std::string hexadecimal(uint64_t value) {
   char text[17];
@@ -41,17 +41,18 @@ std::string bytes_of(const std::filesystem::path& file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-ParameterSpec spec(const std::string& name, ParameterType type, const json& value) {
+HyperparameterSpec spec(const std::string& name, HyperparameterType type, const json& value) {
   return {.name = name, .type = type, .default_value = value, .meaning = "", .unit = "", .source = ""};
 }
 
 // One parameter of each type, and a control; no approach of the program, as those change by their version.
 Catalog catalog() {
   ApproachInfo plain{.key = "P", .name = "Plain", .level = Level::neuron, .version = 3, .needs = {"repair"}};
-  plain.parameters = {spec("count", ParameterType::integer, 20), spec("rate", ParameterType::number, 0.1),
-                      spec("way", ParameterType::text, "short"), spec("guard", ParameterType::boolean, true),
-                      spec("limit", ParameterType::number, nullptr)};
-  plain.parameters.back().nullable = true;
+  plain.hyperparameters = {
+      spec("count", HyperparameterType::integer, 20), spec("rate", HyperparameterType::number, 0.1),
+      spec("way", HyperparameterType::text, "short"), spec("guard", HyperparameterType::boolean, true),
+      spec("limit", HyperparameterType::number, nullptr)};
+  plain.hyperparameters.back().nullable = true;
   const ApproachInfo none{.key = "NONE", .name = "No fix"};
   const ApproachInfo control{.key = "Q", .name = "Control", .version = 2, .shadows = true, .imitates = {"P"}};
   return {none, plain, control};
@@ -299,7 +300,7 @@ TEST_CASE("defaults of an approach change together with its version", "[pinned]"
       {"NR", {2, "3a4ee9db33d832c94298d69402e7c3d4"}},   {"RA", {1, "42bcb695462cc24ea28ea029c46114ff"}},
       {"RAND", {1, "dc7048f8f8747f561349cde127705c16"}}, {"VERE", {1, "99841c94871bf954f40df8cd1f87124c"}}};
   for (const ApproachInfo& info : approach_catalog()) {
-    const std::string defaults = digest_of(parameters_of(info, {}).values().dump());
+    const std::string defaults = digest_of(hyperparameters_of(info, {}).values().dump());
     const auto known = pinned.find(info.key);
     if (known == pinned.end()) continue;
     INFO(info.key << ": raise `version` where results change, and write both values here");

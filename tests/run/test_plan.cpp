@@ -2,11 +2,11 @@
 #include <numeric>
 #include <set>
 
-#include "approaches/approach.hpp"
+#include "harness/approach/approach.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/random.hpp"
-#include "harness/run/plan_file.hpp"
-#include "harness/run/shards.hpp"
+#include "harness/plan/plan_file.hpp"
+#include "harness/plan/shards.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -66,7 +66,7 @@ TEST_CASE("shards are disjoint, together everything, and balanced where costs ar
     for (const int64_t count : {1, 2, 4, 8}) {
       const FrozenPlan frozen = freeze(plan, costs, count);
       const auto shards = all_shards(plan, frozen, count);
-      double most = 0, sum = 0;
+      double maximum = 0, sum = 0;
       std::vector<int> holders(plan.size(), 0);
       for (const auto& shard : shards) {
         double load = 0;
@@ -74,7 +74,7 @@ TEST_CASE("shards are disjoint, together everything, and balanced where costs ar
           holders[i] += shard[i];
           if (shard[i]) load += *costs[i].seconds;
         }
-        most = std::max(most, load);
+        maximum = std::max(maximum, load);
         sum += load;
       }
       INFO("seed " << seed << ", shards " << count);
@@ -84,8 +84,8 @@ TEST_CASE("shards are disjoint, together everything, and balanced where costs ar
             return *a.seconds < *b.seconds;
           })->seconds.value();
       const double mean = sum / static_cast<double>(count);
-      CHECK(most <= std::max(1.05 * mean, largest_cell));
-      if (largest_cell < mean) CHECK(most / mean <= 1.05);
+      CHECK(maximum <= std::max(1.05 * mean, largest_cell));
+      if (largest_cell < mean) CHECK(maximum / mean <= 1.05);
     }
   }
 }

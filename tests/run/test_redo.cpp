@@ -1,8 +1,8 @@
+#include "harness/cell/checkpoint.hpp"
 #include "harness/core/random.hpp"
-#include "harness/core/sealed.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
-#include "harness/run/checkpoint.hpp"
-#include "harness/run/redo.hpp"
+#include "harness/plan/redo.hpp"
+#include "harness/store/sealed.hpp"
 #include "tests/run/job.hpp"
 
 using namespace harness;

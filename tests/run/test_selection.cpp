@@ -1,7 +1,7 @@
 #include <cstdlib>
 
 #include "harness/core/error.hpp"
-#include "harness/run/selection.hpp"
+#include "harness/plan/selection.hpp"
 #include "tests/support.hpp"
 
 using namespace harness;

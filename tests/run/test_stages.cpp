@@ -1,8 +1,8 @@
 #include <nlohmann/json.hpp>
 
+#include "harness/cell/stages.hpp"
 #include "harness/core/files.hpp"
-#include "harness/core/sealed.hpp"
-#include "harness/run/stages.hpp"
+#include "harness/store/sealed.hpp"
 #include "tests/support.hpp"
 
 // Results of an earlier version: what lacks something is computed again, and ends no cell.

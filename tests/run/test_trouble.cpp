@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "harness/core/process_name.hpp"
-#include "harness/run/machine.hpp"
+#include "harness/pool/machine.hpp"
 #include "tests/run/job.hpp"
 
 using namespace harness;
@@ -55,37 +55,27 @@ bool mark_is_new() {
                    "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later");
 }
 
-FixResult unchanged(const Network& original) {
-  return {.network = original.fork(), .failure = {}, .touched = {}, .note = ""};
-}
-
-bool add(const std::string& key, std::function<FixResult(const Network&, FixContext&)> fix) {
-  return register_approach({.info = {.key = key, .name = "Test " + key, .needs = {"repair"}},
-                            .adapt = [](const AdaptContext&) { return std::nullopt; },
-                            .fix = std::move(fix)});
-}
-
-const bool kAdded =
-    add("T_GOOD", [](const Network& original, auto&) { return unchanged(original); }) &&
-    add("T_ASSERTS", [](auto&, auto&) -> FixResult { device_assert(); }) &&
-    add("T_ASSERTS_ONCE",
-        [](const Network& original, auto&) {
-          if (mark_is_new()) device_assert();
-          return unchanged(original);
-        }) &&
-    add("T_MARKS_AND_ASSERTS",
-        [](auto&, auto&) -> FixResult {
-          mark_is_new();
-          device_assert();
-        }) &&
+const bool kFailingApproaches =
+    add_approach("T_GOOD", [](const Network& original, auto&) { return unchanged(original); }) &&
+    add_approach("T_ASSERTS", [](auto&, auto&) -> FixResult { device_assert(); }) &&
+    add_approach("T_ASSERTS_ONCE",
+                 [](const Network& original, auto&) {
+                   if (mark_is_new()) device_assert();
+                   return unchanged(original);
+                 }) &&
+    add_approach("T_MARKS_AND_ASSERTS",
+                 [](auto&, auto&) -> FixResult {
+                   mark_is_new();
+                   device_assert();
+                 }) &&
     // writes over the file that the mark names
-    add("T_SPOILS",
-        [](const Network& original, auto&) {
-          std::ofstream(variable(kMark)) << "no data any more";
-          return unchanged(original);
-        }) &&
+    add_approach("T_SPOILS",
+                 [](const Network& original, auto&) {
+                   std::ofstream(variable(kMark)) << "no data any more";
+                   return unchanged(original);
+                 }) &&
     // another process takes the cell over, and dies
-    add("T_LOSES_ITS_LEASE", [](const Network& original, auto&) {
+    add_approach("T_LOSES_ITS_LEASE", [](const Network& original, auto&) {
       if (mark_is_new()) {
         const json other = {
             {"place", this_process().place}, {"process", 1}, {"started", "0"}, {"token", "another"}};
@@ -257,8 +247,8 @@ TEST_CASE("who has lost a cell writes nothing of it any more") {
 
 TEST_CASE("a disk is well where a file can be written, read and removed") {
   TemporaryFolder folder;
-  CHECK(disk_trouble(folder.path()).empty());
+  CHECK(disk_error(folder.path()).empty());
   CHECK(fs::is_empty(folder.path()));
-  CHECK(disk_trouble(folder / "absent").find("No such file") != std::string::npos);
+  CHECK(disk_error(folder / "absent").find("No such file") != std::string::npos);
   CHECK_NOTHROW(exercise_device(at::kCPU));
 }

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "harness/run/fixing.hpp"
+#include "harness/cell/fixing.hpp"
 #include "tests/run/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -23,12 +23,8 @@ FixOutcome do_nothing(const std::filesystem::path& model) {
   subject_config.model = model;
   subject_config.data = testing::data_file();
   const Config config;
-  const Parameters parameters;
   const Subject subject(subject_config, config, at::kCPU);
-  FixJob job;
-  job.approach = find_approach("NONE");
-  job.parameters = &parameters;
-  job.subject = &subject;
+  const FixJob job = fix_job(*find_approach("NONE"), subject, {}, {}, 0);
   seen.clear();
   const auto handle =
       at::addThreadLocalCallback(at::RecordFunctionCallback(see).scopes({at::RecordScope::FUNCTION}));

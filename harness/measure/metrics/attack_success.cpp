@@ -17,7 +17,7 @@ double share(const std::vector<uint8_t>& flags) {
 }
 
 // The reason why `flags` have no share, or none.
-std::string obstacle(const Evaluation& run, Flags flags, const char* what) {
+std::string limitation(const Evaluation& run, Flags flags, const char* what) {
   if (!run.attack) {
     return run.no_attack_reason.empty() ? "no_attack: the subject configures none" : run.no_attack_reason;
   }
@@ -31,7 +31,7 @@ std::string obstacle(const Evaluation& run, Flags flags, const char* what) {
 }
 
 MetricValue share_of(const Evaluation& run, Flags flags, const char* what) {
-  const std::string reason = obstacle(run, flags, what);
+  const std::string reason = limitation(run, flags, what);
   if (!reason.empty()) return MetricValue::undefined(reason);
   return MetricValue::of(share((*run.attack).*flags));
 }
@@ -54,7 +54,7 @@ MetricValue improvement(const Evaluation& run) {
 }
 
 MetricValue attacked(const Evaluation& run) {
-  if (!run.attack) return MetricValue::undefined(obstacle(run, &AttackOutcome::fixed, kNoPlain));
+  if (!run.attack) return MetricValue::undefined(limitation(run, &AttackOutcome::fixed, kNoPlain));
   return MetricValue::of(static_cast<double>(run.attack->image.size()));
 }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "harness/core/files.hpp"
-#include "harness/core/results.hpp"
+#include "harness/store/results.hpp"
 
 namespace harness {
 namespace {

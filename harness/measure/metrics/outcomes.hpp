@@ -7,11 +7,11 @@
 
 namespace harness {
 
-// The CSV files beside a record (core/record.hpp), as text.
+// The CSV files beside a record (store/record.hpp), as text.
 std::string predictions_csv(const SplitOutcome& outcome);  // without groups
 std::string attack_csv(const AttackOutcome& outcome);
 
-// Readers of the files beside a record (core/record.hpp). Throw ResultsError with file, line and what is
+// Readers of the files beside a record (store/record.hpp). Throw ResultsError with file, line and what is
 // wrong.
 SplitOutcome read_predictions(const std::filesystem::path& file);  // without groups
 AttackOutcome read_attack(const std::filesystem::path& file);

@@ -1,0 +1,30 @@
+#pragma once
+
+// Internal to approaches/search: the ways of CandidateEvaluator.
+#include <memory>
+#include <optional>
+
+#include "approaches/search/candidate_evaluator.hpp"
+
+namespace harness {
+
+using EvaluatorSetup = CandidateEvaluator::Setup;
+
+// The dense layer that all weights are in, if there is one.
+std::optional<TargetLayer> only_dense_layer(const Network& network, const std::vector<WeightRef>& weights);
+
+std::unique_ptr<EvaluationStrategy> touched_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs,
+                                                     const TargetLayer& layer);
+std::unique_ptr<EvaluationStrategy> dense_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs,
+                                                   const TargetLayer& layer);
+std::unique_ptr<EvaluationStrategy> suffix_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs);
+
+// Numbers 0..N-1 of the inputs, those the network decides most narrowly first: a candidate that breaks many
+// shows it at once. Sorted by the label's logit less the largest other one.
+at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs& inputs);
+
+// Values of one image of the widest node from `first` on, and candidates that may be evaluated together on
+// `images` inputs.
+int64_t candidates_together(const Network& network, NodeId first, int64_t images, int64_t wanted);
+
+}  // namespace harness

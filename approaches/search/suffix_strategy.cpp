@@ -1,0 +1,134 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "approaches/search/evaluation_strategy.hpp"
+#include "approaches/search/partial_pass.hpp"
+#include "harness/model/memory_class.hpp"
+
+namespace harness {
+namespace {
+
+// Bytes of the values that a pass keeps for all inputs.
+int64_t kept_bytes(const PartialPass& pass, const SearchInputs& inputs) {
+  return pass.values_per_input() * inputs.size() * int64_t{sizeof(float)};
+}
+
+class SuffixStrategy final : public EvaluationStrategy {
+ public:
+  SuffixStrategy(const EvaluatorSetup& setup, const SearchInputs& inputs)
+      : network_(setup.network),
+        inputs_(inputs),
+        objective_(setup.objective),
+        weights_(setup.weights),
+        pass_(network_, weights_, /*narrow=*/true) {
+    const int64_t limit = cache_bytes(network_.device());
+    if (kept_bytes(pass_, inputs) > limit) pass_ = PartialPass(network_, weights_, /*narrow=*/false);
+    const bool kept = kept_bytes(pass_, inputs) <= limit;
+    const bool single = std::all_of(weights_.begin(), weights_.end(), [&](const WeightRef& weight) {
+      return weight.parameter == weights_[0].parameter;
+    });
+    // A GPU wants one large call; on the CPU a candidate's own pass, whose values stay in the cache, is
+    // faster.
+    if (single && !network_.device().is_cpu()) {
+      cut_ = network_.cut_before(network_.node_of(weights_[0].parameter));
+      together_ = candidates_together(network_, cut_.first, setup.batching.batch, 1 << 20);
+    }
+    for (const at::Tensor& part : smallest_margin_first(setup, inputs).split(setup.batching.batch)) {
+      setup.batching.stop.check();
+      Slab slab{.numbers = part.contiguous(), .prepared = {}, .live = {}};
+      if (kept) slab.prepared = prepared(slab);
+      if (kept && together_ > 1) slab.live = live_values(slab);
+      slabs_.push_back(std::move(slab));
+    }
+  }
+
+  const char* name() const override { return "suffix"; }
+  bool parallel() const override { return network_.device().is_cpu(); }
+
+  void judge(std::span<const double> candidates, std::span<const double> floors, std::span<Verdict> verdicts,
+             const Stop& stop) const override {
+    const size_t size = weights_.size(), all = verdicts.size();
+    const auto together = static_cast<size_t>(together_);
+    for (size_t begin = 0; begin < all; begin += together) {
+      const size_t count = std::min(together, all - begin);
+      const auto some = candidates.subspan(begin * size, count * size);
+      if (count == 1) {
+        judge_one(some, floors[begin], verdicts[begin], stop);
+      } else {
+        judge_together(some, verdicts.subspan(begin, count), stop);
+      }
+    }
+  }
+
+  void classify(std::span<const double> candidate, std::span<int32_t> classes) const override {
+    const auto overrides = changed_kernels(network_, weights_, candidate);
+    for (const Slab& slab : slabs_) {
+      const at::Tensor found =
+          pass_.logits(prepared(slab), overrides).argmax(1).to(at::kCPU, at::kInt).contiguous();
+      for (int64_t n = 0; n < found.numel(); ++n) {
+        classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
+            found.const_data_ptr<int32_t>()[n];
+      }
+    }
+  }
+
+ private:
+  struct Slab {
+    at::Tensor numbers;                // int64 (n), CPU
+    std::vector<at::Tensor> prepared;  // both: empty where nothing is kept
+    std::vector<at::Tensor> live;
+  };
+
+  std::vector<at::Tensor> prepared(const Slab& slab) const {
+    if (!slab.prepared.empty()) return slab.prepared;
+    return pass_.prepare(network_.activations(inputs_.load(slab.numbers), pass_.reads()));
+  }
+
+  std::vector<at::Tensor> live_values(const Slab& slab) const {
+    return slab.live.empty() ? network_.prefix(cut_, inputs_.load(slab.numbers)) : slab.live;
+  }
+
+  void judge_one(std::span<const double> candidate, double floor, Verdict& verdict, const Stop& stop) const {
+    const auto overrides = changed_kernels(network_, weights_, candidate);
+    verdict = inputs_.blank();
+    for (const Slab& slab : slabs_) {
+      stop.check();
+      count(pass_.logits(prepared(slab), overrides), slab.numbers, inputs_, objective_, verdict);
+      if (objective_.falls && objective_.value(verdict) < floor) return;
+    }
+  }
+
+  // Candidates of a single kernel in one batch.
+  void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts,
+                      const Stop& stop) const {
+    const ParameterId parameter = weights_[0].parameter;
+    for (Verdict& verdict : verdicts) verdict = inputs_.blank();
+    const at::Tensor stacked = stacked_kernels(network_, weights_, candidates);
+    for (const Slab& slab : slabs_) {
+      stop.check();
+      const at::Tensor logits =
+          network_.candidate_logits(cut_, live_values(slab), parameter, stacked).to(at::kCPU);
+      for (size_t k = 0; k < verdicts.size(); ++k) {
+        count(logits[static_cast<int64_t>(k)], slab.numbers, inputs_, objective_, verdicts[k]);
+      }
+    }
+  }
+
+  const Network& network_;
+  const SearchInputs& inputs_;
+  const Objective& objective_;
+  const std::vector<WeightRef>& weights_;
+  PartialPass pass_;
+  Cut cut_;  // of candidates evaluated together
+  int64_t together_ = 1;
+  std::vector<Slab> slabs_;
+};
+
+}  // namespace
+
+std::unique_ptr<EvaluationStrategy> suffix_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+  return std::make_unique<SuffixStrategy>(setup, inputs);
+}
+
+}  // namespace harness

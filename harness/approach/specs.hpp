@@ -1,0 +1,26 @@
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "harness/core/catalog.hpp"
+
+namespace harness {
+
+// Hyperparameters of an approach, one line each. `source` is something that a reader can open: a publication
+// with its year, "public code" and its name, "our choice" with the reason. What counts nothing has the unit
+// "number", "yes or no" or "word".
+HyperparameterSpec number_spec(const std::string& name, double value, const std::string& meaning,
+                               const std::string& source, double min_value,
+                               double maximum = std::numeric_limits<double>::infinity());
+HyperparameterSpec integer_spec(const std::string& name, int64_t value, const std::string& meaning,
+                                const std::string& unit, const std::string& source, double min_value);
+HyperparameterSpec boolean_spec(const std::string& name, bool value, const std::string& meaning,
+                                const std::string& source);
+HyperparameterSpec choice_spec(const std::string& name, const std::string& value, const std::string& meaning,
+                               const std::string& source, std::vector<std::string> choices);
+// The same parameter, measured in something.
+HyperparameterSpec in_unit(const std::string& unit, HyperparameterSpec spec);
+
+}  // namespace harness

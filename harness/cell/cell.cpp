@@ -1,0 +1,482 @@
+#include "harness/cell/cell.hpp"
+
+#include <ATen/Parallel.h>
+
+#include "harness/cell/checks.hpp"
+#include "harness/cell/provenance.hpp"
+#include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
+#include "harness/core/process_memory.hpp"
+#include "harness/core/stop_signals.hpp"
+#include "harness/external/external.hpp"
+#include "harness/measure/evaluate.hpp"
+#include "harness/measure/metrics/outcomes.hpp"
+#include "harness/measure/random_output.hpp"
+#include "harness/store/lease.hpp"
+#include "harness/store/sealed.hpp"
+
+namespace harness {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kReloadImages = 250;  // that the saved model is compared on
+constexpr const char* kModel = "fixed.pt";
+const std::string kScratch = "external";
+
+json json_of(const std::optional<FixMemory>& memory) {
+  if (!memory) return nullptr;
+  return {{"peak_megabytes", memory->peak},
+          {"growth_megabytes", memory->growth},
+          {"device_peak_megabytes", memory->device_peak},
+          {"device_growth_megabytes", memory->device_growth}};
+}
+
+std::set<std::string> names_in(const json& list) {
+  return list.get<std::set<std::string>>();
+}
+
+class CellRun {
+ public:
+  CellRun(const CellContext& context, const PlanEntry& entry, Reuse reuse)
+      : context_(context),
+        entry_(entry),
+        identity_(entry.planned.identity),
+        folder_(context.tree.cell(entry.planned.cell)),
+        reuse_(reuse) {}
+
+  CellOutcome run() {
+    make_folders(folder_);
+    remove_half_written(folder_);
+    find_kept_stages();
+    fix();
+    if (record_.status == Status::ok) {
+      predict_splits();
+      judge();
+      attack();
+    }
+    measure();
+    return {std::move(record_), std::move(computed_)};
+  }
+
+ private:
+  // Which stages are still right. Where a later one has to be computed again, it needs the fixed model, and
+  // the fix goes too if that was not kept.
+  void find_kept_stages() {
+    kept_fix_ = read_stage(folder_, Stage::fix, kModel);
+    if (kept_fix_ && !same_fix(kept_fix_->identity)) kept_fix_.reset();
+    if (kept_fix_ && reuse_ == Reuse::nothing && kept_fix_->content.value("redo", "") != context_.redo) {
+      kept_fix_.reset();
+    }
+    if (kept_fix_ && reuse_ == Reuse::retry && kept_fix_->content.at("record").at("status") == "FAILURE") {
+      kept_fix_.reset();
+    }
+    if (!kept_fix_) return;
+    kept_predict_ = read_stage(folder_, Stage::predict);
+    if (kept_predict_ && kept_predict_->identity != predict_identity(identity_, kept_fix_->identity)) {
+      kept_predict_.reset();
+    }
+    if (kept_predict_ && !fits_original()) kept_predict_.reset();
+    if (kept_predict_ && wants_attack()) {
+      kept_attack_ = read_stage(folder_, Stage::attack);
+      if (kept_attack_ && kept_attack_->identity != attack_identity(identity_, kept_predict_->identity)) {
+        kept_attack_.reset();
+      }
+    }
+    const bool evaluated = kept_predict_ && (kept_attack_ || !wants_attack());
+    const bool has_model = entry_.published.empty() ? fs::exists(folder_ / kModel) : true;
+    if (!evaluated && !has_model && kept_fix_->content.at("record").at("status") == "ok" &&
+        !kept_corrupted()) {
+      kept_fix_.reset();
+      kept_predict_.reset();
+      kept_attack_.reset();
+    }
+  }
+
+  // A fix by another version of the approach stays until it is asked for again (--redo).
+  bool same_fix(json recorded) const {
+    json planned = fix_identity(identity_);
+    planned.erase("version");
+    recorded.erase("version");
+    return planned == recorded;
+  }
+
+  // Whether kept predictions lie beside the labels and the original's classes as they are known now.
+  bool fits_original() const {
+    const auto fits = [&](const char* split, const char* file) {
+      const SplitOutcome kept = read_predictions(folder_ / file);
+      return kept.label == context_.subject.labels(split) &&
+             kept.original == context_.original.classes(split);
+    };
+    try {
+      return fits("test", "predictions.csv") &&
+             (!context_.subject.data().has("repair") || fits("repair", "predictions_repair.csv"));
+    } catch (const UserError&) {  // damaged
+      return false;
+    }
+  }
+
+  // Before anything of the folder is changed: two processes at one cell must not mix their files.
+  void demand_lease() const {
+    if (!context_.lease.empty() && !Lease::is_held(folder_, context_.lease)) throw LeaseLost{};
+  }
+  void clear(Stage stage) const {
+    demand_lease();
+    clear_from(folder_, stage);
+  }
+  void keep(Stage stage, const StageFile& file) const {
+    demand_lease();
+    write_stage(folder_, stage, file);
+  }
+
+  bool kept_corrupted() const {
+    return kept_predict_ && (!kept_predict_->content.at("not_finite").get<std::string>().empty() ||
+                             kept_predict_->content.at("accuracy").get<double>() < min_accuracy());
+  }
+
+  double min_accuracy() const { return context_.config.corrupted_below * context_.original.accuracy(); }
+
+  bool wants_attack() const { return context_.subject.config().attack.has_value(); }
+
+  // What a kept record must not bring along.
+  void identify_record() {
+    identify(context_.config, entry_, &record_);
+    record_.classes = context_.subject.data().info().classes;
+    record_.group_names = context_.subject.group_names();
+  }
+
+  void fix() {
+    reset_peak();
+    if (kept_fix_) {
+      record_ = Record::from_json(kept_fix_->content.at("record"), folder_ / "fix.json");
+      made_by_["fix"] = kept_fix_->content.at("made_by");
+      nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
+      memory_ = kept_fix_->content.value("memory", json());
+      fix_identity_ = kept_fix_->identity;
+      fix_redo_ = kept_fix_->content.value("redo", "");
+      identify_record();
+      return;
+    }
+    clear(Stage::fix);
+    computed_.push_back(Stage::fix);
+    if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
+    identify_record();
+    record_.device = context_.device_name;
+    record_.threads = at::get_num_threads();
+    record_.concurrent_workers = context_.workers;
+    fix_identity_ = fix_identity(identity_);
+    StageFile file{fix_identity_, {}, {}};
+    if (!context_.subject.data().has("test")) {
+      record_.status = Status::unadaptable;
+      record_.reason = "missing_split: the evaluation needs the split test, which the data does not have";
+    } else if (entry_.approach != nullptr) {
+      compute_fix(&file);
+    } else {
+      context_.begin("load", 0);
+      const PhaseClock clock(device());
+      network_ = context_.subject.load_model(entry_.published);
+      record_.invariants = {
+          check_random_output(*network_, context_.subject.sample(), context_.subject.batch())};
+      record_.phases["load"] = clock.seconds();
+    }
+    made_by_["fix"] = made_by();
+    file.content = {{"record", record_.to_json()},
+                    {"made_by", made_by_["fix"]},
+                    {"nondeterministic", nondeterministic_},
+                    {"redo", fix_redo_},
+                    {"memory", memory_}};
+    keep(Stage::fix, file);
+    throw_if_stopped();
+  }
+
+  bool failed_with(const std::set<std::string>& codes) const {
+    return record_.status == Status::failure &&
+           codes.count(record_.reason.substr(0, record_.reason.find(':'))) > 0;
+  }
+
+  void compute_fix(StageFile* file) {
+    const std::string fix_digest = digest_of(fix_identity_.dump());
+    auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest);
+    if (checkpoint && reuse_ == Reuse::nothing && checkpoint->redo != context_.redo) checkpoint.reset();
+    FixSpent before;
+    if (checkpoint) {
+      fix_redo_ = checkpoint->redo;
+      before = std::move(checkpoint->spent);
+      ++before.interruptions;
+      adopt_scratch(scratch_folder());
+    } else {
+      remove_checkpoint();
+    }
+    const Approach approach = approach_of(before.seconds);
+    FixJob job = fix_job(approach, context_.subject, *entry_.approach, repair_counts(), entry_.planned.seed);
+    job.budget = budget_of(context_.config, entry_);
+    job.progress = context_.progress;
+    job.begun = context_.fix_begun;
+    job.checkpoint_seconds = context_.config.checkpoint_seconds;
+    job.before = before;
+    if (checkpoint) job.resumed = std::move(checkpoint->state);
+    job.save = [&](const CheckpointState& state, const FixSpent& spent) {
+      demand_lease();
+      write_checkpoint(checkpoint_file(), fix_digest, {state, spent, fix_redo_});
+    };
+    context_.begin("fix", job.before.seconds);
+    take(job, run_fix(job), file);
+  }
+
+  Approach approach_of(double seconds_before) const {
+    const ApproachConfig& entry = *entry_.approach;
+    if (!entry.external) return *find_approach(entry.key);
+    return external_approach(
+        entry, {.subject = context_.subject.config(),
+                .load_model = [&](const fs::path& file) { return context_.subject.load_model(file); },
+                .budget = budget_of(context_.config, entry_),
+                .seconds_before = seconds_before,
+                .scratch = scratch_folder()});
+  }
+
+  void take(const FixJob& job, FixOutcome outcome, StageFile* file) {
+    record_.status = outcome.status;
+    record_.reason = outcome.reason;
+    record_.interruptions = job.before.interruptions;
+    record_.phases["load"] = context_.subject.load_seconds();
+    if (outcome.status != Status::unadaptable) record_.phases["fix"] = outcome.seconds;
+    for (const auto& [phase, seconds] : outcome.log.phases) record_.phases["fix_" + phase] = seconds;
+    record_.counters = outcome.log.counters;
+    record_.scalars = outcome.log.scalars;
+    record_.series = outcome.log.series;
+    nondeterministic_ = outcome.nondeterministic;
+    memory_ = json_of(outcome.memory);
+    if (!outcome.result.network || outcome.status != Status::ok) return;
+    context_.begin("save", 0);
+    const PhaseClock clock(device());
+    record_.invariants = check_parameters(context_.subject.original(), *outcome.result.network,
+                                          outcome.result.touched, &record_.counters);
+    AtomicFile saved(folder_ / kModel);
+    outcome.result.network->save(saved.temporary());
+    demand_lease();
+    saved.commit(Flush::content);
+    file->files.push_back(kModel);
+    record_.phases["save"] = clock.seconds();
+    reload(*outcome.result.network);
+  }
+
+  // From here on the model is the saved one, so that it does not matter where a run is cut.
+  void reload(const Network& in_memory) {
+    const PhaseClock clock(device());
+    network_ = context_.subject.load_model(folder_ / kModel);
+    const Split& test = context_.subject.data().split("test");
+    const int64_t images = std::min(kReloadImages, test.size());
+    const auto classes = [&](const Network& network) {
+      return predict(network, test, context_.subject.batch(), images).classes;
+    };
+    record_.invariants.push_back(check_reload(classes(in_memory), classes(*network_)));
+    record_.invariants.push_back(
+        check_random_output(*network_, context_.subject.sample(), context_.subject.batch()));
+    record_.phases["reload"] = clock.seconds();
+  }
+
+  const Network& network() {
+    if (!network_) {
+      network_ = context_.subject.load_model(entry_.published.empty() ? folder_ / kModel : entry_.published);
+    }
+    return *network_;
+  }
+
+  RepairCounts repair_counts() const {
+    if (!context_.subject.data().has("repair")) return {};
+    return count_repair(context_.subject.labels("repair"), context_.original.classes("repair"));
+  }
+
+  void predict_splits() {
+    const bool has_repair = context_.subject.data().has("repair");
+    predict_identity_ = predict_identity(identity_, fix_identity_);
+    if (kept_predict_) {
+      SplitOutcome test = read_predictions(folder_ / "predictions.csv");
+      test.group = context_.subject.groups("test");
+      std::optional<SplitOutcome> repair;
+      if (has_repair) {
+        repair = read_predictions(folder_ / "predictions_repair.csv");
+        repair->group = context_.subject.groups("repair");
+      }
+      model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
+      model_.not_finite = kept_predict_->content.at("not_finite");
+      model_.random = kept_predict_->content.at("random");
+      take_part("predict", kept_predict_->content);
+      return;
+    }
+    clear(Stage::predict);
+    computed_.push_back(Stage::predict);
+    context_.begin("predict", 0);
+    const DeterminismWatch watch;
+    model_ = evaluate_predictions(context_.subject, context_.original, network());
+    StageFile file{predict_identity_, content_of(watch), {"predictions.csv"}};
+    file.content["phases"]["predict_original"] = context_.predict_original;
+    file.content["not_finite"] = model_.not_finite;
+    file.content["random"] = model_.random;
+    file.content["accuracy"] = model_.accuracy;
+    demand_lease();
+    write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
+    if (model_.evaluation.repair) {
+      write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair),
+                       Flush::content);
+      file.files.push_back("predictions_repair.csv");
+    }
+    keep(Stage::predict, file);
+    take_part("predict", file.content);
+    throw_if_stopped();
+  }
+
+  void attack() {
+    if (record_.status != Status::ok) {
+      model_.evaluation.no_attack_reason = "corrupted: the model is not attacked";
+      return;
+    }
+    if (!wants_attack()) return;
+    if (kept_attack_) {
+      model_.evaluation.no_attack_reason = kept_attack_->content.at("impossible");
+      if (model_.evaluation.no_attack_reason.empty()) {
+        model_.evaluation.attack = read_attack(folder_ / "attack.csv");
+      }
+      take_part("attack", kept_attack_->content);
+      return;
+    }
+    clear(Stage::attack);
+    computed_.push_back(Stage::attack);
+    context_.begin("attack", 0);
+    model_.phases.clear();
+    const DeterminismWatch watch;
+    evaluate_attack(context_.subject, &context_.original, network(), &model_);
+    StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {}};
+    file.content["impossible"] = model_.evaluation.attack ? "" : model_.evaluation.no_attack_reason;
+    demand_lease();
+    if (model_.evaluation.attack) {
+      write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
+      file.files.push_back("attack.csv");
+    }
+    keep(Stage::attack, file);
+    take_part("attack", file.content);
+    throw_if_stopped();
+  }
+
+  // Why the record's model may answer otherwise the next time, empty where nothing shows it.
+  std::string randomness() {
+    for (Invariant& check : record_.invariants) {
+      if (check.name != "random_output") continue;
+      check = with_pass(std::move(check), model_.random);
+      return check.holds ? "" : check.detail;
+    }
+    return "";
+  }
+
+  void judge() {
+    const std::string random = randomness();
+    if (!model_.finite()) {
+      record_.status = Status::corrupted;
+      record_.reason = "not_finite: " + model_.not_finite;
+    } else if (model_.accuracy < min_accuracy()) {
+      record_.status = Status::corrupted;
+      record_.reason = "accuracy: " + format_number(model_.accuracy) + " percent on the test split, below " +
+                       format_number(context_.config.corrupted_below) + " x the original's " +
+                       format_number(context_.original.accuracy());
+      if (!random.empty()) record_.reason += "; mistrusted: random_output: " + random;
+    }
+  }
+
+  void measure() {
+    computed_.push_back(Stage::measure);
+    const PhaseClock clock(device());
+    if (!predict_identity_.is_null() && model_.finite()) {
+      record_.metrics = measure_metrics(model_.evaluation);
+      record_.invariants.push_back(check_identity(record_.metrics, context_.original.accuracy()));
+      for (Invariant& check : check_counts(model_.evaluation, record_.metrics)) {
+        record_.invariants.push_back(std::move(check));
+      }
+      const auto& attack = context_.subject.config().attack;
+      if (model_.evaluation.attack && attack && attack->epsilon == 0) {
+        record_.invariants.push_back(check_epsilon_zero(*model_.evaluation.attack));
+      }
+      if (record_.key == "NONE") record_.invariants.push_back(check_unchanged(record_.metrics));
+      record_.phases["measure"] = clock.seconds();
+    }
+    // a kept fix of another version makes a record of that version: stale until it is redone
+    json identity = identity_;
+    identity["version"] = fix_identity_.at("version");
+    record_.digest = digest_of(identity.dump());
+    record_.provenance = provenance_of(context_, entry_, nondeterministic_);
+    record_.provenance["identity"] = identity;
+    record_.provenance["made_by"] = made_by_;
+    record_.provenance["memory"] = memory_;
+    if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
+    demand_lease();
+    fs::remove(context_.tree.record(entry_.planned.cell));
+    if (!keeps_model(context_.config, entry_)) fs::remove(folder_ / kModel);
+    // what ran out of its budget goes on from its checkpoint once that has grown
+    if (!failed_with({"timeout", "out_of_memory"})) remove_checkpoint();
+    write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
+  }
+
+  // Of a stage: its times and what else its file says.
+  json content_of(const DeterminismWatch& watch) const {
+    return {{"phases", model_.phases}, {"nondeterministic", watch.operators()}, {"made_by", made_by()}};
+  }
+
+  void take_part(const std::string& stage, const json& content) {
+    for (const auto& [phase, seconds] : content.at("phases").items()) record_.phases[phase] = seconds;
+    for (const std::string& name : names_in(content.at("nondeterministic"))) nondeterministic_.insert(name);
+    made_by_[stage] = content.at("made_by");
+  }
+
+  at::Device device() const { return context_.subject.original().device(); }
+
+  json made_by() const { return maker_of(context_); }
+
+  fs::path checkpoint_file() const { return folder_ / "checkpoint.bin"; }
+  void remove_checkpoint() const {
+    fs::remove(checkpoint_file());
+    for (const fs::path& left : scratch_folders()) fs::remove_all(left);
+  }
+
+  // Of an external program: one for each owner of the cell, so that no two programs share one.
+  fs::path scratch_folder() const {
+    return folder_ / (context_.lease.empty() ? kScratch : kScratch + "-" + context_.lease.substr(0, 12));
+  }
+  std::vector<fs::path> scratch_folders() const {
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+      if (entry.path().filename().string().starts_with(kScratch)) found.push_back(entry.path());
+    }
+    return found;
+  }
+  // What an interrupted program left becomes this owner's.
+  void adopt_scratch(const fs::path& scratch) const {
+    for (const fs::path& left : scratch_folders()) {
+      if (left == scratch) continue;
+      fs::remove_all(scratch);
+      fs::rename(left, scratch);
+    }
+  }
+
+  const CellContext& context_;
+  const PlanEntry& entry_;
+  const json& identity_;
+  fs::path folder_;
+  Reuse reuse_;
+  std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
+  json fix_identity_, predict_identity_, made_by_ = json::object();
+  std::string fix_redo_;  // token of the redo that made the fix, else empty
+  json memory_;           // of the fix; null where there was none or it is not known
+  Record record_;
+  std::optional<Network> network_;
+  EvaluatedModel model_;
+  std::set<std::string> nondeterministic_;
+  std::vector<Stage> computed_;
+};
+
+}  // namespace
+
+CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse) {
+  return CellRun(context, entry, reuse).run();
+}
+
+}  // namespace harness

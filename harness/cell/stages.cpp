@@ -1,0 +1,129 @@
+#include "harness/cell/stages.hpp"
+
+#include <algorithm>
+
+#include "harness/core/error.hpp"
+#include "harness/core/files.hpp"
+#include "harness/store/sealed.hpp"
+
+namespace harness {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Of a stage's file. Predictions and attacks of 1 do not say where a model is not finite, or why it cannot be
+// attacked, predictions of 2 not whether its answers are random: they are made again.
+int schema_of(Stage stage) {
+  return stage == Stage::fix ? 1 : stage == Stage::predict ? 3 : 2;
+}
+
+// What every stage's content has; more may be there. A file without one of these was written by another
+// version, whatever its schema says.
+const std::vector<std::vector<const char*>> kContent = {
+    {"record", "made_by", "nondeterministic"},
+    {"phases", "made_by", "nondeterministic", "not_finite", "random", "accuracy"},
+    {"phases", "made_by", "nondeterministic", "impossible"},
+};
+
+bool is_whole(Stage stage, const json& content) {
+  const std::vector<const char*>& keys = kContent.at(static_cast<size_t>(stage));
+  return std::all_of(keys.begin(), keys.end(), [&](const char* key) { return content.contains(key); });
+}
+
+// In the order they are removed: what is judged by a file goes before the file.
+const std::vector<std::vector<std::string>> kFiles = {
+    {"fix.json", "fixed.pt"},
+    {"predict.json", "predictions.csv", "predictions_repair.csv"},
+    {"attack.json", "attack.csv"},
+    {"record.json"},
+};
+
+fs::path file_of(const fs::path& folder, Stage stage) {
+  return folder / kFiles[static_cast<size_t>(stage)].front();
+}
+
+}  // namespace
+
+const char* to_text(Stage stage) {
+  switch (stage) {
+    case Stage::fix:
+      return "fix";
+    case Stage::predict:
+      return "predict";
+    case Stage::attack:
+      return "attack";
+    case Stage::measure:
+      return "measure";
+  }
+  interface_misuse("no such stage");
+}
+
+json fix_identity(const json& cell) {
+  json identity;
+  for (const char* key :
+       {"approach", "version", "seed", "batch", "deterministic", "tf32", "device", "files", "limit"}) {
+    identity[key] = cell.at(key);
+  }
+  identity["limit"].erase("test");
+  const json& subject = cell.at("subject");
+  if (subject.contains("training")) identity["training"] = subject["training"];
+  return identity;
+}
+
+json predict_identity(const json& cell, const json& fix) {
+  return {{"fix", digest_of(fix.dump())}, {"limit", cell.at("limit")}};
+}
+
+json attack_identity(const json& cell, const json& predict) {
+  const json& subject = cell.at("subject");
+  return {{"predict", digest_of(predict.dump())},
+          {"subject", subject.at("name")},  // the order of the images follows from it
+          {"seed", cell.at("config_seed")},
+          {"attack", subject.at("attack")}};
+}
+
+std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const std::string& except) {
+  const fs::path file = file_of(folder, stage);
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return std::nullopt;
+  const std::string text = read_text(file);
+  StageFile found;
+  json files;
+  try {
+    json value = unseal(json::parse(text), file);
+    if (value.at("schema") != schema_of(stage)) return std::nullopt;
+    found = {value.at("identity"), value.at("content"), {}};
+    if (!is_whole(stage, found.content)) return std::nullopt;
+    files = value.at("files");
+  } catch (const UserError&) {
+    return std::nullopt;
+  } catch (const json::exception&) {
+    return std::nullopt;
+  }
+  for (const auto& [name, digest] : files.items()) {
+    const bool is_there = fs::exists(folder / name, ignored);
+    if (!is_there && name == except) continue;
+    if (!is_there || digest_of_file(folder / name) != digest) return std::nullopt;
+    found.files.push_back(name);
+  }
+  return found;
+}
+
+void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {
+  if (!is_whole(stage, file.content)) interface_misuse("a stage leaves out what its readers ask for");
+  json files = json::object();
+  for (const std::string& name : file.files) files[name] = digest_of_file(folder / name);
+  write_sealed(file_of(folder, stage), {{"schema", schema_of(stage)},
+                                        {"identity", file.identity},
+                                        {"content", file.content},
+                                        {"files", files}});
+}
+
+void clear_from(const fs::path& folder, Stage stage) {
+  for (size_t k = kFiles.size(); k-- > static_cast<size_t>(stage);) {
+    for (const std::string& name : kFiles[k]) fs::remove(folder / name);
+  }
+}
+
+}  // namespace harness

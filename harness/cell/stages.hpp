@@ -1,0 +1,42 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace harness {
+
+// A cell goes through four stages (harness/docs/running.md). The first three leave a sealed file of their
+// own; the last one's is record.json.
+enum class Stage { fix, predict, attack, measure };
+const char* to_text(Stage stage);
+
+// The part of a cell's identity (plan.hpp) that decides a stage. The fix of a cell knows nothing of test
+// images and attack; each later stage starts from the identity of the one before as it was recorded, so that
+// a kept fix of another version keeps its predictions.
+nlohmann::json fix_identity(const nlohmann::json& cell);
+nlohmann::json predict_identity(const nlohmann::json& cell, const nlohmann::json& fix);
+nlohmann::json attack_identity(const nlohmann::json& cell, const nlohmann::json& predict);
+
+// What a stage left in the cell's folder.
+struct StageFile {
+  nlohmann::json identity;
+  nlohmann::json content;          // of the stage's own
+  std::vector<std::string> files;  // that it wrote there; their digests are taken when it is written
+};
+
+// Nothing where there is none, and where it or one of its files is damaged, absent or of another schema.
+// `except` names a file that may be absent (the fixed model, where it was not kept). Throws UserError for
+// files that are there and cannot be read.
+std::optional<StageFile> read_stage(const std::filesystem::path& folder, Stage stage,
+                                    const std::string& except = "");
+void write_stage(const std::filesystem::path& folder, Stage stage, const StageFile& file);
+
+// Removes the files of this stage and all later ones, the record first: at no time does a record lie beside
+// another one's files.
+void clear_from(const std::filesystem::path& folder, Stage stage);
+
+}  // namespace harness

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "harness/core/catalog.hpp"
+#include "harness/core/error.hpp"
+#include "harness/core/training.hpp"
+
+namespace harness {
+
+// The attack of the study (harness/docs/metrics.md, The attack). Absent `attack`: no ASR rows.
+struct AttackConfig {
+  double epsilon = 0;              // > 0 or 0; in `epsilon_unit`
+  bool epsilon_in_pixels = false;  // "epsilon_unit": "pixel" (steps of 0..255) or "input" (default)
+  int64_t steps = 40;
+  std::optional<double> relative_step;  // of epsilon; nullopt = exactly 0.01/0.3
+  bool random_start = true;
+  std::optional<int64_t> sample = 1000;         // nullopt = "all"
+  std::optional<std::array<double, 2>> bounds;  // nullopt = "sample": minimum and maximum of the test split
+  bool on_logits = false;                       // "output": "as_is" (default) or "logits"
+  bool margin = true;                           // also measure ASR_MARGIN
+};
+
+// What one fix may take; absent: no limit. None is part of a cell's identity. Memory is counted in 10^6 bytes
+// from what there was when the fix began: model, data and what earlier cells left do not count.
+struct Budget {
+  std::optional<double> seconds = std::nullopt;
+  std::optional<double> megabytes = std::nullopt;         // growth of the process's resident memory
+  std::optional<double> device_megabytes = std::nullopt;  // growth of LibTorch's tensors on the CUDA device
+};
+
+// An approach that is a program of its own (key "command"). It is started with the path of a request file.
+struct ExternalProgram {
+  std::vector<std::string> command;      // words that name a file beside the configuration are absolute paths
+  std::vector<std::string> needs, uses;  // splits it gets, of train, validation and repair
+  std::vector<std::filesystem::path> files;  // of `command`: part of the cell's identity by their digests
+};
+
+struct PublishedModels {
+  std::string key;                           // "AP": shown as published:AP
+  std::vector<std::filesystem::path> files;  // run k is files[k-1]
+};
+
+struct SubjectConfig {
+  std::string name;        // letters, digits, - _ .
+  std::string model_name;  // default: file stem of the model
+  std::filesystem::path model, data;
+  std::optional<AttackConfig> attack;
+  std::optional<std::vector<std::string>> groups;  // null: those of the data file
+  std::vector<PublishedModels> published;
+  std::optional<TrainingConfig> training;
+  std::vector<std::filesystem::path> history;  // oldest first
+  std::optional<Budget> budget;
+};
+
+struct ApproachConfig {
+  std::string key;                  // "AR", "RAND"
+  std::string shadow;               // "AR" in "RAND:AR", else empty
+  std::string as;                   // name in paths, --only and tables; default the key, with ":SHADOW"
+  Hyperparameters hyperparameters;  // checked, defaults filled in; of an external program: as given
+  std::optional<Budget> budget;
+  std::optional<ExternalProgram> external;  // then `key` is in no catalog
+  std::string name;                         // external: full name in tables
+  Level level = Level::model;               // external
+};
+
+// As a subject's "training" is written, every default included.
+nlohmann::json training_json(const TrainingConfig& training);
+
+struct Config {
+  std::filesystem::path file;  // as the user named it
+  std::string name;            // default: the file's stem
+  std::vector<SubjectConfig> subjects;
+  std::vector<ApproachConfig> approaches;
+  int64_t runs = 3;
+  uint64_t seed = 42;
+  double corrupted_below = 0.5;
+  std::string device = "auto";  // auto | cpu | cuda | cuda:0,2
+  std::string keep = "all";     // all | first | none
+  bool deterministic = true;    // deterministic algorithms where there are any
+  bool tf32 = false;
+  std::optional<int64_t> batch;       // images per forward pass; null: follows from the model
+  int64_t resident_megabytes = 1024;  // splits of more stored bytes are read in slabs
+  std::optional<Budget> budget;
+  double checkpoint_seconds = 30;        // least time between two checkpoints of a fix
+  std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none
+
+  // Everything as JSON with every default written out, paths as seen from the working directory, where the
+  // same text can be read back as a config (limit is of the command line and left out); what `check` prints.
+  nlohmann::json effective() const;
+};
+
+struct ConfigOptions {
+  std::vector<std::pair<std::string, std::string>> set;  // --set POINTER=VALUE, VALUE as JSON or plain text
+  bool need_files = true;                                // missing files are problems (off for a listing)
+  bool again = false;  // what effective() gave: a word of a command is a file where its path is absolute
+};
+
+// Reads `file` and every subject file it names; throws one UserError with all problems of all files.
+// "approaches": "all" = every entry of `catalog` that shadows none, "study" = the sixteen that are there.
+Config read_config(const std::filesystem::path& file, const Catalog& catalog,
+                   const ConfigOptions& options = {});
+
+// The same for a value that was read already, such as effective() of another process; `name` is for messages.
+Config read_config_value(nlohmann::json document, const std::filesystem::path& name, const Catalog& catalog,
+                         const ConfigOptions& options = {});
+
+// Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
+Hyperparameters read_hyperparameters(const nlohmann::json& object, const ApproachInfo& info,
+                                     const std::string& file, const std::string& pointer,
+                                     std::vector<Problem>* problems);
+
+}  // namespace harness

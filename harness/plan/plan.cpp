@@ -1,0 +1,230 @@
+#include "harness/plan/plan.hpp"
+
+#include <algorithm>
+
+#include "harness/core/files.hpp"
+#include "harness/core/random.hpp"
+#include "harness/measure/metrics/metric.hpp"
+
+namespace harness {
+namespace {
+
+using nlohmann::json;
+
+// What of a subject decides results: no paths, no budgets, no name of the model.
+json subject_identity(const json& effective) {
+  json subject = effective;
+  for (const char* gone : {"model", "model_name", "data", "published", "history", "budget"})
+    subject.erase(gone);
+  return subject;
+}
+
+class Planner {
+ public:
+  Planner(const Config& config, const Catalog& catalog, std::string device_class)
+      : config_(config),
+        catalog_(catalog),
+        device_class_(std::move(device_class)),
+        effective_(config.effective()) {}
+
+  void add_subject(size_t position, std::vector<PlanEntry>* plan) {
+    const SubjectConfig& subject = config_.subjects[position];
+    base_ = {{"schema", kRecordSchema},
+             {"subject", subject_identity(effective_["subjects"][position])},
+             {"config_seed", config_.seed},
+             {"corrupted_below", config_.corrupted_below},
+             {"batch", effective_["batch"]},
+             {"deterministic", config_.deterministic},
+             {"tf32", config_.tf32},
+             {"device", device_class_},
+             {"limit", config_.limit},
+             {"metrics", metrics_digest()},
+             {"files", {{"model", digest(subject.model)}, {"data", digest(subject.data)}}}};
+    for (const ApproachConfig& approach : config_.approaches) {
+      const PlanEntry of_all_runs = of_approach(subject, approach);
+      for (int64_t run = 1; run <= config_.runs; ++run) plan->push_back(as_run(of_all_runs, run));
+    }
+    for (const PublishedModels& models : subject.published) {
+      for (size_t k = 0; k < models.files.size(); ++k) {
+        plan->push_back(of_published(subject, models, static_cast<int64_t>(k) + 1));
+      }
+    }
+  }
+
+ private:
+  PlanEntry start(const SubjectConfig& subject, const std::string& approach) const {
+    PlanEntry entry;
+    entry.subject = &subject;
+    entry.planned.cell = {subject.name, subject.model_name, approach, 1};
+    entry.planned.identity = base_;
+    return entry;
+  }
+
+  PlanEntry as_run(PlanEntry entry, int64_t run) const {
+    entry.planned.cell.run = run;
+    entry.planned.seed = derive_seed(config_.seed, entry.planned.cell.text());
+    entry.planned.identity["seed"] = entry.planned.seed;
+    entry.planned.seal();
+    return entry;
+  }
+
+  PlanEntry of_approach(const SubjectConfig& subject, const ApproachConfig& approach) const {
+    PlanEntry entry = start(subject, approach.as);
+    entry.approach = &approach;
+    entry.planned.key = approach.key;
+    json& identity = entry.planned.identity;
+    identity["approach"] = {{"key", approach.key},
+                            {"shadow", approach.shadow},
+                            {"parameters", approach.hyperparameters.values()}};
+    if (approach.external) {
+      entry.planned.name = approach.name;
+      entry.planned.level = approach.level;
+      add_external(*approach.external, &identity);
+    } else {
+      add_own(approach, &entry);
+    }
+    for (size_t k = 0; k < subject.history.size(); ++k) {
+      identity["files"]["history " + std::to_string(k + 1)] = digest(subject.history[k]);
+    }
+    return entry;
+  }
+
+  void add_own(const ApproachConfig& approach, PlanEntry* entry) const {
+    const ApproachInfo* info = find(catalog_, approach.key);
+    if (info == nullptr)
+      interface_misuse("the plan meets an approach that is in no catalog: " + approach.key);
+    const ApproachInfo* shadow = find(catalog_, approach.shadow);
+    const std::string plain = approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow;
+    entry->planned.name = info->name + (shadow ? " of " + shadow->name : "");
+    if (approach.as != plain) entry->planned.name += ", variant";
+    entry->planned.level = info->level;
+    entry->planned.in_study = info->in_study && approach.as == plain;
+    // a control works with the engine of the approach it shadows
+    entry->planned.identity["version"] =
+        shadow ? std::to_string(info->version) + "/" + std::to_string(shadow->version)
+               : std::to_string(info->version);
+  }
+
+  // The program's own files decide its results, wherever they lie.
+  static void add_external(const ExternalProgram& program, json* identity) {
+    json command = json::array();
+    for (const std::string& word : program.command) {
+      const bool is_file = std::find(program.files.begin(), program.files.end(), word) != program.files.end();
+      command.push_back(is_file ? std::filesystem::path(word).filename().string() : word);
+    }
+    (*identity)["approach"]["command"] = command;
+    (*identity)["approach"]["needs"] = program.needs;
+    (*identity)["approach"]["uses"] = program.uses;
+    (*identity)["version"] = "external";
+    for (size_t k = 0; k < program.files.size(); ++k) {
+      (*identity)["files"]["program " + std::to_string(k + 1)] = digest(program.files[k]);
+    }
+  }
+
+  PlanEntry of_published(const SubjectConfig& subject, const PublishedModels& models, int64_t run) const {
+    PlanEntry entry = start(subject, "published:" + models.key);
+    entry.published = models.files[static_cast<size_t>(run) - 1];
+    const ApproachInfo* info = find(catalog_, models.key);
+    entry.planned.key = entry.planned.cell.approach;
+    entry.planned.name = (info ? info->name : models.key) + ", published models";
+    entry.planned.level = Level::published;
+    json& identity = entry.planned.identity;
+    identity["subject"].erase("training");
+    identity["approach"] = {{"published", models.key}};
+    identity["version"] = "1";
+    identity["files"]["published"] = digest(entry.published);
+    return as_run(std::move(entry), run);
+  }
+
+  static json digest(const std::filesystem::path& file) {
+    std::error_code trouble;
+    if (!std::filesystem::is_regular_file(file, trouble)) return nullptr;
+    return digest_of_file(file);
+  }
+
+  const Config& config_;
+  const Catalog& catalog_;
+  std::string device_class_;
+  json effective_, base_;
+};
+
+}  // namespace
+
+std::vector<PlanEntry> make_plan(const Config& config, const Catalog& catalog,
+                                 const std::string& device_class) {
+  std::vector<PlanEntry> plan;
+  Planner planner(config, catalog, device_class);
+  for (size_t i = 0; i < config.subjects.size(); ++i) planner.add_subject(i, &plan);
+  std::sort(plan.begin(), plan.end(), [](const PlanEntry& a, const PlanEntry& b) {
+    const CellId &x = a.planned.cell, &y = b.planned.cell;
+    return std::tie(x.subject, x.approach, x.run) < std::tie(y.subject, y.approach, y.run);
+  });
+  return plan;
+}
+
+std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan) {
+  std::vector<PlannedCell> cells;
+  for (const PlanEntry& entry : plan) cells.push_back(entry.planned);
+  return cells;
+}
+
+json to_json(const Config& config, const PlanEntry& entry) {
+  const PlannedCell& planned = entry.planned;
+  json value = {{"cell",
+                 {{"subject", planned.cell.subject},
+                  {"model", planned.cell.model},
+                  {"approach", planned.cell.approach},
+                  {"run", planned.cell.run}}},
+                {"key", planned.key},
+                {"name", planned.name},
+                {"level", static_cast<int>(planned.level)},
+                {"in_study", planned.in_study},
+                {"seed", planned.seed},
+                {"identity", planned.identity},
+                {"digest", planned.digest},
+                {"subject", entry.subject - config.subjects.data()},
+                {"published", entry.published.string()}};
+  if (entry.approach != nullptr) value["approach"] = entry.approach - config.approaches.data();
+  return value;
+}
+
+PlanEntry plan_entry(const Config& config, const json& value) {
+  PlanEntry entry;
+  PlannedCell& planned = entry.planned;
+  const json& cell = value.at("cell");
+  planned.cell = {cell.at("subject"), cell.at("model"), cell.at("approach"), cell.at("run")};
+  planned.key = value.at("key");
+  planned.name = value.at("name");
+  planned.level = static_cast<Level>(value.at("level").get<int>());
+  planned.in_study = value.at("in_study");
+  planned.seed = value.at("seed");
+  planned.identity = value.at("identity");
+  planned.digest = value.at("digest");
+  entry.subject = &config.subjects.at(value.at("subject"));
+  if (value.contains("approach")) entry.approach = &config.approaches.at(value.at("approach"));
+  entry.published = value.at("published").get<std::string>();
+  return entry;
+}
+
+Budget budget_of(const Config& config, const PlanEntry& entry) {
+  if (entry.approach != nullptr && entry.approach->budget) return *entry.approach->budget;
+  if (entry.subject->budget) return *entry.subject->budget;
+  return config.budget.value_or(Budget{});
+}
+
+void identify(const Config& config, const PlanEntry& entry, Record* record) {
+  record->cell = entry.planned.cell;
+  record->key = entry.planned.key;
+  record->name = entry.planned.name;
+  record->level = entry.planned.level;
+  record->in_study = entry.planned.in_study;
+  record->seed = entry.planned.seed;
+  record->digest = entry.planned.digest;
+  record->limited = !config.limit.empty();
+}
+
+bool keeps_model(const Config& config, const PlanEntry& entry) {
+  return config.keep == "all" || (config.keep == "first" && entry.planned.cell.run == 1);
+}
+
+}  // namespace harness

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/core/process_end.hpp"
+
+namespace harness {
+
+// The same binary as a worker: started by posix_spawn, in a process group of its own, dying with this
+// process. Both directions are pipes with one JSON object a line: its standard input, and its descriptor
+// kReplies.
+class WorkerProcess {
+ public:
+  static constexpr int kReplies = 3;
+
+  // `environment`: variables that differ from this process's. Throws UserError where nothing can be started.
+  explicit WorkerProcess(const std::map<std::string, std::string>& environment);
+  ~WorkerProcess();  // kills what still runs, and buries it
+  WorkerProcess(const WorkerProcess&) = delete;
+  WorkerProcess& operator=(const WorkerProcess&) = delete;
+
+  pid_t pid() const { return pid_; }
+  int replies() const { return replies_; }   // to poll
+  void send(const nlohmann::json& message);  // to a dead worker: nothing happens, its end shows on replies()
+  // Whole lines that have come; `closed` once the worker has closed its end. Never waits.
+  std::vector<nlohmann::json> receive(bool* closed);
+  void signal(int number) const;
+  ProcessEnd wait();                  // until it has ended
+  double resident_megabytes() const;  // 0 where it is gone
+
+ private:
+  pid_t pid_ = -1;
+  int requests_ = -1, replies_ = -1;
+  std::string buffer_;
+  std::optional<ProcessEnd> end_;
+};
+
+// In the worker: dies with the process that started it. False where that one is gone already.
+bool die_with_parent();
+
+// How many processes the kernel has killed for want of memory since it started (or this container did).
+int64_t out_of_memory_kills();
+
+}  // namespace harness
