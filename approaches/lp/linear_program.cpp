@@ -14,7 +14,7 @@
 namespace harness::lp {
 namespace {
 
-// What an answer has to pass to count: relative violation of rows and bounds, and relative duality gap.
+// An answer counts only within these: relative violation of rows and bounds, and relative duality gap.
 constexpr double kFeasible = 1e-6;
 constexpr double kGap = 1e-6;
 
@@ -45,7 +45,8 @@ void check_finite(double value) {
   if (!std::isfinite(value)) interface_misuse("linear program: a cost or entry is not finite");
 }
 
-// Rows may be broken at a price: always feasible, and its duals show why the problem is not.
+// A program in which rows may be violated at a cost. It is always feasible, and its duals prove that the
+// problem is not.
 LinearProgram elastic(const Problem& problem) {
   LinearProgram program;
   for (int j = 0; j < problem.columns(); ++j) program.add_column(problem.low[j], problem.high[j]);
@@ -72,7 +73,7 @@ std::string sized(const char* text, double size) {
 
 struct LinearProgram::Implementation {
   Problem problem;
-  ClpSimplex model;  // a minimisation, whatever the sense
+  ClpSimplex model;  // always a minimisation
   bool costs_changed = false, bounds_changed = false, last_optimal = false;
 
   explicit Implementation(Sense sense) {
@@ -82,7 +83,7 @@ struct LinearProgram::Implementation {
 
   double turned(double cost) const { return problem.sense == Sense::minimise ? cost : -cost; }
 
-  // What has been added since the last solve.
+  // Hands over to Clp what has been added since the last solve.
   void push() {
     const int columns = model.numberColumns(), more = problem.columns() - columns;
     if (more > 0) {
@@ -167,7 +168,7 @@ struct LinearProgram::Implementation {
   }
 
   void accept_optimum(Solution& solution) const {
-    // Clp may end a hair outside of a bound; what is used is within.
+    // Clp may end slightly outside of a bound, so x is moved back.
     for (int j = 0; j < problem.columns(); ++j)
       solution.x[j] = std::clamp(solution.x[j], problem.low[j], problem.high[j]);
     solution.objective = problem.objective(solution.x);
@@ -321,7 +322,7 @@ Solution LinearProgram::solve(const Limits& limits, Method method) {
       self.run(method, watch);
       solution = self.interpret(watch, limits);
       if (solution.outcome == Outcome::doubtful) {
-        // Once more from nothing, by the other method and without scaling.
+        // Once more from the slack basis, by the other method and without scaling.
         const int64_t before = solution.iterations;
         const int scaling = self.model.scalingFlag();
         self.model.scaling(0);
@@ -346,7 +347,7 @@ Solution LinearProgram::solve(const Limits& limits, Method method) {
 Basis LinearProgram::basis() const {
   const ClpSimplex& model = self_->model;
   if (!model.statusExists()) return {};
-  // The number of columns first, as later ones would shift the rows.
+  // The number of columns comes first, so that rows are found again after columns have been added.
   const auto columns = static_cast<uint32_t>(model.numberColumns());
   Basis basis(sizeof(columns));
   std::memcpy(basis.data(), &columns, sizeof(columns));
@@ -355,7 +356,7 @@ Basis LinearProgram::basis() const {
 }
 
 void LinearProgram::set_basis(const Basis& basis) {
-  // Built anew, so that nothing but the basis of earlier solves has a part in the next one.
+  // The model is built anew, so that of all earlier solves only the basis has an effect on the next one.
   auto fresh = std::make_unique<Implementation>(problem().sense);
   fresh->problem = std::move(self_->problem);
   self_ = std::move(fresh);
@@ -369,7 +370,7 @@ void LinearProgram::set_basis(const Basis& basis) {
   if (basis.size() < header || states < columns || columns > static_cast<size_t>(model.numberColumns()) ||
       states - columns > static_cast<size_t>(model.numberRows()))
     interface_misuse("linear program: a basis of another program");
-  model.createStatus();  // what is newer: columns at a bound, rows basic
+  model.createStatus();  // newer columns are at a bound, newer rows basic
   const auto rows = basis.begin() + static_cast<ptrdiff_t>(header + columns);
   std::copy(basis.begin() + header, rows, model.statusArray());
   std::copy(rows, basis.end(), model.statusArray() + model.numberColumns());

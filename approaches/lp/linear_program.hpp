@@ -15,17 +15,17 @@ enum class Method { automatic, primal, dual };
 
 struct Limits {
   double seconds = kInfinity;  // wall clock, of one solve
-  size_t bytes = 0;            // memory the solve may take beyond what is in use; 0: any
-  Stop stop = {};              // polled about 20 times a second; true ends the solve
+  size_t bytes = 0;            // memory that the solve may add to what is in use; 0: any
+  Stop stop = {};              // checked about 20 times a second
 };
 
-// Where a solve may start from: the state of every column and row. Opaque, may be stored.
+// The state of every column and row, from which a solve may start. Opaque; may be stored.
 using Basis = std::vector<uint8_t>;
 
-// A linear program on COIN-OR CLP that is solved, changed and solved again from where it was. Solves are
-// deterministic functions of all calls so far; a copy goes on alike, on its own. One thread at a time per
-// object; different objects are independent. Misuse (a number out of range, a bound above its counterpart,
-// NaN) aborts.
+// A linear program on COIN-OR CLP. It may be changed and solved again, starting from the last solution. A
+// result is a function of all calls so far, and a copy continues in the same way. One thread at a time for
+// an object; different objects are independent. Misuse (a number out of range, a lower bound above the upper
+// one, NaN) aborts.
 class LinearProgram {
  public:
   explicit LinearProgram(Sense sense = Sense::minimise);
@@ -34,7 +34,8 @@ class LinearProgram {
   LinearProgram& operator=(LinearProgram&&) noexcept;
   ~LinearProgram();
 
-  // The number of the (first) new column or row. Columns of an entry are distinct; zeros are dropped.
+  // These return the number of the (first) new column or row. The columns of a row are distinct; zeros are
+  // dropped.
   int add_column(double low, double high, double cost = 0);
   int add_columns(int count, double low, double high, double cost = 0);
   int add_row(std::span<const int> columns, std::span<const double> values, double low, double high);
@@ -45,13 +46,13 @@ class LinearProgram {
   void set_row_bounds(int row, double low, double high);
   void set_sense(Sense sense);
 
-  // The first solve starts from the slack basis, later ones from the last.
+  // The first solve starts from the slack basis, later ones from the last basis.
   Solution solve(const Limits& limits = {}, Method method = Method::automatic);
   Basis basis() const;
-  void set_basis(const Basis& basis);  // rows and columns added since it was taken: basic and at a bound
+  void set_basis(const Basis& basis);  // newer rows are basic, newer columns at a bound
 
   const Problem& problem() const;
-  // About what a solve takes beside the problem itself.
+  // An estimate of the memory that a solve adds to that of the problem.
   size_t bytes_needed() const;
 
  private:

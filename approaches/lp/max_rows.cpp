@@ -15,11 +15,11 @@ MaxRows satisfy_max_rows(int size, std::span<const Row> hard, std::span<const Ro
   std::vector<int> binaries, columns(size);
   std::iota(columns.begin(), columns.end(), 0);
   for (const Row& row : soft) {
-    double reach = 0;  // the least that its left side can be, negative
+    double reach = 0;  // the left side is at least -reach
     for (const double value : row.values) reach += bound * std::abs(value);
     const double relief = row.min_value + reach;
     if (relief <= 0) continue;  // always met
-    // With its binary column at 1 the row always holds.
+    // The row always holds where its binary column is 1.
     binaries.push_back(program.add_column(0, 1, 1));
     std::vector<int> with = columns;
     std::vector<double> values = row.values;

@@ -9,9 +9,9 @@
 namespace harness::lp {
 namespace {
 
-// How far a demand may be missed in double; margins are far above.
+// How far a demand may be missed by rounding; margins are far above.
 constexpr double kMissed = 1e-6;
-// A change beyond this is none (Linf form: t below its inverse).
+// A larger change does not count as one (Linf form: t below the inverse).
 constexpr double kLargest = 1e8;
 
 // The program over changes D of some weights. For l1: D = P - N, both >= 0, minimise their sum. For linf
@@ -34,7 +34,7 @@ class ChangeProgram {
     return first;
   }
 
-  // low <= sum values * D[weights] <= high, both finite or infinite; low or high may be any number.
+  // Demands low <= sum values * D[weights] <= high; each of them may be infinite.
   void demand(const std::vector<int>& weights, const std::vector<double>& values, double low, double high) {
     if (low == high || norm_ == Norm::l1)
       add(weights, values, low, high, low);
@@ -44,9 +44,10 @@ class ChangeProgram {
       add(weights, values, -kInfinity, high, high);
   }
 
-  // False: no (acceptable) change; `result` says why.
+  // False where there is no acceptable change; `result` then says why.
   bool solve(const Limits& limits, MinimalChange& result) {
-    // The slack basis of an l1 program is dual feasible, and so is any old basis after new rows.
+    // The dual method, where its start is dual feasible: the slack basis of an l1 program, or an old basis
+    // after rows were added.
     const bool dual = norm_ == Norm::l1 || result.rounds > 0;
     const Solution solution = program_.solve(limits, dual ? Method::dual : Method::primal);
     ++result.rounds;
@@ -70,7 +71,7 @@ class ChangeProgram {
     return true;
   }
 
-  // 0 for weights that are newer than the last solve.
+  // 0 for weights that were added after the last solve.
   double change(int weight) const { return weight < std::ssize(change_) ? change_[weight] : 0; }
 
  private:
@@ -102,7 +103,7 @@ class ChangeProgram {
   std::vector<double> change_;
 };
 
-// Features that are not zero at every point.
+// Features that are not zero at some point.
 std::vector<int> live_features(std::span<const double> phi, int features) {
   std::vector<int> live;
   for (int i = 0; i < features; ++i) {
@@ -115,7 +116,7 @@ std::vector<int> live_features(std::span<const double> phi, int features) {
   return live;
 }
 
-// Adds rows as they turn out to be violated: of 9 K rows of ten classes a few are ever needed.
+// Adds rows only when they are violated: K points of ten classes have 9 K rows, of which few are needed.
 class ClassProgram {
  public:
   ClassProgram(const ClassDemands& demands, Norm norm)
@@ -148,8 +149,9 @@ class ClassProgram {
   }
 
  private:
-  // The first round takes the strongest competitor of every point, as all of them constrain the change; later
-  // ones the most violated row of each point. How many; without `add` only counts the violated ones.
+  // Returns how many rows it added. The first round adds the strongest competitor of every point, as each of
+  // them constrains the change; later rounds add the most violated row of each point. Without `add` it only
+  // counts the violated ones.
   int add_violated(bool add) {
     int added = 0;
     const bool first = add && !started_;
@@ -203,8 +205,8 @@ class ClassProgram {
   const ClassDemands& demands_;
   const std::vector<int> live_;
   ChangeProgram program_;
-  std::vector<int> first_weight_;       // of every class; -1: in no row yet
-  std::vector<std::set<int>> entered_;  // competitors of every point that have a row
+  std::vector<int> first_weight_;       // of each class; -1: in no row yet
+  std::vector<std::set<int>> entered_;  // for each point, the competitors that have a row
   bool started_ = false;
 };
 

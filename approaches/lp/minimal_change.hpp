@@ -4,22 +4,22 @@
 
 namespace harness::lp {
 
-// The least change of a dense layer's kernel, biases left as they are, that gives points what is demanded of
-// them (approaches/docs/3M.md, Formulas). All in double; optimal up to the solver's tolerances.
+// The smallest change of a dense layer's weights, without its biases, so that the layer meets demands at
+// given points (approaches/docs/3M.md, Formulas). All in double; optimal up to the solver's tolerances.
 
 enum class Norm { linf, l1 };  // greatest absolute change, or sum of absolute changes
 
-// Of every point: its label's logit exceeds every other one by at least `margin`.
+// At every point, the logit of the label exceeds every other logit by at least `margin`.
 struct ClassDemands {
   int features = 0, classes = 0;
-  std::span<const double> phi;      // (points, features): what the layer reads
-  std::span<const double> logits;   // (points, classes): what it gives
+  std::span<const double> phi;      // (points, features): inputs of the layer
+  std::span<const double> logits;   // (points, classes): its outputs
   std::span<const int64_t> labels;  // (points)
   double margin = 0;
 };
 
-// Of one unit: at every point its value becomes `wanted` where that is positive, and at most 0 elsewhere, so
-// that a ReLU behind it gives max(0, wanted).
+// At every point, the value of one unit becomes `wanted` where that is positive, and at most 0 elsewhere. A
+// ReLU behind it then gives max(0, wanted).
 struct UnitDemands {
   int features = 0;
   std::span<const double> phi;     // (points, features)
@@ -36,8 +36,8 @@ struct MinimalChange {
   int64_t iterations = 0;               // of the simplex method
 };
 
-// `limits.seconds` is for all rounds together. Features that are zero at all points, and classes that compete
-// at none, keep their weights.
+// `limits.seconds` holds for all rounds together. The weights of features that are zero at all points do not
+// change, and neither do those of classes that are no competitor at any point.
 MinimalChange minimal_class_change(const ClassDemands& demands, Norm norm, const Limits& limits);
 MinimalChange minimal_unit_change(const UnitDemands& demands, Norm norm, const Limits& limits);
 

@@ -17,7 +17,7 @@
 namespace harness::lp {
 namespace {
 
-constexpr double kWhole = 1e-6;     // distance from a whole number that counts as none
+constexpr double kWhole = 1e-6;     // a value this close to a whole number is one
 constexpr double kFeasible = 1e-6;  // relative, of rows and bounds
 constexpr double kGap = 1e-6;       // relative, between the best point and the bound
 
@@ -50,7 +50,7 @@ void load(OsiClpSolverInterface& solver, const Problem& problem, std::span<const
   solver.getModelPtr()->setLogLevel(0);
 }
 
-// Rounds the integer columns of x where they are whole up to rounding; false: one is not.
+// Rounds the integer columns of x. False where one of them is not close to a whole number.
 bool round_integers(std::vector<double>& x, std::span<const int> integers) {
   for (const int column : integers) {
     const double whole = std::round(x[column]);
@@ -98,7 +98,7 @@ void interpret(const CbcModel& model, const Problem& problem, std::span<const in
 Solution solve_mixed_integer(const Problem& problem, std::span<const int> integers, const Limits& limits) {
   Watch watch(limits);
   Solution solution;
-  // Four copies of the program at least: the solver's, the root's, the cuts' and the best node's.
+  // There are at least four copies of the program: of the solver, the root, the cuts and the best node.
   if (limits.bytes > 0 &&
       150 * problem.value.size() + 1200 * (problem.cost.size() + problem.row_low.size()) > limits.bytes) {
     solution.outcome = Outcome::memory_limit;

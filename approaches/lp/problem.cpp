@@ -6,13 +6,13 @@
 namespace harness::lp {
 namespace {
 
-// Multipliers this small against the terms they are made of are rounding.
+// Sums this small, compared with their terms, are rounding errors.
 constexpr double kRounding = 1e-9;
-// Solvers leave slopes of this size, relatively, at columns that have no bound; with them a proof is one for
-// points of at most kFar in those columns.
+// Solvers leave relative slopes up to kSlope at columns without a bound. A proof with such slopes holds for
+// points whose values in these columns are at most kFar.
 constexpr double kSlope = 1e-7, kFar = 1e4;
 
-// y A, and for each column the sum of the absolute terms.
+// `sum`: y A. `terms`: for each column, the sum of the absolute terms.
 struct Combination {
   std::vector<double> sum, terms;
 };
@@ -90,7 +90,7 @@ double violation(const Problem& problem, std::span<const double> x) {
 
 double dual_bound(const Problem& problem, std::span<const double> duals, std::span<const double> x,
                   double tolerance) {
-  const double sign = problem.sense == Sense::minimise ? 1 : -1;  // as a minimisation, then turned back
+  const double sign = problem.sense == Sense::minimise ? 1 : -1;  // computed as a minimisation
   std::vector<double> y(duals.begin(), duals.end());
   double bound = 0;
   for (int row = 0; row < problem.rows(); ++row) {
@@ -123,7 +123,7 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
   double largest = 0;
   for (const double value : y) largest = std::max(largest, std::abs(value));
   if (!(largest > 0) || !std::isfinite(largest)) return false;
-  double demanded = 0, scale = 0;  // the least that y A x must be
+  double demanded = 0, scale = 0;  // y A x has to be at least `demanded`
   for (int row = 0; row < problem.rows(); ++row) {
     const double at = y[row] > 0 ? problem.row_low[row] : problem.row_high[row];
     if (std::isfinite(at)) {
@@ -136,15 +136,15 @@ bool proves_infeasible(const Problem& problem, std::span<const double> multiplie
     }
   }
   const Combination combination = combine(problem, y);
-  // What counts as rounding in a column: against its entries times the largest multiplier.
+  // For each column its largest entry times the largest multiplier; rounding errors are small against that.
   std::vector<double> size(problem.columns(), 0);
   for (size_t k = 0; k < problem.value.size(); ++k)
     size[problem.index[k]] = std::max(size[problem.index[k]], largest * std::abs(problem.value[k]));
-  double maximum = 0;  // that it can be within the bounds
+  double maximum = 0;  // y A x is at most `maximum` within the bounds
   for (int j = 0; j < problem.columns(); ++j) {
     const double slope = combination.sum[j];
     if (std::abs(slope) <= kRounding * size[j]) {
-      // Rounding, but on a wide finite range it would count.
+      // A rounding error, which a wide finite range could still make large.
       const double range = std::max(finite_part(problem.low[j]), finite_part(problem.high[j]));
       scale += size[j] * std::max(1.0, range);
       continue;

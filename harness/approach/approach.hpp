@@ -19,7 +19,7 @@ struct Refusal {
   std::string text;
 };
 
-// Which weights a fix says it may have changed; the harness checks that all others are bit-identical.
+// Which weights a fix may have changed. The harness checks that all others are the same bit for bit.
 struct Touched {
   bool everything = false;
   std::map<std::string, std::vector<int64_t>> weights;  // parameter name -> flat indices; empty: all of it
@@ -30,43 +30,43 @@ struct FixResult {
   Refusal failure = {};
   Touched touched = {};
   std::string note = {};  // "returned the original: no candidate was better"
-  // Of approaches that are another process (harness/external): `failure` means UNADAPTABLE, and the seconds
-  // that process took, which are the fix's; absent: those of fix().
+  // For approaches that run in another process (harness/external). `unadaptable`: the status is UNADAPTABLE,
+  // with `failure` as its reason. `seconds`: how long that process took; absent: the time of fix() counts.
   bool unadaptable = false;
   std::optional<double> seconds = std::nullopt;
 };
 
-// An approach: a record of functions, made known by one static object in its source file:
+// An approach is a record of functions. A static object in its source file registers it:
 //   const bool registered = register_approach({.info = ..., .adapt = ..., .fix = ...});
-// The harness itself answers missing_split for `info.needs` before adapt() is called.
+// Where a split of `info.needs` is absent, the harness says missing_split and does not call adapt().
 struct Approach {
   ApproachInfo info;
-  // Why it cannot be applied, before any work; nothing where it can.
+  // Returns why the approach cannot be applied, before any work; nothing where it can.
   std::function<std::optional<Refusal>(const FixRequest&)> adapt;
-  // `original` may be read and forked, not changed.
+  // Makes the fix. `original` may be read and forked, but not changed.
   std::function<FixResult(const Network& original, FixContext&)> fix;
-  // What controls need of the approach they shadow; each may be left out, the control is then UNADAPTABLE.
-  // RAND:KEY: the same search, on as many weights drawn at random as fix() would have chosen itself. The
-  // hyperparameters are those of this approach, and context.hyperparameters() those of the control.
+  // The next two are called by controls that imitate this approach. Without them the control is UNADAPTABLE.
+  // RAND:KEY: the same search on randomly drawn weights, as many as fix() would choose. The last argument has
+  // the hyperparameters of this approach, context.hyperparameters() those of the control.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)>
       fix_on_random_weights = {};
-  // CT:KEY: the fix itself, run for the number of optimiser steps on images that it makes and logs as the
-  // counter "optimiser_steps"; hyperparameters as above.
+  // CT:KEY: the fix itself. The control runs it to learn how many optimiser steps on images it makes, and
+  // reads them from the counter "optimiser_steps". Hyperparameters as above.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)> fix_for_its_steps =
       {};
-  // Of a control (info.shadows): whether it can do anything with that approach.
+  // Only for controls (info.shadows): whether this control can imitate `other`.
   std::function<bool(const Approach& other)> can_imitate = {};
-  // The work is done by another process: nothing is warmed up for it, and this process's memory is not its.
+  // fix() only waits for another process: there is no warm-up, and this process's memory is not measured.
   bool in_other_process = false;
 };
 
-// Misuse: a key that is taken, a missing function, a declared test split. Always true.
+// Always true. It is a misuse to register a key twice, without adapt or fix, or with the test split.
 bool register_approach(Approach approach);
 const std::vector<Approach>& approaches();  // sorted by key
 const Approach* find_approach(const std::string& key);
-Catalog approach_catalog();  // with `imitates` of the controls filled in
-// The defaults of `info`, replaced by the values of the same name in `given`: what a control hands on. A null
-// that `info` does not allow counts as not given.
+Catalog approach_catalog();  // every `info`, with `imitates` of the controls filled in
+// Hyperparameters that a control hands on to the approach it imitates: the values of the same name in
+// `given`, else the defaults of `info`. A null counts as not given unless `info` allows it.
 Hyperparameters hyperparameters_of(const ApproachInfo& info, const Hyperparameters& given);
 
 }  // namespace harness

@@ -18,25 +18,25 @@
 
 namespace harness {
 
-// What a fix is about: all that is known before it. Pointers are borrowed and outlive the fix.
+// What is known before a fix. Pointers are borrowed and outlive the fix.
 struct FixRequest {
   const ApproachInfo* info = nullptr;
   const Network* network = nullptr;  // the original
   const Dataset* data = nullptr;
   Hyperparameters hyperparameters = {};
-  std::string shadow = {};  // "AR" of RAND:AR
+  std::string shadow = {};  // "AR" for RAND:AR; else empty
   uint64_t seed = 0;
-  int64_t batch = 250;                                          // inputs per pass through the network
+  int64_t batch = 250;                                          // inputs for one pass through the network
   std::optional<TrainingConfig> training = {};                  // how the original was trained
-  std::vector<std::map<std::string, at::Tensor>> history = {};  // parameter sets of it, oldest first
-  // Misclassified and correctly classified inputs of the repair split, where it is there.
+  std::vector<std::map<std::string, at::Tensor>> history = {};  // parameters on the way, oldest first
+  // How many inputs of the repair split the original misclassifies and gets right; absent without the split.
   std::optional<int64_t> repair_faults = {}, repair_correct = {};
-  // How many misclassified inputs each pair of label and prediction has, without those that have none.
+  // For each pair of label and wrong prediction that occurs: how many inputs there are.
   std::optional<std::vector<int64_t>> repair_error_types = {};
 };
 
-// A place for the state of an interrupted fix: named tensors, restored bit for bit. The slot may be absent
-// (its functions empty, or load() without a value); the run engine decides.
+// Where the state of an interrupted fix is kept: named tensors, restored bit for bit on the CPU. Functions
+// are empty where no checkpoints are kept; load() returns nothing where there is none.
 using CheckpointState = std::map<std::string, at::Tensor>;
 struct CheckpointSlot {
   std::function<std::optional<CheckpointState>()> load;  // called once, when the context is made
@@ -44,18 +44,18 @@ struct CheckpointSlot {
   std::function<bool()> due;  // enough time has passed since the last one
 };
 
-// Everything fix() may touch. It sees neither files nor JSON, and no split it did not declare.
+// Everything that fix() may use: no files, and no split that the approach did not declare.
 class FixContext {
  public:
   struct Setup : FixRequest {
-    Stop stop = {};  // out of budget, or a stop signal
+    Stop stop = {};  // at the end of the budget, or at a stop signal
     std::function<void(double done, const std::string& what)> progress = {};
     CheckpointSlot checkpoint = {};
   };
   explicit FixContext(Setup setup);
 
   const FixRequest& request() const { return setup_; }
-  const Split& split(const std::string& name) const;  // aborts unless declared in needs or uses, and there
+  const Split& split(const std::string& name) const;  // misuse where undeclared or absent
   bool has_split(const std::string& name) const;
   const DatasetInfo& data() const { return setup_.data->info(); }
   const Hyperparameters& hyperparameters() const { return setup_.hyperparameters; }
@@ -64,22 +64,22 @@ class FixContext {
   const std::vector<std::map<std::string, at::Tensor>>& history() const { return setup_.history; }
   int64_t batch() const { return setup_.batch; }
 
-  uint64_t seed(std::string_view purpose) const;  // for at::Generator and the like
+  uint64_t seed(std::string_view purpose) const;  // for an at::Generator
   RandomStream stream(std::string_view purpose) const;
 
-  // The end of the budget, or a stop signal. Loops ask requested() where they can end with what they have,
-  // and check() where they have nothing yet.
+  // Whether the fix has to end: its budget is used up, or there is a stop signal. A loop that has a result
+  // calls requested() and ends with it; one that has none yet calls check(), which throws.
   const Stop& stop() const { return setup_.stop; }
-  // For what comes before a first result: never requested in a fix that goes on from a checkpoint, whose
-  // earlier result a stop would lose.
+  // For work before the first result. It is never requested in a resumed fix, which would otherwise lose the
+  // result that its checkpoint holds.
   Stop preparation_stop() const { return resumed() ? Stop() : stop(); }
   Batching batching() const { return {batch(), preparation_stop()}; }
 
-  bool resumed() const { return !!saved_; }  // goes on from a checkpoint: true from the beginning
-  // The checkpoint of an earlier, interrupted run of this fix; nothing where there is none.
+  bool resumed() const { return !!saved_; }  // whether there is a checkpoint to go on from
+  // The checkpoint of an earlier, interrupted run of this fix; nothing where there is none. On the CPU.
   const std::optional<CheckpointState>& load_checkpoint() const { return saved_; }
-  // True at a point where a fix could go on from: then save. Where a stop ends a fix, it saves in any case,
-  // also where it returns a network: a stop signal throws that away.
+  // Whether enough time has passed since the last checkpoint. A fix that is stopped always saves one, also
+  // where it returns a network, because a stop signal throws that away.
   bool checkpoint_due() const { return setup_.checkpoint.due && setup_.checkpoint.due(); }
   void save_checkpoint(const CheckpointState& state) const;
 

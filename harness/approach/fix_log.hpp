@@ -8,15 +8,15 @@
 
 namespace harness {
 
-// What fix() writes down of itself; goes into the record.
+// What fix() says about its work; goes into the record.
 struct FixLog {
-  std::map<std::string, double> phases;               // seconds, of timers that have ended
+  std::map<std::string, double> phases;               // seconds of timers that have ended
   std::map<std::string, int64_t> counters;            // "evaluations", "optimiser_steps"
   std::map<std::string, double> scalars;              // "front_size", "best_fitness"
   std::map<std::string, std::vector<double>> series;  // "best_fitness" per generation
-  std::multimap<std::string, std::chrono::steady_clock::time_point> running;  // timers that have not
+  std::multimap<std::string, std::chrono::steady_clock::time_point> running;  // timers that have not ended
 
-  // `phases` with what the running timers have added so far; a checkpoint keeps them.
+  // `phases` and the time of the running timers so far; kept in checkpoints.
   std::map<std::string, double> phases_so_far() const;
 };
 

@@ -6,7 +6,7 @@
 namespace harness {
 namespace {
 
-// Inside a function, because the static objects of the approaches' sources run in no given order.
+// Static inside a function, because the static objects of source files are made in no given order.
 std::vector<Approach>& registered() {
   static std::vector<Approach> list;
   return list;

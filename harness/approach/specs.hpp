@@ -8,9 +8,9 @@
 
 namespace harness {
 
-// Hyperparameters of an approach, one line each. `source` is something that a reader can open: a publication
-// with its year, "public code" and its name, "our choice" with the reason. What counts nothing has the unit
-// "number", "yes or no" or "word".
+// Hyperparameters of an approach, one line each. `source` names something that a reader can open: a
+// publication with its year, "public code" and its name, or "our choice" with the reason. Values without a
+// unit have "number", "yes or no" or "word".
 HyperparameterSpec number_spec(const std::string& name, double value, const std::string& meaning,
                                const std::string& source, double min_value,
                                double maximum = std::numeric_limits<double>::infinity());
@@ -20,7 +20,7 @@ HyperparameterSpec boolean_spec(const std::string& name, bool value, const std::
                                 const std::string& source);
 HyperparameterSpec choice_spec(const std::string& name, const std::string& value, const std::string& meaning,
                                const std::string& source, std::vector<std::string> choices);
-// The same parameter, measured in something.
+// The same hyperparameter with another unit.
 HyperparameterSpec in_unit(const std::string& unit, HyperparameterSpec spec);
 
 }  // namespace harness

@@ -10,8 +10,7 @@
 
 namespace harness {
 
-// A subject from --model and --data alone, for commands that take no configuration. Its results are kept
-// nowhere.
+// A subject made from --model and --data, for commands without a configuration. Its results are not kept.
 struct AdHoc {
   Config config;
   SubjectConfig subject_config;
@@ -21,14 +20,14 @@ struct AdHoc {
   RepairCounts repair_counts() const;
 };
 
-// Throws UserError for a file that cannot be read, named as the value of `option`.
+// Throws UserError where the file that is given by `option` cannot be read.
 void demand_file(const std::string& option, const std::filesystem::path& file);
 
-// Options it understands: model, data, seed, device, threads, batch; `attack` may be absent.
+// Reads the options seed, device, threads and batch. Nothing is attacked where `attack` is absent.
 std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,
                                    const Arguments& arguments, std::optional<AttackConfig> attack);
 
-// The entry of "approaches" that `text` ("AR", "RAND:AR") and `parameters` stand for. Throws UserError.
+// The entry of "approaches" for `text` ("AR", "RAND:AR") with `parameters`. Throws UserError.
 ApproachConfig approach_entry(const std::string& text, const nlohmann::json& parameters);
 
 }  // namespace harness

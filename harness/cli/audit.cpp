@@ -10,7 +10,7 @@
 namespace harness {
 namespace {
 
-// A results tree beside the real one, gone again at the end.
+// A results tree beside the real one, which is removed at the end.
 class ScratchTree {
  public:
   explicit ScratchTree(const ResultsTree& tree) : tree_(tree.root() / "audit") {

@@ -32,8 +32,8 @@ void check_subject(const SubjectConfig& subject, const Config& config, std::vect
 
 constexpr size_t kShownCells = 10;
 
-// What of that tree a run would keep, and what not and why: on standard error, as the configuration alone is
-// the output.
+// Says what a run would keep of that tree, and what not and why. On standard error, because the output is the
+// configuration.
 int check_results(const Config& config, const ResultsTree& tree) {
   std::error_code ignored;
   if (std::filesystem::exists(tree.root(), ignored) && !std::filesystem::is_directory(tree.root(), ignored)) {

@@ -7,8 +7,8 @@
 
 namespace harness {
 
-// One command word: what it takes and what it does. run() returns the exit code (harness/docs/design.md, Exit
-// codes) and throws UserError for 2, ResultsError for 4.
+// One command: its options and what it does. run() returns the exit code (harness/docs/design.md, Exit codes)
+// or throws UserError (exit code 2) or ResultsError (4).
 struct Command {
   CommandSpec spec;
   int (*run)(const Arguments& arguments) = nullptr;
@@ -27,7 +27,7 @@ Command audit_command();
 
 const std::vector<Command>& commands();
 
-// The whole program: finds the command word (none: run), prints help and version. Throws as Command::run.
+// The whole program: finds the command (without one: run) or prints help or version. Throws as Command::run.
 int dispatch(const std::vector<std::string>& words);
 
 }  // namespace harness

@@ -13,7 +13,7 @@
 
 namespace harness {
 
-// Options that several commands share, each described once.
+// Options that several commands share.
 OptionSpec results_option();
 OptionSpec set_option();
 OptionSpec device_option();

@@ -15,7 +15,7 @@ namespace {
 
 struct Evaluated {
   std::string file;
-  std::string corrupted;  // "not_finite: ...", or empty; then nothing else is known
+  std::string corrupted;  // "not_finite: ..." or empty; if not empty, the rest is not set
   int64_t right = 0, repaired = 0, broken = 0, images = 0;
   Evaluation evaluation;
   std::string mistrusted;  // "random_output: ...", or empty
@@ -52,7 +52,7 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   EvaluatedModel model = evaluate_predictions(*opened.subject, *opened.original, fixed);
   Evaluated result;
   result.file = file;
-  if (!model.finite()) {  // as in a run: its predictions mean nothing, the other models stay
+  if (!model.finite()) {  // as in a run; the other models are evaluated all the same
     result.corrupted = "not_finite: " + model.not_finite;
     return result;
   }
@@ -72,7 +72,7 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   return result;
 }
 
-// "mistrusted: random_output: ... (a.pt); CORRUPTED not_finite: ... (b.pt)", of all models that are.
+// The marks of all models: "mistrusted: random_output: ... (a.pt); CORRUPTED not_finite: ... (b.pt)".
 std::string marks_of(const std::vector<Evaluated>& models) {
   std::string text;
   const auto add = [&](const std::string& word, const std::string& why, const std::string& file) {
@@ -87,8 +87,8 @@ std::string marks_of(const std::vector<Evaluated>& models) {
   return text;
 }
 
-// One row per metric, one column per model; joint metrics on the images attacked in all of them.
-// `mark` ends every row's reason.
+// One row per metric, one column per model. Joint metrics are of the images that were attacked in all models.
+// `mark` is added to the reason of every row.
 Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
   Table table{"evaluate", {"metric", "unit"}, {}};
   std::vector<Evaluation> runs;
@@ -169,7 +169,7 @@ nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models
     }
     return values;
   };
-  nlohmann::json reasons = nlohmann::json::object();  // of missing values, and marks
+  nlohmann::json reasons = nlohmann::json::object();  // why values are missing, and marks
   for (const auto& row : table.rows) {
     if (!row.back().empty()) reasons[row[0]] = row.back();
   }
@@ -209,7 +209,7 @@ int evaluate(const Arguments& arguments) {
     reporter(arguments)("evaluating " + file);
     models.push_back(evaluate_one(*opened, file));
   }
-  // For people it stands once, beside the model.
+  // In text the marks are printed once, beside the model.
   const Table table = table_of(models, format == "text" ? "" : marks_of(models));
   if (format == "csv") {
     std::cout << to_csv(table);

@@ -38,7 +38,7 @@ nlohmann::json split_json(const SplitOutcome& outcome) {
           {"broken", broken}};
 }
 
-// Before and after on the splits the owner knows.
+// Counts before and after the fix, on the repair and the test split.
 nlohmann::json effect_of(const AdHoc& opened, const Network& fixed) {
   nlohmann::json effect = nlohmann::json::object();
   for (const char* split : {"repair", "test"}) {
@@ -78,7 +78,7 @@ void print(const nlohmann::json& value, const std::string& format) {
   }
 }
 
-// Saves, reads back, compares: a file that does not behave as the model in memory is no result.
+// Saves the model, reads it back and compares, since the file has to behave as the model in memory.
 void save(const AdHoc& opened, const Network& fixed, const std::filesystem::path& out) {
   AtomicFile file(out);
   fixed.save(file.temporary());
@@ -98,7 +98,7 @@ int fix(const Arguments& arguments) {
   if (std::error_code absent; std::filesystem::equivalent(out, model, absent)) {
     throw UserError({"command line", "--out", "the model to fix, " + out, "another file", ""});
   }
-  { const AtomicFile probe(out); }  // a place that cannot be written to is found now, not after hours
+  { const AtomicFile probe(out); }  // finds now, not after hours, that it cannot be written
   install_stop_signals(true);
   const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
   const auto say = reporter(arguments);
@@ -115,7 +115,7 @@ int fix(const Arguments& arguments) {
   FixOutcome outcome = run_fix(job);
   nlohmann::json value = {
       {"status", to_text(outcome.status)}, {"reason", outcome.reason}, {"seconds", outcome.seconds}};
-  // What `inspect` says of the model: why a layer graph or a change is not to be had.
+  // As `inspect` has it: why there is no layer graph, or why the model cannot be changed.
   const ImportReport& report = opened->subject->original().report();
   if (!report.detail.empty()) value["model_detail"] = report.detail;
   if (outcome.status == Status::ok) {

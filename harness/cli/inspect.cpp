@@ -29,7 +29,7 @@ json nodes_of(const Network& network) {
     for (const ParameterId id : node.parameters) {
       if (id < 0) continue;
       const Parameter& parameter = network.parameters()[static_cast<size_t>(id)];
-      if (parameter.trainable) count += parameter.value.numel();  // the others are buffers and constants
+      if (parameter.trainable) count += parameter.value.numel();  // not buffers and constants
       names.push_back(parameter.name);
     }
     json inputs = json::array();
@@ -67,7 +67,7 @@ json network_json(const Network& network) {
           {"nodes", nodes_of(network)}};
 }
 
-// Every approach there is; those that imitate others, once for each they can imitate.
+// One line for each approach. A control has one for each approach that it can imitate.
 json applicability(const AdHoc& opened) {
   json list = json::array();
   const auto add = [&](const Approach& approach, const std::string& shadow) {
@@ -158,7 +158,7 @@ json inspect_with_data(const Arguments& arguments, const std::string& model, con
 
 json inspect_with_shape(const Arguments& arguments, const std::string& model, const std::string& text) {
   std::vector<int64_t> shape = parse_shape(text);
-  shape[0] = std::max<int64_t>(shape[0], 2);  // a record needs two inputs
+  shape[0] = std::max<int64_t>(shape[0], 2);  // recording needs two inputs
   demand_file("MODEL", model);
   Config config;
   config.device = arguments.text("device").value_or("cpu");

@@ -17,7 +17,7 @@ namespace {
 struct PlanRow {
   const PlanEntry* entry = nullptr;
   CellState state = CellState::missing;
-  std::string shown, because;  // state in the words of people, and why it is that
+  std::string shown, because;  // the state in words, and the reason for it
   std::optional<RecordSummary> record;
   Cost cost;
   bool is_open() const { return state != CellState::finished && state != CellState::stale; }
@@ -83,9 +83,9 @@ std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTr
   return rows;
 }
 
-// What a full run keeps: fixed models, each as large as its original, and a line for each prediction.
+// Bytes that a full run keeps: fixed models, each as large as its original, and the files of each cell.
 std::uintmax_t expected_bytes(const Config& config, const std::vector<PlanEntry>& plan) {
-  constexpr std::uintmax_t kRecordBytes = 40000;  // record, stages, log, predictions of some thousand images
+  constexpr std::uintmax_t kRecordBytes = 40000;  // record, stages, log, predictions of a few thousand images
   std::uintmax_t bytes = 0;
   for (const PlanEntry& entry : plan) {
     std::error_code absent;
@@ -135,7 +135,7 @@ std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
   return text + line;
 }
 
-// Why a cell has its status, and what keeps its result from being trusted.
+// Why a cell has its status, and which checks its result fails.
 std::string reason_of(const PlanRow& row) {
   if (!row.record) return "";
   const std::string& reason = row.record->reason;
@@ -190,7 +190,7 @@ void print(const std::vector<PlanRow>& rows, const std::string& format, const st
   std::cout << "\n" << summary;
 }
 
-// Tasks of an array: by default one for each cell, up to a number that no scheduler minds.
+// An array has one task for each cell by default, up to a number that every scheduler accepts.
 constexpr int64_t kMaxShards = 64;
 
 int64_t wanted_shards(const Arguments& arguments, size_t cells) {
@@ -202,8 +202,8 @@ int64_t wanted_shards(const Arguments& arguments, size_t cells) {
   return std::min<int64_t>(given.value_or(kMaxShards), std::max<int64_t>(1, static_cast<int64_t>(cells)));
 }
 
-// The frozen plan: new where there is none of these cells, or where the user divides it anew. A plan that is
-// divided already stays, for tasks may be at work by it.
+// The frozen plan. It is made anew where there is none for these cells, or where the user divides it in
+// another way. Otherwise a divided plan stays as it is, because tasks may be working by it.
 FrozenPlan freeze_plan(const Arguments& arguments, const ResultsTree& tree, const Config& config,
                        const std::vector<PlanEntry>& plan, const std::vector<PlanRow>& rows) {
   const int64_t shards = wanted_shards(arguments, plan.size());
@@ -218,7 +218,7 @@ FrozenPlan freeze_plan(const Arguments& arguments, const ResultsTree& tree, cons
   return frozen;
 }
 
-// One line for sbatch --array: all tasks, or those that still have something to do.
+// Prints one line for sbatch --array: all tasks, or those with cells that are not done.
 void print_array(const FrozenPlan& frozen, const std::vector<PlanRow>& rows, bool missing_only) {
   std::set<int64_t> tasks;
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -29,7 +29,7 @@ std::set<std::string> codes_of(const Arguments& arguments) {
   return codes;
 }
 
-// A dry run on part of the data would take the place of results that may have cost days.
+// Refuses to replace results of all the data, which may have taken days, by a trial run on a part of it.
 void spare_whole_results(const Config& config, const ResultsTree& tree, const Workload& work) {
   if (config.limit.empty()) return;
   const auto whole = std::count_if(work.records.begin(), work.records.end(),
@@ -108,10 +108,10 @@ void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progres
   }
 }
 
-// What became of the tables; each is said where it happens.
+// What became of the tables. The message is printed where it happens.
 enum class Tables { written, not_written, damaged };
 
-// In a shard, whoever finds all cells done writes the tables: the last one does.
+// In a shard, only the process that finds all cells done writes the tables, which is the last one.
 Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
                               Progress& progress) {
   try {
@@ -125,7 +125,7 @@ Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEnt
   } catch (const ResultsError& error) {
     say_damage(error);
     return Tables::damaged;
-  } catch (const UserError& error) {  // a disk that is full: no fault of the command line
+  } catch (const UserError& error) {  // such as a full disk, which is no error of usage
     std::cerr << error.what() << "\n";
     return Tables::not_written;
   }
@@ -133,7 +133,7 @@ Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEnt
   return Tables::written;
 }
 
-// A run that was interrupted goes on by the same command, whatever else there is: that comes first.
+// An interruption comes first: whatever else happened, the same command continues.
 int exit_code(const RunSummary& summary, Tables tables) {
   if (summary.interrupted) return 3;
   if (tables == Tables::damaged) return 4;
@@ -154,7 +154,7 @@ int run(const Arguments& arguments) {
   if (!options.device.note.empty()) progress.say(options.device.note);
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
-  // of writers that were killed; those of a cell go when it is computed
+  // left by processes that were killed; those in a cell's folder are removed when it is computed
   for (const std::filesystem::path& folder : {tree.root(), tree.tables()}) remove_half_written(folder);
   const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), options.device.kind());
   demand_match("--only", selection.only, plan);
@@ -163,7 +163,7 @@ int run(const Arguments& arguments) {
   RecordIndex index(tree);
   const Workload work = choose_work(config, tree, index, plan, frozen, selection);
   spare_whole_results(config, tree, work);
-  // tasks of an array only read the plan
+  // tasks of an array read the plan and never write it
   if (!frozen && !selection.shard.is_part()) {
     write_plan(tree, config, plan, freeze(plan, expected_costs(plan, work.records), 0));
   }
@@ -173,7 +173,7 @@ int run(const Arguments& arguments) {
   const RunSummary summary = run_plan(config, tree, plan, work, options, progress);
   for (const Task& task : work.todo) index.look(plan[task.place].planned);
   index.save();
-  if (quiet) {  // this is no progress: results are missing
+  if (quiet) {  // said in any case, as results are missing
     for (const std::string& line : summary.troubles) std::cerr << line << "\n";
   }
   const Tables written = write_and_print_tables(tree, plan, selection.shard.is_part(), progress);

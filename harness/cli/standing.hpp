@@ -12,7 +12,7 @@ namespace harness {
 struct Standing {
   std::string counts;                // "9 cells: 6 done, 3 missing"
   std::vector<std::string> because;  // "MNIST/AR/1 stale: subject/attack/epsilon: 0.4, now 0.2"
-  bool damaged = false;              // some record is none
+  bool damaged = false;              // some record cannot be read
 };
 Standing standing_of(const Config& config, const ResultsTree& tree);
 

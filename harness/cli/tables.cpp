@@ -31,7 +31,7 @@ int tables(const Arguments& arguments) {
   const std::string format = arguments.choice("format", kFormats);
   const Config config = configured(arguments, false);
   const ResultsTree tree = tree_of(arguments, config);
-  // the device is no matter here: tables show the one of each record
+  // any device will do, as tables show the device of each record
   const auto plan = make_plan(config, approach_catalog(), "cpu");
   const Report report = make_report(tree, cells_of(plan));
   const auto name = arguments.text("table");

@@ -70,7 +70,7 @@ class Opener {
     problems_.push_back({file_.string(), place, found, expected, suggestion});
   }
 
-  // The same for what only a file of another layout has, which a command can read.
+  // The same for a sign that the file has another layout: the suggestion names the command that converts it.
   void report_layout(const std::string& place, const std::string& found, const std::string& expected) {
     report(place, found, expected, foreign_layout_ ? "" : layout_remedy());
     foreign_layout_ = true;
@@ -82,8 +82,7 @@ class Opener {
     if (!problems_.empty()) throw UserError(std::move(problems_));
   }
 
-  // None of the attributes that every data file has: whatever else there is, it was written for another
-  // program.
+  // A file without any of the attributes that every data file has was written for another program.
   void refuse_other_layout() {
     std::string names;
     for (const char* name : kNumbers) {
@@ -97,7 +96,7 @@ class Opener {
 
   static constexpr std::array kNumbers = {"classes", "divisor", "mean", "std"};
 
-  // A numeric attribute of the root; empty (reported) where it is absent or of another type.
+  // A numeric attribute of the root. Empty where it is absent or has another type, which is then reported.
   std::vector<double> numbers(const std::string& name, const std::string& expected, bool whole) {
     if (!hdf5::has_attribute(*root_, name)) {
       report_layout("/@" + name, "no such attribute", expected);
@@ -165,7 +164,7 @@ class Opener {
     }
   }
 
-  // A group that looks like a split under a name that is none is a slip of the pen, not an extra.
+  // A group that looks like a split but has another name is probably misspelt, so it is an error.
   void find_unknown_groups() {
     for (const std::string& name : hdf5::link_names(*root_)) {
       if (std::count(kSplitNames.begin(), kSplitNames.end(), name) > 0) continue;
@@ -200,7 +199,7 @@ class Opener {
     return kind == hdf5::Link::elsewhere ? "a link into another file" : "an object that cannot be read";
   }
 
-  // Opens and checks all but the pixels.
+  // Opens a split and checks everything except the pixels.
   std::optional<SplitParts> read_split(const std::string& name) {
     const std::string path = "/" + name;
     const hdf5::Link kind = hdf5::link_kind(*root_, name);
@@ -282,7 +281,7 @@ class Opener {
     }
   }
 
-  // One integer per image, or undefined (reported, where `size` is known).
+  // One integer per image. Undefined where that cannot be read; reported where `size` is known.
   at::Tensor read_column(const std::string& place, const hdf5::DatasetHandle& source,
                          std::optional<int64_t> size) {
     if (source.shape.size() != 1) {
@@ -367,7 +366,7 @@ class Opener {
   std::shared_ptr<hdf5::Handle> root_;
   std::vector<Problem> problems_;
   bool any_split_ = false, foreign_layout_ = false;
-  bool can_normalise_ = false;  // mean and std are there, and each of them is right by itself
+  bool can_normalise_ = false;  // mean and std are present and valid
   std::vector<std::string> names_;
   std::vector<int64_t> shape_;
   std::string shape_origin_, stored_type_;
@@ -395,7 +394,7 @@ Dataset Dataset::open(const std::filesystem::path& file, const std::map<std::str
   const hdf5::Lock lock;
   const hdf5::Silence silence;
   hdf5::refuse_damage(file, [&] {
-    at::set_num_threads(1);  // the threads of this process are not in its copy
+    at::set_num_threads(1);  // the copy of this process has no other threads
     std::map<std::string, int64_t> one_image;
     for (const std::string& name : kSplitNames) one_image[name] = 1;
     Opener(file, kResidentLimit).read(one_image);

@@ -10,8 +10,8 @@
 
 namespace harness {
 
-// One split of a data set, read by slabs; small splits (raw size up to kResidentLimit) stay in memory as
-// stored. Tensors are on the CPU. Thread-compatible: one thread at a time.
+// One split of a data set. Small splits (raw size up to kResidentLimit) stay in memory as stored, others are
+// read by slabs. Tensors are on the CPU. Not thread-safe: one thread at a time.
 class Split {
  public:
   virtual ~Split() = default;
@@ -20,10 +20,10 @@ class Split {
   virtual const at::Tensor& groups() const = 0;  // uint8 (N), 0 or 1; undefined where the split has none
   // Network inputs, float32 (n,C,H,W): (images / divisor - mean) / std. Images [begin, end).
   virtual at::Tensor inputs(int64_t begin, int64_t end) const = 0;
-  // The images with these numbers (int64, any order, repeats allowed), as above.
+  // The same for the images with these numbers: int64, in any order, repeats allowed.
   virtual at::Tensor inputs(const at::Tensor& indices) const = 0;
-  // The two halves of inputs(begin, end): images as stored, uint8 or float32, and what the network gets of
-  // them. stored() may be called in a thread of its own.
+  // The two steps of inputs(begin, end): stored() reads the images as they are in the file, uint8 or float32,
+  // and normalised() makes network inputs of them. stored() may run in another thread.
   virtual bool resident() const = 0;  // in memory; else stored() reads the file
   virtual at::Tensor stored(int64_t begin, int64_t end) const = 0;
   virtual at::Tensor normalised(const at::Tensor& stored) const = 0;

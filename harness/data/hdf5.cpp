@@ -17,15 +17,14 @@ namespace {
 constexpr size_t kMaxAttributeValues = 1 << 20;
 constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of all fixed texts of an attribute
 constexpr size_t kMaxNumberBytes = 16;             // of one number of an attribute: long double
-// Below this many bytes nothing a data set claims does any harm. Above, it has at most as many as deflate can
-// pack into what the file holds of it (1032 to 1), and no chunk is larger than twice all of it.
+// A data set up to this size is read whatever its header says. A larger one must be plausible: deflate packs
+// at most 1032 to 1, so the file has to hold enough bytes; and no chunk may be larger than twice the data.
 constexpr double kHarmlessBytes = 64 << 20;
 constexpr double kMaxPacking = 1100;
 constexpr size_t kChunkCache = size_t{64} << 20;  // a slab's chunks are decompressed once
 
-// What a damaged file leaves behind inside HDF5 (lists of pieces that it could not set up) cannot be closed,
-// and its own closing at the end of the program says so in a line for nobody. Files are closed by their
-// handles.
+// A damaged file leaves objects inside HDF5 that cannot be closed. HDF5's own cleanup at the end of the
+// program would print an error about them, so it is switched off; files are closed by their handles.
 const bool no_closing_at_exit = H5dont_atexit() >= 0;
 
 // The number of values of a simple or scalar data space; 0 for an empty one.
@@ -37,7 +36,7 @@ size_t value_count(hid_t space) {
 struct OpenAttribute {
   Handle attribute, type, space;
   size_t count = 0;
-  // Whether its values may be read: some, and not too many.
+  // Whether its values may be read: there are some, and not too many.
   bool is_readable() const { return count > 0 && count <= kMaxAttributeValues; }
 };
 
@@ -75,8 +74,8 @@ std::vector<std::string> read_fixed_strings(const OpenAttribute& open) {
   return texts;
 }
 
-// A list of properties for opening by a path: a link into another file on the way is not followed, `refused`
-// is set. HDF5's own answer to that would be to open whatever file the link names.
+// Access properties for opening by a path. By default HDF5 opens any file that an external link names; with
+// these it does not follow such a link and sets `refused`.
 Handle staying_inside(hid_t list_class, bool* refused) {
   Handle access(H5Pcreate(list_class), H5Pclose);
   H5Pset_elink_cb(
@@ -99,7 +98,7 @@ std::string megabytes(double bytes) {
   return std::to_string(std::lround(bytes / 1e6)) + " MB";
 }
 
-// What the file really holds of a data set: what it says, and never more than the file itself.
+// Bytes that the file holds of a data set: what its header says, but at most the size of the file.
 double stored_bytes(hid_t dataset) {
   const Handle file(H5Iget_file_id(dataset), H5Fclose);
   hsize_t whole = 0;
@@ -127,7 +126,7 @@ Silence::~Silence() {
 
 std::string last_error() {
   std::string message;
-  // walking downwards, the last visited is the innermost
+  // walking downwards, the last entry is the innermost
   H5Ewalk2(
       H5E_DEFAULT, H5E_WALK_DOWNWARD,
       [](unsigned, const H5E_error2_t* error, void* target) -> herr_t {
@@ -165,7 +164,8 @@ void refuse_damage(const std::filesystem::path& file, const std::function<void()
   const Lock lock;
   const std::string end = ended_by(
       [&] {
-        // A copy's only thread is not the one that holds the lock, by its number.
+        // The copy's only thread has another number than the thread that holds the lock, so it could never
+        // take it: the copy gets a new mutex.
         new (&library_mutex()) std::recursive_mutex;
         read();
       },

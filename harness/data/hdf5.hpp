@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-// Thin owners over the HDF5 C API; for the sources of harness/data only. A data file may come from anybody:
-// it never makes the reader open another file, and never makes it reserve memory for data that it cannot
-// hold.
+// Thin owners over the HDF5 C API; for the sources of harness/data only. A data file may come from anybody,
+// so it can neither make the reader open another file nor make it reserve memory for data that is not there.
 namespace harness::hdf5 {
 
-// An identifier of HDF5 with the function that gives it back.
+// Owns an identifier of HDF5, with the function that closes it.
 class Handle {
  public:
   Handle() = default;
@@ -38,7 +37,7 @@ class Handle {
   herr_t (*close_)(hid_t) = nullptr;
 };
 
-// HDF5 is not made for several threads: whoever reads while a BatchReader may be reading ahead holds this.
+// HDF5 is not thread-safe, and a BatchReader reads ahead in its own thread: hold this for every access.
 class Lock {
  public:
   Lock();
@@ -47,7 +46,7 @@ class Lock {
   std::unique_lock<std::recursive_mutex> lock_;
 };
 
-// HDF5 prints its own stack of errors unless told otherwise; ours are told by exceptions.
+// Keeps HDF5 from printing its stack of errors while it lives; our errors are exceptions.
 class Silence {
  public:
   Silence();
@@ -63,8 +62,9 @@ class Silence {
 // The innermost message of the last failure: "truncated file: eof = 800, ...".
 std::string last_error();
 
-// HDF5 reads beyond its memory, or on and on, where a damaged file tells it to. So `read`, which reads what
-// will be read of the file, is tried in a copy of this process first. Throws UserError where that is ended.
+// A damaged file can make HDF5 crash or read for ever. So `read`, which should read everything that will be
+// read of the file, runs in a copy of this process first. Throws UserError where the copy dies or takes too
+// long.
 void refuse_damage(const std::filesystem::path& file, const std::function<void()>& read);
 
 // Read-only and without file locks, which many cluster file systems refuse. Throws UserError.
@@ -84,11 +84,11 @@ struct DatasetHandle {
   size_t value_bytes = 0;      // of one value in the file
   std::vector<int64_t> shape;  // a size that no int64 holds is -1
 };
-// Empty optional where it cannot be opened, or only by way of another file.
+// Nothing where it cannot be opened, or only by a link into another file.
 std::optional<DatasetHandle> open_dataset(hid_t parent, const std::string& name);
 
-// Why a data set is not to be read, in the words of a problem's "found"; empty: nothing speaks against it.
-// Its data lies in other files (external storage, virtual data sets), or it claims more of it than there is.
+// Why a data set must not be read, as the "found" of a problem: its data lies in other files (external
+// storage, virtual data sets), or it claims more data than the file holds. Empty where it may be read.
 std::string suspicion(const DatasetHandle& source);
 
 // Rows [begin, begin + count) along the first dimension, as `memory_type`; false where HDF5 fails.

@@ -11,8 +11,8 @@
 namespace harness {
 
 // The first `count` images of a split as consecutive batches of network inputs. Where the split is read from
-// its file, a thread reads the next batch while the caller works on this one; two batches are in memory at
-// most. The split must outlive the reader, and must not be used otherwise meanwhile.
+// its file, a thread reads the next batch while the caller works on this one; at most two batches are in
+// memory. The split must outlive the reader, and nobody else may use it in the meantime.
 class BatchReader {
  public:
   BatchReader(const Split& split, int64_t batch, int64_t count);
@@ -29,7 +29,7 @@ class BatchReader {
 
   const Split& split_;
   int64_t batch_, count_;
-  int64_t position_ = 0;  // first image that has not been asked for
+  int64_t position_ = 0;  // first image that is not requested yet
   std::future<at::Tensor> ahead_;
 };
 

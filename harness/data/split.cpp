@@ -98,7 +98,7 @@ class SlabSplit final : public BaseSplit {
   }
 
   using BaseSplit::inputs;
-  // Every run of neighbouring images is one read, in file order, so that no chunk is decompressed twice.
+  // Neighbouring images are read together, in file order, so that no chunk is decompressed twice.
   at::Tensor inputs(const at::Tensor& indices) const override {
     const at::Tensor numbers = checked_indices(indices, size());
     auto [sorted, position] = at::_unique(numbers, /*sorted=*/true, /*return_inverse=*/true);

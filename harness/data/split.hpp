@@ -13,8 +13,8 @@
 // The two kinds of Split; for the sources of harness/data only.
 namespace harness {
 
-// (images / divisor - mean) / std. The sum is done in double precision and rounded once, so that the inputs
-// are those that NumPy would make; for uint8 that is a table of 256 values per channel.
+// (images / divisor - mean) / std, computed in double precision and rounded once, as NumPy does it. For uint8
+// images the results are looked up in a table of 256 values per channel.
 class Normaliser {
  public:
   Normaliser(const DatasetInfo& info);
@@ -43,7 +43,7 @@ struct SplitParts {
 // Raw images [begin, end) as stored; throws UserError where HDF5 cannot read them.
 at::Tensor read_raw(const SplitParts& parts, int64_t begin, int64_t end);
 
-// Keeps the raw images in memory where `resident`, else reads them when asked.
+// Keeps the raw images in memory where `resident` is true, else reads them at each call.
 std::shared_ptr<const Split> make_split(SplitParts parts, const DatasetInfo& info, bool resident);
 
 }  // namespace harness

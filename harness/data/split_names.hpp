@@ -6,8 +6,8 @@
 
 namespace harness {
 
-// The splits that a data file has groups for, in the order train, validation, repair, test; nothing of them
-// is read or checked. Empty where the file cannot be opened: whoever reads it says why.
+// The splits that a data file has groups for, in the order train, validation, repair, test. Their content is
+// neither read nor checked. Empty where the file cannot be opened; Dataset::open() then says why.
 std::vector<std::string> splits_in(const std::filesystem::path& file);
 
 }  // namespace harness

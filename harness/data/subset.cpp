@@ -47,7 +47,7 @@ class SubsetWriter {
     if (split.groups().defined()) write_column("/" + name + "/group", split.groups(), H5T_NATIVE_UINT8);
   }
 
-  // Closing a handle cannot fail loudly: what has not reached the file by now never will.
+  // Closing a handle reports no error, so what is not written yet is flushed here, where a failure is seen.
   void finish() {
     must_write(H5Fflush(target_, H5F_SCOPE_GLOBAL) >= 0, "/");
   }

@@ -15,7 +15,7 @@
 namespace harness {
 namespace {
 
-// Cores as the system has them: a machine with more of them is another device, however many are used.
+// All cores that the system has, however many are used: a machine with more cores is another device.
 std::string cpu_name() {
   const int64_t cores = ::sysconf(_SC_NPROCESSORS_ONLN);
   const std::string count = ", " + std::to_string(cores) + (cores == 1 ? " core" : " cores");
@@ -28,7 +28,7 @@ std::string cpu_name() {
   return "CPU" + count;
 }
 
-// From the driver itself, so that no CUDA header is needed (cmake/FindLibTorch.cmake).
+// From the driver's library, so that no CUDA header is needed (cmake/FindLibTorch.cmake).
 std::string cuda_name(int index) {
   void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
   if (driver == nullptr) return "CUDA device";
@@ -102,8 +102,8 @@ void synchronise(at::Device device) {
 
 namespace {
 
-// LibTorch's allocator for that device, by the interface that needs no CUDA header; null on the CPU, and
-// before anything has been allocated on the device.
+// LibTorch's allocator for that device, by an interface that needs no CUDA header. Null on the CPU, and
+// before the first allocation on the device.
 c10::DeviceAllocator* allocator_of(at::Device device) {
   if (!device.is_cuda()) return nullptr;
   auto* allocator = c10::getDeviceAllocator(device.type());
@@ -142,7 +142,7 @@ double PhaseClock::seconds() const {
 }
 
 void apply_switches(const Config& config, const DeviceChoice& device, int64_t threads) {
-  // cuBLAS reads this once, when it starts; without it no product is deterministic
+  // cuBLAS reads this once, when it starts; without it matrix products are not deterministic
   if (config.deterministic && device.kind() == "cuda") setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
   at::Context& context = at::globalContext();

@@ -14,7 +14,7 @@ class Stopwatch {
   ~Stopwatch() {
     try {
       *seconds_ += clock_.seconds();
-    } catch (const std::exception&) {  // a broken device: what was timed reports it, or has already thrown
+    } catch (const std::exception&) {  // a broken device; the timed work reports it or has thrown already
     }
   }
   Stopwatch(const Stopwatch&) = delete;
@@ -30,7 +30,7 @@ SplitOutcome outcome_of(const Subject& subject, const Original& original, const 
   return {subject.labels(split), original.classes(split), std::move(fixed), subject.groups(split)};
 }
 
-// The first images in the subject's order that both models classify correctly.
+// The first images in the subject's attack order that both models classify correctly.
 std::vector<int64_t> both_correct(const Subject& subject, const SplitOutcome& test) {
   const auto& sample = subject.config().attack->sample;
   std::vector<int64_t> images;

@@ -15,21 +15,21 @@ namespace harness {
 struct EvaluatedModel {
   Evaluation evaluation;
   std::string not_finite;  // where NaN or an infinity sits (predict.hpp), on both splits
-  std::string random;      // what shows that its answers may change (predict.hpp), on both splits
+  std::string random;      // why its answers may change from pass to pass (predict.hpp), on both splits
   bool finite() const { return not_finite.empty(); }
   double accuracy = 0;                   // percent, test split
   std::map<std::string, double> phases;  // predict, attack, attack_original
 };
 
-// What the classes on both splits say, from a run or read back from a file.
+// Evaluates the classes on both splits, which come from a run or from a file.
 EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test, std::optional<SplitOutcome> repair);
 
 // Why `network` cannot be attacked on this subject: "attack_impossible: ...", the operator without a
 // derivative; empty where it can. Tried on two images.
 std::string attack_limitation(const Subject& subject, const Network& network);
 
-// Predictions only; evaluate_attack() adds the attack (apart, so that a corrupted model is not attacked),
-// or the reason why there is none.
+// evaluate_predictions() makes predictions only. evaluate_attack() adds the attack, or the reason why there
+// is none. They are two functions because a corrupted model is not attacked.
 EvaluatedModel evaluate_predictions(const Subject& subject, const Original& original, const Network& fixed);
 void evaluate_attack(const Subject& subject, Original* original, const Network& fixed, EvaluatedModel* model);
 

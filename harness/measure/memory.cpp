@@ -11,7 +11,7 @@ void keep_memory() {
   constexpr int kMebibyte = 1 << 20;
   mallopt(M_MMAP_THRESHOLD, 32 * kMebibyte);  // the most glibc accepts
   mallopt(M_TRIM_THRESHOLD, 1024 * kMebibyte);
-  // Above the 64 MiB heaps of the other threads, so that an empty one is kept, too.
+  // More than the 64 MiB heaps of the other threads, so that empty heaps are kept as well.
   mallopt(M_TOP_PAD, 65 * kMebibyte);
 #endif
 }

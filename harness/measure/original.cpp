@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-// Images in memory at a time while attacking, as floats.
+// Bytes of images, as floats, that are in memory at a time while attacking.
 constexpr int64_t kSlabBytes = int64_t{256} << 20;
 
 int64_t slab_images(const Subject& subject, const Network& network) {
@@ -127,7 +127,7 @@ const AttackFlags& Original::attack(const std::vector<int64_t>& images) {
   PgdOptions options = attack_options();
   options.piece = std::max<int64_t>(preferred_piece(subject_.original()), 1);
   const auto piece = static_cast<size_t>(options.piece);
-  std::vector<int64_t> missing;  // whole pieces; only the very last piece can be shorter
+  std::vector<int64_t> missing;  // whole pieces; only the last piece of all may be shorter
   for (size_t begin = 0; begin < correct_.size(); begin += piece) {
     const size_t end = std::min(begin + piece, correct_.size());
     const auto first = correct_.begin() + static_cast<std::ptrdiff_t>(begin);

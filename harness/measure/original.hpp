@@ -16,23 +16,24 @@ struct AttackFlags {
   std::vector<uint8_t> success, zero_gradient, margin;  // one per test image; margin empty where not wanted
 };
 
-// What all cells of a subject need of the original: computed once, kept in subjects/<subject>/original.json.
-// The attack grows as cells ask for more images, always by whole pieces of the original's own correct images
-// in the subject's seeded order, so that no flag depends on which cell asked first.
+// What all cells of a subject need to know of the original: computed once, kept in
+// subjects/<subject>/original.json. The attack grows when a cell needs more images, always by whole pieces of
+// the original's correct images in the subject's seeded order. So no flag depends on the order of the cells.
 class Original {
  public:
-  // `cache` empty: nothing is kept. `identity`: digest of all that decides the values.
+  // Nothing is kept where `cache` is empty. `identity`: digest of everything that decides the values.
   Original(const Subject& subject, std::filesystem::path cache, std::string identity);
 
   const std::vector<int32_t>& classes(const std::string& split) const;  // test or repair
-  double predict_seconds() const { return predict_seconds_; }           // 0 where the classes were kept
+  double predict_seconds() const { return predict_seconds_; }           // 0 where they come from the cache
   double low() const { return low_; }  // of the test split, after normalisation
   double high() const { return high_; }
   double accuracy() const;  // percent, of the test split
   int64_t faults(const std::string& split) const;
   PgdOptions attack_options() const;  // with the bounds filled in
 
-  // Attacks what is missing of `images` (correct ones) and saves. Throws Interrupted.
+  // Attacks those of `images` that have no flags yet, and saves. All must be classified correctly by the
+  // original. Throws Interrupted.
   const AttackFlags& attack(const std::vector<int64_t>& images);
 
  private:
@@ -50,8 +51,8 @@ class Original {
   AttackFlags flags_;
 };
 
-// Both attacks (margin where the subject wants it) of `network` on test images; flags of their images are
-// set.
+// Attacks `network` on test images, with the margin loss too where the subject wants that, and sets the flags
+// of these images.
 void attack_images(const Subject& subject, const Network& network, PgdOptions options,
                    const std::vector<int64_t>& images, AttackFlags* flags);
 AttackFlags no_flags(const Subject& subject);

@@ -11,7 +11,7 @@
 namespace harness {
 namespace {
 
-// What a pass of a black box shows of its randomness.
+// Finds out whether a black box drew random numbers or changed its answers during a pass.
 class SteadinessCheck {
  public:
   explicit SteadinessCheck(at::Device device) : draws_(device) {}
@@ -45,7 +45,7 @@ Predictions predict(const Network& network, const Split& split, int64_t batch, i
   if (const std::vector<std::string> names = network.not_finite(); !names.empty()) {
     result.not_finite = "parameter " + names.front() + " holds NaN or an infinite value";
   }
-  std::optional<SteadinessCheck> steadiness;  // what is imported has no such operators
+  std::optional<SteadinessCheck> steadiness;  // an imported network has no random operators
   if (!network.importable()) steadiness.emplace(network.device());
   std::string node;
   result.low = std::numeric_limits<double>::infinity();

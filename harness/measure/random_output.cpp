@@ -23,7 +23,7 @@ std::string percent_of(double share) {
 
 Invariant check_random_output(const Network& network, const at::Tensor& sample, int64_t batch) {
   const Invariant sound = {"random_output", true, ""};
-  std::optional<Network> fork;  // what the answers of a black box change in it goes with it
+  std::optional<Network> fork;  // answering may change a black box, so that a fork is used
   if (!network.importable()) fork = black_box_for_pass(network);
   const Network& checked = fork ? *fork : network;
   const at::Tensor x = sample.narrow(0, 0, std::min(sample.size(0), kCheckedImages)).to(checked.device());
@@ -32,7 +32,7 @@ Invariant check_random_output(const Network& network, const at::Tensor& sample, 
   if (fork && draws.drawn()) return {"random_output", false, DrawWatch::kDrawn};
   const double scale = std::max(first.abs().max().item<double>(), 1e-30);
   if (!std::isfinite(scale)) return sound;
-  // false for NaN, too
+  // false for NaN as well
   const auto agree = [&](const at::Tensor& a, const at::Tensor& b, double tolerance, double* difference) {
     *difference = (a - b).abs().max().item<double>() / scale;
     return *difference <= tolerance;

@@ -17,8 +17,8 @@ namespace {
 
 constexpr int64_t kSampleSize = 16;
 constexpr int64_t kMegabyte = int64_t{1} << 20;
-constexpr int64_t kPieceValues = int64_t{1} << 22;  // of images looked at together
-constexpr double kBoundsSlack = 1e-4;               // of their width: bounds are typed with few digits
+constexpr int64_t kPieceValues = int64_t{1} << 22;  // of images that are checked together
+constexpr double kBoundsSlack = 1e-4;               // of their width, as people write bounds with few digits
 
 template <typename T>
 std::vector<T> to_vector(const at::Tensor& tensor, at::ScalarType type) {
@@ -37,7 +37,7 @@ struct Range {
   std::string text() const { return "values from " + format_number(low) + " to " + format_number(high); }
 };
 
-// Calls take(images as stored) piece by piece, until it says false.
+// Calls take(images as stored) piece by piece, until it returns false.
 void for_each_piece(const Split& split, const std::function<bool(const at::Tensor&)>& take) {
   const int64_t piece = std::max<int64_t>(1, kPieceValues / split.stored(0, 1).numel());
   for (int64_t begin = 0; begin < split.size(); begin += piece) {
@@ -53,7 +53,7 @@ void refuse_not_finite(const Network& network, const std::filesystem::path& file
       {file.string(), names.front(), "NaN or an infinite value" + more, "parameters that are finite", ""});
 }
 
-// Images of the largest split: no batch is larger.
+// Number of images of the largest split; no batch is larger.
 int64_t largest_split(const Dataset& data) {
   int64_t maximum = 1;
   for (const std::string& name : data.split_names()) maximum = std::max(maximum, data.split(name).size());
@@ -63,7 +63,7 @@ int64_t largest_split(const Dataset& data) {
 }  // namespace
 
 double pixel_full_scale(const std::filesystem::path& file) {
-  // Opened once more: the subject's own data may be limited.
+  // The file is opened once more because the subject's own data may be limited (--limit).
   const Dataset data = Dataset::open(file, {}, 0);
   const bool bytes = data.info().stored_type == "uint8";
   Range range;
@@ -106,7 +106,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
     return std::min(config.batch.value_or(preferred_batch(*original_)), largest_split(data_));
   };
   original_->verify(sample_, working_batch());
-  batch_ = working_batch();  // a black box may have another
+  batch_ = working_batch();  // verify() may have made it a black box, which has another batch size
   check_original();
   group_names_ = data_.info().group_names;
   if (subject.groups) {
@@ -173,7 +173,7 @@ void Subject::check_bounds() const {
   };
   const Split& test = data_.split("test");
   const DatasetInfo& info = data_.info();
-  if (info.stored_type == "uint8") {  // what bytes can become: mostly no image has to be read
+  if (info.stored_type == "uint8") {  // the range of all bytes is mostly enough, without reading images
     Range possible;
     for (const uint8_t value : {uint8_t{0}, uint8_t{255}}) {
       possible.take(test.normalised(at::full({1, info.shape[0], 1, 1}, value, at::kByte)));
@@ -212,8 +212,7 @@ std::vector<uint8_t> Subject::groups(const std::string& split) const {
   return groups.defined() ? to_vector<uint8_t>(groups, at::kByte) : std::vector<uint8_t>();
 }
 
-// Channels have one epsilon (the study's attack knows no other), so channels of different std share that of
-// the mean std.
+// All channels have one epsilon, as in the study's attack. Where their std differ, the mean std counts.
 double Subject::epsilon_in_inputs() const {
   const DatasetInfo& info = data_.info();
   if (!subject_.attack->epsilon_in_pixels) return subject_.attack->epsilon;

@@ -14,20 +14,20 @@
 
 namespace harness {
 
-// The inputs a model is recorded and checked on: the first images of the first split that has two or more
-// (test before the others). Throws UserError where no split has.
+// The inputs that a model is recorded and checked on: the first images of a split with at least two images,
+// the test split where it has them. Throws UserError where there is no such split.
 at::Tensor sample_inputs(const Dataset& data);
 
-// What 255 pixel steps are in stored units: 255 where any stored value of the file is above 1, else 1; of the
-// whole file, whatever part of it is used. Throws UserError for values below 0 or above 255.
+// What 255 pixel steps are in stored units: 255 where any value in the file is above 1, else 1. All of the
+// file counts, also where only a part of it is used. Throws UserError for values below 0 or above 255.
 double pixel_full_scale(const std::filesystem::path& file);
 
-// Of an original whose answers change: `why` is the sentence that says what showed it.
+// The error for an original whose answers change; `why` is a sentence that says how that was seen.
 UserError random_original(const std::filesystem::path& file, const std::string& why);
 
-// One subject, opened: data and original on their device, and how its attack is done. Throws
-// UserError for files that cannot be used or do not fit each other, for an original with parameters that are
-// not finite or with random answers, and for images outside the bounds of the attack.
+// One subject, opened: its data, the original on its device, and how it is attacked. Throws UserError for
+// files that cannot be used or do not fit each other, for an original whose parameters are not finite or
+// whose answers are random, and for images outside the bounds of the attack.
 class Subject {
  public:
   Subject(const SubjectConfig& subject, const Config& config, at::Device device);
@@ -41,15 +41,15 @@ class Subject {
   int64_t batch() const { return batch_; }  // images per forward pass
   double load_seconds() const { return load_seconds_; }
 
-  // A model of this subject from elsewhere, on the same device. Throws UserError, also when its classes
-  // differ.
+  // Loads another model of this subject, on the same device. Throws UserError, also where its number of
+  // classes differs.
   Network load_model(const std::filesystem::path& file) const;
 
-  // Labels and groups of a split beside the classes predicted there.
+  // Labels and groups of a split, in split order.
   std::vector<int32_t> labels(const std::string& split) const;
   std::vector<uint8_t> groups(const std::string& split) const;  // empty where there are none
 
-  // Attack: test images in their seeded order; options but for the bounds.
+  // For attacks: the test images in their seeded order, and all options except the bounds.
   const std::vector<int64_t>& attack_order() const { return attack_order_; }
   PgdOptions attack_options() const;
   uint64_t attack_order_seed() const { return order_seed_; }
@@ -62,7 +62,7 @@ class Subject {
   void check_bounds() const;
   double epsilon_in_inputs() const;
 
-  std::chrono::steady_clock::time_point start_;  // first: times what follows
+  std::chrono::steady_clock::time_point start_;  // before the members whose loading it times
   const SubjectConfig& subject_;
   Dataset data_;
   at::Tensor sample_;

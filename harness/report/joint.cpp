@@ -19,7 +19,7 @@ bool attacked(const Record& record) {
   return false;
 }
 
-// The flags beside a record must be those it was measured on.
+// The flags beside a record must be those that its metrics were computed from.
 void check_flags(const Evaluation& run, const Record& record, const std::filesystem::path& file) {
   for (const Metric& metric : metrics()) {
     if (!metric.joint) continue;

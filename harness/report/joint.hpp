@@ -6,8 +6,9 @@
 
 namespace harness {
 
-// The ok runs of one approach, cut down to the test images attacked in all of them: those that the original
-// and all fixed models get right (harness/docs/metrics.md, Several runs). Empty where no run was attacked.
+// The ok runs of one approach, each with only those test images that were attacked in all of them: the
+// original and all fixed models get these right (harness/docs/metrics.md, Several runs). Empty where no run
+// was attacked.
 std::vector<Evaluation> common_attack(const ResultsTree& tree, const ApproachReport& row);
 
 }  // namespace harness

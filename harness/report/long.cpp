@@ -46,7 +46,7 @@ Value empty_time() {
   return {"TIME", "seconds", "rq4", Better::lower, false, {}, ""};
 }
 
-// Rows of runs.csv for one run: every metric, then the times.
+// The rows of runs.csv for one run: every metric, then the times.
 void append_run(const RunCell& run, Table* table) {
   const Record* record = run.record ? &*run.record : nullptr;
   const Row head = {run.planned.cell.subject, run.planned.cell.approach, std::to_string(run.planned.cell.run),

@@ -52,7 +52,7 @@ std::string mistrust(const Record& record) {
 
 namespace {
 
-// The same for a row of several runs: "mistrusted: random_output (run 2)".
+// `mark` with the runs that it concerns: "mistrusted: random_output (run 2)".
 std::string mistrusted_runs(const ApproachReport& row, const std::string& mark) {
   std::string runs;
   for (const RunCell& run : row.runs) {
@@ -62,7 +62,7 @@ std::string mistrusted_runs(const ApproachReport& row, const std::string& mark) 
   return mark + (runs.find(',') == std::string::npos ? " (run " : " (runs ") + runs + ")";
 }
 
-// Status and reason of the row: "1 of 3 CORRUPTED (accuracy: ...); LIMITED".
+// Sets status and reason of a row: "1 of 3 CORRUPTED (accuracy: ...); LIMITED: part of the data".
 void summarise(ApproachReport* row) {
   std::map<int, std::vector<const Record*>> by_severity;
   int64_t missing = 0, outdated = 0, other_limit = 0, limited = 0, stale = 0;
@@ -151,7 +151,7 @@ void measure(const ResultsTree& tree, ApproachReport* row) {
       row->marks.push_back(metric.name + " above " + std::to_string(std::lround(*metric.mark_above)) + ": " +
                            metric.mark);
     }
-    // Most of a table's row would be empty without a word why.
+    // Without this mark most cells of the row would be empty, and nothing would say why.
     if (value.runs.empty() && value.reason.starts_with("attack_impossible: ")) {
       add_once(&row->marks, value.reason);
     }
@@ -193,7 +193,7 @@ void measure_times(ApproachReport* row) {
   }
 }
 
-// What of the data a record or plan is made from, as its identity says; null: all of it, or it is not known.
+// The part of the data that a record or plan was made from, by its identity. Null: all of it, or not known.
 nlohmann::json limit_of(const nlohmann::json& provenance) {
   const nlohmann::json identity = provenance.value("identity", nlohmann::json::object());
   const nlohmann::json limit =

@@ -10,8 +10,7 @@
 
 namespace harness {
 
-// One planned cell with what the results tree has of it. Outdated records are left out: they belong to
-// another configuration.
+// One planned cell and its record. Outdated records are left out, as they belong to another configuration.
 struct RunCell {
   PlannedCell planned;
   CellState state = CellState::missing;
@@ -26,30 +25,30 @@ struct Value {
   Better better = Better::neither;
   bool joint = false;
   std::vector<double> runs;
-  std::string reason;  // where there is none
+  std::string reason;  // why there is no value
   std::optional<double> mean() const;
-  std::optional<double> deviation() const;  // with n-1; none for one run
+  std::optional<double> deviation() const;  // with n-1; nothing for one run
 };
 
-// Times of the ok runs of one device model with as many threads under one number of concurrent workers:
-// others are not comparable.
+// Times of the ok runs that are comparable: same device model, number of threads and number of concurrent
+// workers.
 struct TimeGroup {
   std::string device;
   int64_t threads = 0;                     // 0: unknown, as in old records
-  int64_t workers = 1, interruptions = 0;  // interruptions: the sum
+  int64_t workers = 1, interruptions = 0;  // interruptions: of all runs together
   std::vector<Value> values;               // TIME, then TIME_<phase> sorted
   std::string machine() const;             // "CPU X, 2 cores, 1 thread": device and threads
 };
 
 // One approach on one subject.
 struct ApproachReport {
-  CellId cell;  // run is not meant
+  CellId cell;  // its `run` is not used
   std::string name;
   Level level = Level::control;
   std::vector<RunCell> runs;
-  std::string status;              // "ok" if any run is, else the gravest of theirs, or "missing"
-  std::string reason;              // why not, and notes on what is not as planned
-  std::vector<std::string> marks;  // on the rows of attack metrics ("gradient masking: ...")
+  std::string status;              // "ok" if any run is, else the most severe; or "missing"
+  std::string reason;              // why it is not ok, and notes on what is not as planned
+  std::vector<std::string> marks;  // for the attack metrics: "gradient masking: ..."
   int64_t recorded = 0, ok_runs = 0;
   std::vector<Value> values;                           // every metric, in registry order; empty unless ok
   std::vector<TimeGroup> times;                        // empty unless ok
@@ -57,19 +56,20 @@ struct ApproachReport {
   std::string reason_of(const Value& value) const;     // its own reason, marks and those of the row
 };
 
-// All rows, by subject; in a subject the approaches, then published models, then controls, each by name.
+// All rows, sorted by subject; for each subject first approaches, then published models, then controls, by
+// name.
 struct Report {
   std::vector<ApproachReport> rows;
   int64_t planned = 0, recorded = 0, missing = 0, outdated = 0, stale = 0, limited = 0, mistrusted = 0;
-  int64_t other_limit = 0;  // of the outdated ones, those that differ in --limit
+  int64_t other_limit = 0;  // how many outdated ones differ in --limit
   std::vector<std::string> subjects() const;
   std::string coverage() const;  // one line
 };
 
-// "mistrusted: random_output, untouched": the checks that a record fails, by their names.
+// The names of the checks that a record fails: "mistrusted: random_output, untouched".
 std::string mistrust(const Record& record);
 
-// From the records alone (and the attack flags beside them, which joint metrics need). Throws ResultsError.
+// Made from the records, and from the attack flags beside them for joint metrics. Throws ResultsError.
 Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan);
 
 }  // namespace harness

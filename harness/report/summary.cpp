@@ -32,7 +32,7 @@ Score score_of(const ApproachReport& row) {
   return score;
 }
 
-// A value nobody knows counts as the worst.
+// A missing value counts as the worst.
 double goodness(const Score& score, size_t i) {
   if (!score[i]) return -std::numeric_limits<double>::infinity();
   return kObjectives[i].higher ? *score[i] : -*score[i];

@@ -6,7 +6,7 @@
 
 namespace harness {
 
-// Text in rows and columns. Numbers are already text that reads back to the same double; "" is a missing
+// Rows and columns of text. Numbers are written so that they read back as the same double; "" is a missing
 // value.
 struct Table {
   std::string name;  // "rq2": the file's stem
@@ -17,8 +17,8 @@ struct Table {
 std::string to_csv(const Table& table);
 nlohmann::json to_json(const Table& table);  // a list of objects, in column order
 
-// For people: columns padded to their widest entry, two blanks between, the first `left` columns flush left
-// and the others flush right. Width counts characters, not bytes (UTF-8).
+// A table for people: columns padded to their widest entry with two blanks between, the first `left` columns
+// flush left, the others flush right. Width counts characters, not bytes (UTF-8).
 std::string to_aligned(const std::vector<std::vector<std::string>>& header,
                        const std::vector<std::vector<std::string>>& rows, size_t left);
 

@@ -13,9 +13,9 @@ Table applicability_table(const Report& report);                    // rq1
 Table metric_table(const Report& report, const std::string& name);  // rq2, rq3
 Table time_table(const Report& report);                             // rq4
 Table runs_table(const Report& report);                             // runs: every single run
-// The paper's shape: one row per approach, columns subject x metric, entries the mean or the status word.
+// Wide form, as in the paper: one row per approach, columns subject x metric, entries the mean or the status.
 Table wide_table(const Report& report, const std::string& name);  // rq1 ... rq4
-// One row per subject and approach, with the approaches that no other one beats in everything.
+// One row per subject and approach; says which approaches are Pareto-optimal.
 Table summary_table(const Report& report);
 
 std::vector<Table> all_tables(const Report& report);

@@ -30,7 +30,7 @@ std::string entry_of(const Value& value) {
   return rounded(*mean, digits) + (deviation ? " ±" + rounded(*deviation, digits) : "");
 }
 
-// "ACC_REL_IMPROVEMENT_REPAIR" above its unit takes three lines and a third of the width.
+// Breaks a long head such as "ACC_REL_IMPROVEMENT_REPAIR" into three lines, which take a third of the width.
 Row stacked(const std::string& metric, const std::string& unit) {
   std::string name = metric, second, third = unit == "percent" ? "%" : unit == "seconds" ? "s" : "";
   const auto take = [&](const std::string& part, const std::string& shown) {
@@ -49,7 +49,7 @@ Row stacked(const std::string& metric, const std::string& unit) {
   return {name, second, third};
 }
 
-// Footnotes, numbered as they come.
+// Footnotes, numbered in the order in which they appear.
 class Notes {
  public:
   std::string number(const std::string& text) {
@@ -155,7 +155,7 @@ std::string times_of(const Report& report, const std::string& subject, Notes* no
   }
   std::sort(phases.begin(), phases.end());
   phases.erase(std::unique(phases.begin(), phases.end()), phases.end());
-  // what an approach calls its own steps is in rq4.csv; here only what all have
+  // only the phases that all approaches have; rq4.csv has those that an approach names as well
   std::erase_if(phases, [](const std::string& phase) {
     static const std::vector<std::string> common = {"TIME", "TIME_load", "TIME_predict", "TIME_attack"};
     return std::find(common.begin(), common.end(), phase) == common.end();

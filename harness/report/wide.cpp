@@ -9,13 +9,13 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-// The columns of the study's tables, per subject.
+// The columns of the study's tables for each subject.
 const std::map<std::string, std::vector<std::string>> kPaperColumns = {
     {"rq2", {"ACC", "ACC_REL_IMPROVEMENT", "RR"}},
     {"rq3", {"ASR", "ASR_REL_IMPROVEMENT", "AAOD", "AAOD_REL_IMPROVEMENT", "NFR"}}};
 
 struct Column {
-  std::string subject, metric, device;  // device: rq4 only, with its threads
+  std::string subject, metric, device;  // device: with its threads, in rq4 only
 };
 
 bool any_value(const Report& report, const std::string& subject, const std::string& metric) {
@@ -26,7 +26,7 @@ bool any_value(const Report& report, const std::string& subject, const std::stri
     const Value* value = row.find(metric);
     if (value && !value->runs.empty()) return true;
   }
-  return !any_ok;  // nothing is known yet: the column stays
+  return !any_ok;  // the column stays while nothing is known
 }
 
 std::vector<std::string> devices_of(const Report& report, const std::string& subject) {
@@ -72,7 +72,7 @@ std::string title_of(const Column& column, const std::vector<Column>& all) {
 std::string entry_of(const ApproachReport& row, const Column& column) {
   if (row.status != "ok" || column.metric.empty()) return row.status;
   if (column.metric == "TIME") {
-    // workers of one device that shared it are not comparable with those that did not: no mean over both
+    // no mean over several numbers of workers, as workers that share a device are slower
     const Value* only = nullptr;
     for (const TimeGroup& group : row.times) {
       if (group.machine() != column.device) continue;
@@ -100,7 +100,7 @@ Table wide_table(const Report& report, const std::string& name) {
   Table table{name + "_wide", {"approach", "name", "level"}, {}};
   for (const Column& column : columns) table.columns.push_back(title_of(column, columns));
   table.columns.push_back("notes");
-  std::vector<const ApproachReport*> firsts;  // one for each approach, whatever the subject
+  std::vector<const ApproachReport*> firsts;  // one row of each approach, of any subject
   for (const ApproachReport& row : report.rows) {
     const bool seen = std::any_of(firsts.begin(), firsts.end(), [&](const ApproachReport* first) {
       return first->cell.approach == row.cell.approach;

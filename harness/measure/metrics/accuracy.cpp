@@ -1,7 +1,7 @@
 #include "harness/measure/metrics/counts.hpp"
 
 // ACC: share of the split that the fixed model classifies correctly, and its improvement relative to the
-// original's (harness/docs/metrics.md, Accuracy; relative, in percent, no difference of percentage points).
+// original's, in percent and not in percentage points (harness/docs/metrics.md, Accuracy).
 namespace harness {
 namespace {
 

@@ -3,9 +3,10 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/metrics/counts.hpp"
 
-// ASR: share of the attacked images (correct before, by the original and the fixed model) that are
-// misclassified after the attack; ASR_MARGIN: the same with the margin loss; ZERO_GRADIENT: share of them
-// where the attack never starts, its first gradient being exactly zero (harness/docs/metrics.md, Robustness).
+// ASR: share of the attacked images that are misclassified after the attack; before it, the original and the
+// fixed model get all of them right. ASR_MARGIN: the same with the margin loss. ZERO_GRADIENT: share of the
+// attacked images whose first gradient is exactly zero, so that the attack never starts
+// (harness/docs/metrics.md, Robustness).
 namespace harness {
 namespace {
 
@@ -16,7 +17,7 @@ double share(const std::vector<uint8_t>& flags) {
   return 100.0 * static_cast<double>(set) / static_cast<double>(flags.size());
 }
 
-// The reason why `flags` have no share, or none.
+// Why there is no share to compute from `flags`; empty where there is one.
 std::string limitation(const Evaluation& run, Flags flags, const char* what) {
   if (!run.attack) {
     return run.no_attack_reason.empty() ? "no_attack: the subject configures none" : run.no_attack_reason;

@@ -4,7 +4,7 @@
 
 namespace harness {
 
-// What one split's predictions amount to (harness/docs/metrics.md, Symbols).
+// The counts that metrics of one split are made of (harness/docs/metrics.md, Symbols).
 struct FlipCounts {
   int64_t images = 0;
   int64_t right_original = 0;  // |R|; |W| = images - right_original
@@ -16,12 +16,12 @@ struct FlipCounts {
 // Misuse where label, original and fixed differ in length.
 FlipCounts count_flips(const SplitOutcome& split);
 
-// A metric of the counts of one split; the split is never empty when it is asked.
+// A metric that needs only the counts of one split. It is never called for an empty split.
 using CountMetric = MetricValue (*)(const FlipCounts&);
 MetricValue on_test(const Evaluation& run, CountMetric metric);
 MetricValue on_repair(const Evaluation& run, CountMetric metric);  // "no_repair_split: ..." without one
 
-// 100 * (gain / baseline); "no_baseline: ..." where the original's value is 0.
+// 100 * (gain / baseline); no value, with "no_baseline: ...", where the original's value is 0.
 MetricValue relative_improvement(double gain, double baseline, const char* name);
 
 }  // namespace harness

@@ -4,10 +4,9 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/metrics/counts.hpp"
 
-// AAOD: average absolute odds difference between the two groups, one class against the rest, mean over the
-// classes of |difference of true positive rates| and |difference of false positive rates|, halved; a rate
-// with denominator 0 is 0 (harness/docs/metrics.md, Fairness). TPR_GAP and FPR_GAP are its two halves before
-// that.
+// AAOD: average absolute odds difference between the two groups. For each class against the rest it takes the
+// absolute differences of true and of false positive rates; TPR_GAP and FPR_GAP are their means over the
+// classes, and AAOD is the mean of both. A rate with denominator 0 is 0 (harness/docs/metrics.md, Fairness).
 namespace harness {
 namespace {
 
@@ -66,7 +65,7 @@ MetricValue of_groups(const Evaluation& run, Predicted predicted, Value value) {
   return value(odds_of(run.test, run.test.*predicted, run.classes));
 }
 
-// Between two groups there is a difference only where both have images.
+// No value where one of the groups has no images.
 MetricValue between_groups(const Odds& odds, double value) {
   for (size_t group = 0; group < 2; ++group) {
     if (odds.images[group] > 0) continue;

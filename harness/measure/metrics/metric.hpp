@@ -8,7 +8,8 @@
 
 namespace harness {
 
-// Classes of one split, in split order. Torch-free on purpose: the report recomputes metrics from records.
+// Classes of one split, in split order. There are no tensors here, because the report recomputes metrics
+// without LibTorch.
 struct SplitOutcome {
   std::vector<int32_t> label, original, fixed;
   std::vector<uint8_t> group;  // empty: no sensitive groups
@@ -51,9 +52,9 @@ struct Metric {
   Better better = Better::neither;
   std::string table;  // "rq2" or "rq3"
   int order = 0;      // of rows within the table
-  // True: over several runs of an approach it is computed on the images attacked in all of them.
+  // Over several runs of an approach, it is computed on the images that were attacked in all of them.
   bool joint = false;
-  // A row above the limit is marked in the tables with this text; empty: never.
+  // Rows above `mark_above` are marked with `mark` in the tables.
   std::optional<double> mark_above = std::nullopt;
   std::string mark = "";
   std::function<MetricValue(const Evaluation&)> compute;
@@ -66,7 +67,7 @@ bool register_metric(Metric metric);   // returns true; called from static objec
 // Changes whenever a metric is added, removed or gets another version.
 std::string metrics_digest();
 
-// The Evaluations with their attack outcomes cut down to the images that all of them attacked.
+// The same evaluations, with only those attacked images that all of them attacked.
 std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs);
 
 }  // namespace harness

@@ -1,7 +1,7 @@
 #include "harness/measure/metrics/counts.hpp"
 
-// NFR: images that the original gets right and the fixed model wrong, as a share of the whole split (not of
-// the right ones); BROKEN: how many those are (harness/docs/metrics.md, Flips).
+// BROKEN: number of images that the original gets right and the fixed model gets wrong. NFR: the same as a
+// share of all images of the split, not only of the right ones (harness/docs/metrics.md, Flips).
 namespace harness {
 namespace {
 

@@ -52,7 +52,7 @@ std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file
     rows.push_back(std::move(row));
   }
   if (number == 0) fail("", "the header " + std::string(headers.front()));
-  if (content.back() != '\n') fail("no end of line", "a whole last line");  // "12" may be left of "123"
+  if (content.back() != '\n') fail("no end of line", "a whole last line");  // a cut "123" may have left "12"
   return rows;
 }
 

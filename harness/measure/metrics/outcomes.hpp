@@ -7,7 +7,7 @@
 
 namespace harness {
 
-// The CSV files beside a record (store/record.hpp), as text.
+// The text of the CSV files beside a record (store/record.hpp).
 std::string predictions_csv(const SplitOutcome& outcome);  // without groups
 std::string attack_csv(const AttackOutcome& outcome);
 

@@ -10,7 +10,7 @@
 namespace harness {
 namespace {
 
-// A function's static, so that it exists before the first metric of another source file registers itself.
+// Static inside a function, so that it exists when the first metric of another source file registers itself.
 std::vector<Metric>& registry() {
   static std::vector<Metric> all;
   return all;

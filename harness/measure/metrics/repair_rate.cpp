@@ -1,7 +1,7 @@
 #include "harness/measure/metrics/counts.hpp"
 
-// RR: of the images the original gets wrong, the share the fixed model gets right; REPAIRED: how many those
-// are (harness/docs/metrics.md, Flips), on the test split; _REPAIR: the same on the repair split.
+// RR: share of the original's misclassified images that the fixed model gets right; REPAIRED: their number
+// (harness/docs/metrics.md, Flips). Both are of the test split; names with _REPAIR are of the repair split.
 namespace harness {
 namespace {
 
