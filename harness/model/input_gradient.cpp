@@ -5,6 +5,7 @@
 
 #include "harness/model/execute.hpp"
 #include "harness/model/gradient_plan.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/inference.hpp"
 
 namespace harness {
@@ -245,9 +246,7 @@ InputGradient::InputGradient(const Network& network, Of of) : self_(new Implemen
     return;
   }
   self_->steps = plan_gradient(network, of == Of::output ? network.output_node() : network.logits_node());
-  for (const Parameter& parameter : network.parameters()) {
-    if (parameter.trainable) self_->type = parameter.value.scalar_type();
-  }
+  self_->type = graph::number_type(network);
 }
 InputGradient::InputGradient(InputGradient&&) noexcept = default;
 InputGradient::~InputGradient() = default;
