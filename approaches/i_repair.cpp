@@ -12,6 +12,7 @@
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
 #include "harness/approach/specs.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -34,8 +35,7 @@ class IRepair {
         hyper_(parameters),
         network_(original.fork()),
         chunk_(gradient_chunk(original, context.batch())),
-        has_dropout_(std::ranges::any_of(original.nodes(),
-                                         [](const Node& node) { return node.kind == NodeKind::dropout; })),
+        has_dropout_(graph::has_kind(original.nodes(), NodeKind::dropout)),
         stop_(context.stop()) {}
 
   FixResult run(Masks masks) {
@@ -81,8 +81,7 @@ class IRepair {
 
   UpdateRule rule() const {
     // The published rates: 1e-4 for a plain dense network, 1e-5 for networks with batch norm.
-    const bool normalised = std::ranges::any_of(
-        original_.nodes(), [](const Node& node) { return node.kind == NodeKind::batch_norm; });
+    const bool normalised = graph::has_kind(original_.nodes(), NodeKind::batch_norm);
     const double rate =
         hyper_.is_null("learning_rate") ? (normalised ? 1e-5 : 1e-4) : hyper_.number("learning_rate");
     context_.log().scalars["learning_rate"] = rate;

@@ -5,16 +5,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
-namespace {
-
-int readers_of(const Network& network, NodeId id) {
-  int count = 0;
-  for (const Node& node : network.nodes()) count += static_cast<int>(std::ranges::count(node.inputs, id));
-  return count;
-}
-
-}  // namespace
 
 std::optional<TargetLayer> last_dense_layer(const Network& network) {
   const std::vector<TargetLayer> layers = dense_layers(network);
@@ -23,10 +16,10 @@ std::optional<TargetLayer> last_dense_layer(const Network& network) {
 }
 
 std::optional<TargetLayer> hidden_before(const Network& network, const TargetLayer& head) {
+  const std::vector<Node>& nodes = network.nodes();
   NodeId at = head.input;
-  while (network.nodes()[at].kind == NodeKind::dropout && readers_of(network, at) == 1)
-    at = network.nodes()[at].inputs.at(0);
-  if (network.nodes()[at].kind != NodeKind::relu || readers_of(network, at) != 1) return std::nullopt;
+  while (nodes[at].kind == NodeKind::dropout && graph::only_reader(nodes, at)) at = nodes[at].inputs.at(0);
+  if (nodes[at].kind != NodeKind::relu || !graph::only_reader(nodes, at)) return std::nullopt;
   for (const TargetLayer& layer : dense_layers(network)) {
     if (layer.behind == at) return layer;
   }
@@ -116,10 +109,9 @@ void log_effect(const Network& fixed, const HeadView& before, const Split& split
 at::Tensor head_logits(const Network& network, const TargetLayer& head, const at::Tensor& phi,
                        const at::Tensor& kernel) {
   const at::NoGradGuard no_grad;
-  const std::vector<ParameterId>& parameters = network.nodes()[head.node].parameters;
+  const ParameterId bias = graph::parameter_in(network.nodes()[head.node], 1);
   at::Tensor logits = phi.to(at::kDouble).matmul(kernel.detach().cpu().to(at::kDouble).t());
-  if (parameters.size() > 1 && parameters[1] >= 0)
-    logits += network.parameters()[parameters[1]].value.detach().cpu().to(at::kDouble);
+  if (bias >= 0) logits += graph::constant_value(network, bias).cpu().to(at::kDouble);
   return logits;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "harness/core/error.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
@@ -35,31 +36,19 @@ std::vector<TargetLayer> target_layers(const Network& network) {
   std::vector<TargetLayer> layers;
   if (!network.importable()) return layers;
   const std::vector<Node>& nodes = network.nodes();
-  std::vector<int> weight_readers(network.parameters().size(), 0);
-  std::vector<std::vector<NodeId>> readers(nodes.size());
-  for (size_t n = 0; n < nodes.size(); ++n) {
-    for (const ParameterId id : nodes[n].parameters) {
-      if (id >= 0) ++weight_readers[id];
-    }
-    for (const NodeId input : nodes[n].inputs) readers[input].push_back(static_cast<NodeId>(n));
-  }
-  for (size_t n = 0; n < nodes.size(); ++n) {
-    const Node& node = nodes[n];
-    const bool dense = node.kind == NodeKind::linear && node.shape.size() == 1;
-    const bool convolution = node.kind == NodeKind::conv && node.shape.size() == 3 &&
-                             std::get<ConvAttributes>(node.attributes).groups == 1;
-    if (!dense && !convolution) continue;
+  const std::vector<int> weight_readers = graph::parameter_reader_counts(network);
+  for (NodeId id = 0; id < static_cast<NodeId>(nodes.size()); ++id) {
+    const Node& node = nodes[static_cast<size_t>(id)];
+    const bool convolution = graph::is_ungrouped_convolution(node) && node.shape.size() == 3;
+    if (!graph::is_dense(node) && !convolution) continue;
     const ParameterId weight = node.parameters.at(0);
     if (weight < 0 || !network.parameters()[weight].trainable || weight_readers[weight] != 1) continue;
-    TargetLayer layer{.node = static_cast<NodeId>(n),
+    const bool logits = id == network.logits_node();  // what follows those is a tail
+    layers.push_back({.node = id,
                       .input = node.inputs.at(0),
-                      .behind = static_cast<NodeId>(n),
+                      .behind = logits ? id : graph::activation_behind(nodes, id),
                       .weight = weight,
-                      .convolution = convolution};
-    const bool logits = static_cast<NodeId>(n) == network.logits_node();  // what follows those is a tail
-    if (!logits && readers[n].size() == 1 && is_activation(nodes[readers[n][0]].kind))
-      layer.behind = readers[n][0];
-    layers.push_back(layer);
+                      .convolution = convolution});
   }
   return layers;
 }

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
 namespace {
 
@@ -94,12 +96,10 @@ MarginBounds::MarginBounds(const Network& network, NodeId layer, bool closed_for
   std::vector<NodeKind> kinds;
   for (const NodeId id : graph_.order()) {
     const Node& node = graph_.node(id);
-    int64_t values = 1;
-    for (const int64_t size : node.shape) values *= size;
-    width_ = std::max(width_, values);
+    width_ = std::max(width_, graph::value_count(node.shape));
     if (node.kind == NodeKind::dropout) continue;
     kinds.push_back(node.kind);
-    if (node.kind == NodeKind::linear && node.shape.size() == 1) dense_.push_back(id);
+    if (graph::is_dense(node)) dense_.push_back(id);
   }
   width_ = std::max(width_, graph_.node(layer).shape.at(0));
   // Three nodes with one input each are a chain.

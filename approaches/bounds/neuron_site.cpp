@@ -4,34 +4,21 @@
 
 #include "approaches/bounds/linear_bounds.hpp"
 #include "approaches/dense_layers.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
 
 // Dense nodes of the head that the logits depend on alone, in the order of the graph.
-std::vector<NodeId> dense_head(const Network& network) {
+std::vector<NodeId> nodes_of_head(const Network& network) {
+  const graph::Marks bypassed = graph::bypassed_before(network.nodes(), network.logits_node());
   std::vector<NodeId> head;
   for (NodeId id = 0; id <= network.logits_node(); ++id) {
     const Node& node = network.nodes()[static_cast<size_t>(id)];
     if (node.shape.size() != 1) head.clear();
-    if (node.kind == NodeKind::linear && node.shape.size() == 1 &&
-        network.cut_before(id + 1).live == std::vector<NodeId>{id}) {
-      head.push_back(id);
-    }
+    if (graph::is_dense(node) && !bypassed[static_cast<size_t>(id)]) head.push_back(id);
   }
-  // The logits' own layer: nothing but a softmax follows it.
-  if (std::ranges::find(head, network.logits_node()) == head.end() &&
-      network.nodes()[static_cast<size_t>(network.logits_node())].kind == NodeKind::linear)
-    head.push_back(network.logits_node());
   return head;
-}
-
-std::vector<NodeId> readers_of(const Network& network, NodeId id) {
-  std::vector<NodeId> readers;
-  for (size_t n = 0; n < network.nodes().size(); ++n) {
-    if (std::ranges::count(network.nodes()[n].inputs, id) > 0) readers.push_back(static_cast<NodeId>(n));
-  }
-  return readers;
 }
 
 std::optional<TargetLayer> target_at(const Network& network, NodeId id) {
@@ -49,7 +36,7 @@ Refusal structure(const std::string& text) {
 std::variant<TargetLayer, Refusal> next_layer(const Network& network, NodeId id) {
   const std::string& from = network.nodes()[static_cast<size_t>(id)].name;
   while (true) {
-    const std::vector<NodeId> readers = readers_of(network, id);
+    const std::vector<NodeId> readers = graph::readers_of(network.nodes(), id);
     if (readers.size() != 1)
       return structure("the output of " + from + " is read by " + std::to_string(readers.size()) + " nodes");
     id = readers[0];
@@ -67,20 +54,19 @@ std::variant<TargetLayer, Refusal> next_layer(const Network& network, NodeId id)
 
 bool is_vgg_type(const Network& network, const std::vector<NodeId>& head) {
   if (head.size() != 3) return false;
+  const std::vector<Node>& nodes = network.nodes();
   for (const NodeId id : {head[0], head[1]}) {
-    const std::vector<NodeId> readers = readers_of(network, id);
-    if (readers.size() != 1 || network.nodes()[static_cast<size_t>(readers[0])].kind != NodeKind::relu)
-      return false;
+    const auto reader = graph::only_reader(nodes, id);
+    if (!reader || nodes[static_cast<size_t>(*reader)].kind != NodeKind::relu) return false;
   }
-  return network.nodes()[static_cast<size_t>(head[0])].shape ==
-         network.nodes()[static_cast<size_t>(head[1])].shape;
+  return nodes[static_cast<size_t>(head[0])].shape == nodes[static_cast<size_t>(head[1])].shape;
 }
 
 }  // namespace
 
 std::variant<NeuronSite, Refusal> neuron_site(const Network& network, int64_t check_layer) {
   if (!network.importable()) return Refusal{"operator", network.report().unknown_operator};
-  const std::vector<NodeId> head = dense_head(network);
+  const std::vector<NodeId> head = nodes_of_head(network);
   const auto count = static_cast<int64_t>(head.size());
   if (count <= check_layer) {
     std::string names;
@@ -97,7 +83,7 @@ std::variant<NeuronSite, Refusal> neuron_site(const Network& network, int64_t ch
     const auto first = target_at(network, head[0]);
     const Node& node = network.nodes()[static_cast<size_t>(head[0])];
     if (!first) return structure("the weights of " + node.name + " are not its own");
-    if (readers_of(network, first->input).size() != 1)
+    if (!graph::only_reader(network.nodes(), first->input))
       return structure("the features that " + node.name + " reads have other readers");
     site.features = site.values = first->input;
     site.next = *first;

@@ -7,6 +7,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
@@ -31,24 +32,19 @@ Node absolute(Node node) {
 
 PartialGraph::PartialGraph(const Network& network, const std::set<NodeId>& sources, NodeId target)
     : sources_(sources), target_(target), nodes_(network.nodes()) {
-  std::set<NodeId> needed = {target};
-  for (NodeId id = target; id >= 0; --id) {
-    if (needed.count(id) == 0 || sources.count(id) > 0) continue;
+  const auto known = [&](NodeId id) { return sources.count(id) > 0; };
+  const graph::Marks needed = graph::needed_for(nodes_, {target}, known);
+  for (NodeId id = 0; id <= target; ++id) {
+    if (!needed[static_cast<size_t>(id)] || known(id)) continue;
     const Node& node = nodes_[static_cast<size_t>(id)];
     if (node.kind == NodeKind::input)
       interface_misuse("bounds: the target depends on more than the nodes given");
-    needed.insert(node.inputs.begin(), node.inputs.end());
     order_.push_back(id);
-    std::vector<at::Tensor>& values = parameters_[id];
-    for (const ParameterId parameter : node.parameters) {
-      values.push_back(parameter < 0 ? at::Tensor()
-                                     : network.parameters()[static_cast<size_t>(parameter)]
-                                           .value.detach()
-                                           .to(at::kCPU, at::kDouble)
-                                           .clone());
+    std::vector<at::Tensor>& values = parameters_[id] = graph::constant_values(network, node);
+    for (at::Tensor& value : values) {
+      if (value.defined()) value = value.to(at::kCPU, at::kDouble).clone();
     }
   }
-  std::reverse(order_.begin(), order_.end());
 }
 
 at::Tensor PartialGraph::compute(NodeId id, const std::vector<at::Tensor>& inputs) const {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "harness/model/execute.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
@@ -14,10 +15,6 @@ constexpr double kMomentDecay = 0.9, kSquareDecay = 0.999, kAdamEpsilon = 1e-8;
 
 ParameterId bias_of(const Network& network, const TargetLayer& layer) {
   return network.nodes()[static_cast<size_t>(layer.node)].parameters.at(1);
-}
-
-at::Tensor parameter(const Network& network, ParameterId id) {
-  return network.parameters()[static_cast<size_t>(id)].value.detach();
 }
 
 // What the activation is given: row . x + bias; at check layer 0 the unit's value itself.
@@ -39,7 +36,7 @@ at::Tensor activated(const Network& network, const NeuronSite& site, const at::T
 // Copies `values` (float64) into the part of a parameter that `part` selects.
 void set_values(Network& network, ParameterId id, const std::function<at::Tensor(const at::Tensor&)>& part,
                 const at::Tensor& values) {
-  const at::Tensor changed = parameter(network, id).clone();
+  const at::Tensor changed = graph::constant_value(network, id).clone();
   part(changed).copy_(values);
   network.set_parameter(id, changed);
 }
@@ -49,8 +46,8 @@ void set_values(Network& network, ParameterId id, const std::function<at::Tensor
 Unit unit_of(const Network& network, const NeuronSite& site, int64_t unit) {
   if (!site.layer) return {.row = at::empty({0}, at::kDouble)};
   const ParameterId bias = bias_of(network, *site.layer);
-  return {.row = parameter(network, site.layer->weight)[unit].to(at::kCPU, at::kDouble),
-          .bias = bias < 0 ? 0 : parameter(network, bias)[unit].item<double>()};
+  return {.row = graph::constant_value(network, site.layer->weight)[unit].to(at::kCPU, at::kDouble),
+          .bias = bias < 0 ? 0 : graph::constant_value(network, bias)[unit].item<double>()};
 }
 
 UnitFit fit_unit(const Network& network, const NeuronSite& site, int64_t unit, const at::Tensor& features,
@@ -125,11 +122,12 @@ void write_unit(Network& network, const NeuronSite& site, int64_t number, const 
     if (bias >= 0) set_values(network, bias, own, at::scalar_tensor(unit.bias, at::kDouble));
   }
   // The shift passes through the old column.
-  const at::Tensor column = own_column(parameter(network, site.next.weight)).to(at::kCPU, at::kDouble);
+  const at::Tensor column =
+      own_column(graph::constant_value(network, site.next.weight)).to(at::kCPU, at::kDouble);
   const ParameterId bias = bias_of(network, site.next);
   if (bias >= 0) {
     set_values(network, bias, all,
-               parameter(network, bias).to(at::kCPU, at::kDouble).add(column, unit.shift));
+               graph::constant_value(network, bias).to(at::kCPU, at::kDouble).add(column, unit.shift));
   }
   set_values(network, site.next.weight, own_column, column * unit.scale);
 }
@@ -157,10 +155,10 @@ std::vector<ParameterId> edited_parameters(const Network& network, const NeuronS
 Touched touched_by_units(const Network& network, const NeuronSite& site, const std::set<int64_t>& units) {
   Touched touched;
   const auto name = [&](ParameterId id) { return network.parameters()[static_cast<size_t>(id)].name; };
-  const at::Tensor next = parameter(network, site.next.weight);
+  const at::Tensor next = graph::constant_value(network, site.next.weight);
   for (const int64_t unit : units) {
     if (site.layer) {
-      const int64_t width = parameter(network, site.layer->weight).size(1);
+      const int64_t width = graph::constant_value(network, site.layer->weight).size(1);
       for (int64_t k = 0; k < width; ++k)
         touched.weights[name(site.layer->weight)].push_back(unit * width + k);
       const ParameterId bias = bias_of(network, *site.layer);

@@ -6,6 +6,7 @@
 
 #include "approaches/search/suffix.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -21,11 +22,7 @@ class Interventions {
       : network_(network), inputs_(inputs), settings_(settings) {
     for (const TargetLayer& target : layers) {
       Layer layer{.target = target, .rest = Suffix(network, target.node)};
-      for (size_t id = static_cast<size_t>(target.node); id < network.nodes().size(); ++id) {
-        int64_t values = 1;
-        for (const int64_t size : network.nodes()[id].shape) values *= size;
-        layer.widest = std::max(layer.widest, values);
-      }
+      layer.widest = std::max(layer.widest, graph::max_value_count(network.nodes(), target.node));
       layers_.push_back(std::move(layer));
     }
   }

@@ -9,23 +9,16 @@
 
 #include "approaches/search/evaluation_strategy.hpp"
 #include "approaches/search/suffix.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
 
 // The node whose channels are zeroed when the layer's units go.
 NodeId silenced_node(const Network& network, const TargetLayer& layer) {
-  NodeId reader = -1;
-  int readers = 0;
-  for (size_t n = 0; n < network.nodes().size(); ++n) {
-    const std::vector<NodeId>& inputs = network.nodes()[n].inputs;
-    const auto times = std::count(inputs.begin(), inputs.end(), layer.node);
-    if (times > 0) reader = static_cast<NodeId>(n);
-    readers += static_cast<int>(times);
-  }
-  const bool normed =
-      readers == 1 && network.nodes()[static_cast<size_t>(reader)].kind == NodeKind::batch_norm;
-  return normed ? reader : layer.node;
+  const auto reader = graph::only_reader(network.nodes(), layer.node);
+  const bool normed = reader && network.nodes()[static_cast<size_t>(*reader)].kind == NodeKind::batch_norm;
+  return normed ? *reader : layer.node;
 }
 
 // Zeros where the loss does not depend on x at all.

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
 namespace {
 
-bool is_chain(NodeKind kind) {
+bool is_piecewise_linear(NodeKind kind) {
   return kind == NodeKind::linear || kind == NodeKind::batch_norm || kind == NodeKind::dropout ||
          kind == NodeKind::relu || kind == NodeKind::leaky_relu;
 }
@@ -20,11 +22,11 @@ std::variant<std::vector<NodeId>, Refusal> chain(const Network& network) {
     const Node& node = nodes[id];
     const bool vectors = node.shape.size() == 1 && nodes[node.inputs.at(0)].shape.size() == 1;
     if (!vectors) break;
-    if (is_activation(node.kind) && !is_chain(node.kind)) {
+    if (is_activation(node.kind) && !is_piecewise_linear(node.kind)) {
       return Refusal{"operator", node.name + " (" + to_text(node.kind) + ") in the dense part, where only " +
                                      "ReLU and leaky ReLU are piecewise linear with two pieces"};
     }
-    if (!is_chain(node.kind)) break;
+    if (!is_piecewise_linear(node.kind)) break;
     ids.push_back(id);
   }
   std::ranges::reverse(ids);
@@ -57,18 +59,14 @@ class Affine {
 };
 
 void append(const Network& network, const Node& node, Affine& affine) {
-  const auto value = [&](size_t role) {
-    const ParameterId id = node.parameters.at(role);
-    return id < 0 ? at::Tensor() : network.parameters()[id].value.detach().cpu().to(at::kDouble);
-  };
+  std::vector<at::Tensor> values = graph::constant_values(network, node);
+  for (at::Tensor& value : values) {
+    if (value.defined()) value = value.cpu().to(at::kDouble);
+  }
   if (node.kind == NodeKind::linear) {
-    const at::Tensor weight = value(0), bias = value(1);
-    affine.then(weight, bias.defined() ? bias : at::zeros(weight.size(0), at::kDouble));
+    affine.then(values[0], values[1].defined() ? values[1] : at::zeros(values[0].size(0), at::kDouble));
   } else if (node.kind == NodeKind::batch_norm) {
-    at::Tensor factor = value(3).add(std::get<BatchNormAttributes>(node.attributes).epsilon).rsqrt();
-    if (value(0).defined()) factor = factor * value(0);
-    at::Tensor addend = -value(2) * factor;
-    if (value(1).defined()) addend = addend + value(1);
+    const auto [factor, addend] = graph::batch_norm_map(node, values);
     affine.then(factor.diag(), addend);
   }
 }

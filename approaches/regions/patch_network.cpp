@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <numeric>
+
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
@@ -26,13 +27,6 @@ at::Tensor telescoped(const at::Tensor& patches) {
   return change;
 }
 
-at::ScalarType number_type(const Network& network) {
-  for (const Parameter& parameter : network.parameters()) {
-    if (parameter.trainable) return parameter.value.scalar_type();
-  }
-  return at::kFloat;
-}
-
 // Appends nodes behind the logits, one after the other.
 class Builder {
  public:
@@ -40,7 +34,7 @@ class Builder {
       : head_(head),
         setting_(setting),
         network_(original.fork()),
-        type_(number_type(original)),
+        type_(graph::number_type(original)),
         logits_(original.logits_node()),
         last_(logits_),
         count_(setting.patches.constant.size(0)) {}
@@ -186,10 +180,6 @@ class Builder {
   int64_t count_;
 };
 
-double values_of(const std::vector<int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), 1.0, std::multiplies<>());
-}
-
 }  // namespace
 
 Network with_patches(const Network& original, const DenseHead& head, const PatchSetting& setting) {
@@ -205,9 +195,9 @@ double operations(const Network& network) {
       const at::Tensor& weight = network.parameters()[node.parameters[0]].value;
       each = static_cast<double>(weight.numel() / weight.size(0));
     } else if (const auto* pool = std::get_if<PoolAttributes>(&node.attributes)) {
-      each = values_of(pool->kernel);
+      each = static_cast<double>(graph::value_count(pool->kernel));
     }
-    total += each * values_of(node.shape);
+    total += each * static_cast<double>(graph::value_count(node.shape));
   }
   return total;
 }

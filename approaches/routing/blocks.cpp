@@ -6,6 +6,7 @@
 
 #include "approaches/weights.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
@@ -13,33 +14,17 @@ namespace {
 constexpr size_t kDeepNetwork = 4;  // conv stages from which the first two get the deeper probe
 constexpr int64_t kDeepMap = 8;     // least rows and columns of a map that the deeper probe halves twice
 
-// Nodes of the graph that the logits depend on.
-std::vector<char> relevant_nodes(const Network& network, NodeId target) {
-  std::vector<char> relevant(network.nodes().size(), 0);
-  relevant[static_cast<size_t>(target)] = 1;
-  for (auto id = static_cast<size_t>(target); id > 0; --id) {
-    if (!relevant[id]) continue;
-    for (const NodeId input : network.nodes()[id].inputs) relevant[static_cast<size_t>(input)] = 1;
-  }
-  return relevant;
-}
-
 class Stages {
  public:
   explicit Stages(const Network& network)
       : network_(network),
         targets_(target_layers(network)),
-        relevant_(relevant_nodes(network, network.logits_node())),
-        skipped_(network.nodes().size(), 0),
-        readers_(network.nodes().size()) {
+        relevant_(graph::needed_for(network.nodes(), {network.logits_node()})),
+        skipped_(graph::bypassed_before(network.nodes(), network.logits_node())) {
     for (NodeId id = 0; id <= network.logits_node(); ++id) {
-      if (!relevant_[static_cast<size_t>(id)]) continue;
-      const Node& reader = node(id);
-      for (const NodeId input : reader.inputs) {
-        readers_[static_cast<size_t>(input)].push_back(id);
-        for (NodeId between = input + 1; between < id; ++between) skipped_[static_cast<size_t>(between)] = 1;
-      }
-      if (reader.kind == NodeKind::conv || reader.kind == NodeKind::linear) classifier_ = id;
+      const NodeKind kind = node(id).kind;
+      const bool layer = kind == NodeKind::conv || kind == NodeKind::linear;
+      if (layer && relevant_[static_cast<size_t>(id)]) classifier_ = id;
     }
   }
 
@@ -108,18 +93,21 @@ class Stages {
     if (chosen != nullptr && (skips || !branched)) add(*chosen, end);
   }
 
+  // What normalises and activates the value of `id` and nothing else reads; a tail behind the logits is
+  // apart.
   NodeId behind(NodeId id) const {
-    while (true) {
-      const std::vector<NodeId>& readers = readers_[static_cast<size_t>(id)];
-      if (readers.size() != 1) return id;
-      const NodeKind kind = node(readers[0]).kind;
-      if (kind != NodeKind::batch_norm && !is_activation(kind)) return id;
-      id = readers[0];
+    while (id != network_.logits_node()) {
+      const auto reader = graph::only_reader(network_.nodes(), id);
+      if (!reader) break;
+      const NodeKind kind = node(*reader).kind;
+      if (kind != NodeKind::batch_norm && !is_activation(kind)) break;
+      id = *reader;
     }
+    return id;
   }
 
   void add(const TargetLayer& layer, NodeId output) {
-    const ParameterId bias = node(layer.node).parameters.size() > 1 ? node(layer.node).parameters[1] : -1;
+    const ParameterId bias = graph::parameter_in(node(layer.node), 1);
     const bool movable = bias >= 0 && network_.parameters()[bias].trainable;
     blocks_.push_back({layer.node, output, layer.weight, movable ? bias : -1, 0});
   }
@@ -129,17 +117,17 @@ class Stages {
     const int64_t min_value = std::min(node(output).shape[1], node(output).shape[2]);
     if (area(output) == 1) return 0;
     if (stages < kDeepNetwork) return 1;
-    const bool flattened = std::ranges::any_of(readers_[static_cast<size_t>(output)], [&](NodeId reader) {
-      return node(reader).kind == NodeKind::reshape;
-    });
+    const bool flattened =
+        std::ranges::any_of(graph::readers_of(network_.nodes(), output),
+                            [&](NodeId reader) { return node(reader).kind == NodeKind::reshape; });
     if (stage + 1 == stages && flattened) return 0;
     return stage < 2 && min_value >= kDeepMap ? 2 : 1;
   }
 
   const Network& network_;
   const std::vector<TargetLayer> targets_;
-  std::vector<char> relevant_, skipped_;  // by node; skipped: some connection goes past it
-  std::vector<std::vector<NodeId>> readers_;
+  graph::Marks relevant_;  // what the logits depend on
+  graph::Marks skipped_;   // some connection goes past it
   NodeId classifier_ = -1;
   std::vector<ProbedBlock> blocks_;
 };
@@ -164,17 +152,14 @@ std::optional<Refusal> refuse_without_blocks(const FixRequest& context) {
 }
 
 Segment segment_between(const Network& network, NodeId from, NodeId target) {
-  const std::vector<char> relevant = relevant_nodes(network, target);
-  std::vector<char> depends(network.nodes().size(), 0);
+  const graph::Marks relevant = graph::needed_for(network.nodes(), {target});
+  graph::Marks depends(network.nodes().size(), 0);
   depends[static_cast<size_t>(from)] = 1;
+  depends = graph::dependents_of(network.nodes(), std::move(depends));
   Segment segment;
   for (NodeId id = from + 1; id <= target; ++id) {
-    const Node& node = network.nodes()[static_cast<size_t>(id)];
-    const bool reads = std::ranges::any_of(
-        node.inputs, [&](NodeId input) { return depends[static_cast<size_t>(input)] != 0; });
-    if (!reads || !relevant[static_cast<size_t>(id)]) continue;
-    depends[static_cast<size_t>(id)] = 1;
-    segment.nodes.push_back(id);
+    const auto at = static_cast<size_t>(id);
+    if (depends[at] && relevant[at]) segment.nodes.push_back(id);
   }
   for (const NodeId id : segment.nodes) {
     for (const NodeId input : network.nodes()[static_cast<size_t>(id)].inputs) {
@@ -190,13 +175,8 @@ Segment segment_between(const Network& network, NodeId from, NodeId target) {
 
 at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId, at::Tensor> known,
                          const PassMode& mode) {
-  std::vector<char> needed(network.nodes().size(), 0);
-  needed[static_cast<size_t>(target)] = 1;
-  for (NodeId id = target; id > 0; --id) {
-    if (!needed[static_cast<size_t>(id)] || known.count(id) > 0) continue;
-    for (const NodeId input : network.nodes()[static_cast<size_t>(id)].inputs)
-      needed[static_cast<size_t>(input)] = 1;
-  }
+  const graph::Marks needed =
+      graph::needed_for(network.nodes(), {target}, [&](NodeId id) { return known.count(id) > 0; });
   for (NodeId id = 0; id <= target; ++id) {
     if (!needed[static_cast<size_t>(id)] || known.count(id) > 0) continue;
     const Node& node = network.nodes()[static_cast<size_t>(id)];
@@ -204,7 +184,7 @@ at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId,
     std::vector<at::Tensor> inputs, parameters;
     for (const NodeId input : node.inputs) inputs.push_back(known.at(input));
     for (const ParameterId parameter : node.parameters)
-      parameters.push_back(parameter < 0 ? at::Tensor() : network.parameters()[parameter].value);
+      parameters.push_back(graph::parameter_value(network, parameter));
     known[id] = execute(node, inputs, parameters, mode);
   }
   return known.at(target);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -24,7 +25,7 @@ class Routing {
         layer_(network.nodes()[static_cast<size_t>(block.layer)]),
         rest_(segment_between(network, block.layer, block.output)),
         kernel_(network.parameters()[block.weight].value.detach().flatten(1)) {
-    const ParameterId bias = layer_.parameters.size() > 1 ? layer_.parameters[1] : -1;
+    const ParameterId bias = graph::parameter_in(layer_, 1);
     if (bias >= 0) bias_ = network.parameters()[bias].value.detach().view({1, -1, 1});
     live_ = rest_.live;
     live_.push_back(layer_.inputs[0]);

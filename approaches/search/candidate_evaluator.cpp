@@ -9,6 +9,7 @@
 
 #include "approaches/search/evaluation_strategy.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -65,12 +66,7 @@ int64_t candidates_together(const Network& network, NodeId first, int64_t images
   // Values of the widest activation of a batch of candidates. On the CPU more would neither be faster nor let
   // a search stop in time.
   const int64_t batch_values = values_together(network.device(), int64_t{1} << 24);
-  int64_t widest = 1;
-  for (size_t id = static_cast<size_t>(first); id < network.nodes().size(); ++id) {
-    int64_t values = 1;
-    for (const int64_t size : network.nodes()[id].shape) values *= size;
-    widest = std::max(widest, values);
-  }
+  const int64_t widest = graph::max_value_count(network.nodes(), first);
   return std::clamp<int64_t>(batch_values / (images * widest), 1, std::max<int64_t>(wanted, 1));
 }
 

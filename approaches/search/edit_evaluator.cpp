@@ -10,6 +10,7 @@
 #include "approaches/search/suffix.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -18,12 +19,6 @@ namespace {
 // Individuals that touch several layers go one by one; so many of them share the values in front of their
 // first node where these are computed anew.
 constexpr size_t kSharedPrefix = 8;
-
-int64_t values_of(const Node& node) {
-  int64_t values = 1;
-  for (const int64_t size : node.shape) values *= size;
-  return values;
-}
 
 // Individuals that touch nothing but the kernel and bias of one layer: they share the layer's input and all
 // of its output but the units they touch.
@@ -38,8 +33,8 @@ class LayerGroup {
     };
     input_ = place(node_.inputs[0]);
     for (const NodeId id : rest_.skip_inputs()) skip_inputs_.push_back(place(id));
-    kernel_ = network.parameters()[node_.parameters[0]].value.detach();
-    if (node_.parameters[1] >= 0) bias_ = network.parameters()[node_.parameters[1]].value.detach();
+    kernel_ = graph::constant_value(network, node_.parameters[0]);
+    bias_ = graph::constant_value(network, node_.parameters[1]);
     collect_units(individuals);
   }
 
@@ -115,12 +110,7 @@ EditEvaluator::EditEvaluator(Setup setup) : setup_(std::move(setup)), inputs_(se
   for (const at::Tensor& part : at::arange(inputs_.size()).split(setup_.batch)) {
     numbers_.push_back(part.contiguous());
   }
-  readers_.resize(setup_.network.parameters().size(), 0);
-  for (const Node& node : setup_.network.nodes()) {
-    for (const ParameterId id : node.parameters) {
-      if (id >= 0) ++readers_[static_cast<size_t>(id)];
-    }
-  }
+  readers_ = graph::parameter_reader_counts(setup_.network);
 }
 
 NodeId EditEvaluator::first_touched(const Edits& individual) const {
@@ -138,11 +128,7 @@ NodeId EditEvaluator::first_touched(const Edits& individual) const {
 
 bool EditEvaluator::one_layer(const Edits& individual, NodeId first) const {
   const Node& node = setup_.network.nodes()[static_cast<size_t>(first)];
-  if (node.kind == NodeKind::conv) {
-    if (std::get<ConvAttributes>(node.attributes).groups != 1) return false;
-  } else if (node.kind != NodeKind::linear || node.shape.size() != 1) {
-    return false;
-  }
+  if (!graph::is_ungrouped_convolution(node) && !graph::is_dense(node)) return false;
   return std::all_of(individual.begin(), individual.end(), [&](const Edit& edit) {
     const bool own = edit.parameter == node.parameters[0] || edit.parameter == node.parameters[1];
     return own && readers_[static_cast<size_t>(edit.parameter)] == 1;
@@ -240,8 +226,8 @@ EditEvaluator::Prefix& EditEvaluator::prefix_before(NodeId first) {
   if (fresh) {
     prefix.cut = setup_.network.cut_before(first);
     for (const NodeId id : prefix.cut.live) {
-      prefix.bytes += values_of(setup_.network.nodes()[static_cast<size_t>(id)]) * inputs_.size() *
-                      int64_t{sizeof(float)};
+      const Node& node = setup_.network.nodes()[static_cast<size_t>(id)];
+      prefix.bytes += graph::value_count(node.shape) * inputs_.size() * int64_t{sizeof(float)};
     }
   }
   if (prefix.bytes > cache_limit_) return prefix;

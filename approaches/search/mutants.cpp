@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
 namespace {
 
@@ -47,11 +49,7 @@ MutableLayer mutable_layer(const Network& network, const TargetLayer& layer) {
   result.row = kernel.numel() / kernel.size(0);
   const ParameterId bias = node.parameters[1];
   if (bias < 0 || !network.parameters()[bias].trainable) return result;
-  int64_t readers = 0;
-  for (const Node& other : network.nodes()) {
-    readers += std::count(other.parameters.begin(), other.parameters.end(), bias);
-  }
-  if (readers == 1) result.bias = bias;
+  if (graph::parameter_reader_counts(network)[static_cast<size_t>(bias)] == 1) result.bias = bias;
   return result;
 }
 

@@ -7,15 +7,10 @@
 
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 namespace {
-
-int64_t product(const std::vector<int64_t>& sizes) {
-  int64_t result = 1;
-  for (const int64_t size : sizes) result *= size;
-  return result;
-}
 
 bool same_channels(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && a.equal(b);
@@ -69,10 +64,10 @@ size_t PartialPass::need(NodeId id, const at::Tensor& channels) {
 
 bool PartialPass::start(NodeId id, const std::vector<WeightRef>& weights) {
   const Node& node = network_->nodes()[static_cast<size_t>(id)];
-  const bool conv = node.kind == NodeKind::conv && std::get<ConvAttributes>(node.attributes).groups == 1;
-  if (!conv && !(node.kind == NodeKind::linear && node.shape.size() == 1)) return false;
+  const bool conv = graph::is_ungrouped_convolution(node);
+  if (!conv && !graph::is_dense(node)) return false;
   const ParameterId kernel_id = node.parameters[0];
-  const at::Tensor kernel = network_->parameters()[kernel_id].value.detach();
+  const at::Tensor kernel = graph::constant_value(*network_, kernel_id);
   const int64_t width = kernel[0].numel();
   std::vector<int64_t> indices, rows;
   for (const WeightRef& weight : weights) {
@@ -159,7 +154,7 @@ bool PartialPass::pass(NodeId id) {
       break;
     case NodeKind::reshape:
       if (node.shape.size() != 1) return false;
-      step.channels = flattened(channels, product(inner) / inner[0]);
+      step.channels = flattened(channels, graph::value_count(inner) / inner[0]);
       break;
     case NodeKind::batch_norm:
     case NodeKind::dropout:
@@ -177,10 +172,9 @@ bool PartialPass::pass(NodeId id) {
 
 bool PartialPass::absorb(NodeId id) {
   const Node& node = network_->nodes()[static_cast<size_t>(id)];
-  const bool conv = node.kind == NodeKind::conv && std::get<ConvAttributes>(node.attributes).groups == 1;
-  if (!conv && !(node.kind == NodeKind::linear && node.shape.size() == 1)) return false;
+  if (!graph::is_ungrouped_convolution(node) && !graph::is_dense(node)) return false;
   const at::Tensor channels = channels_.at(node.inputs[0]);
-  absorbed_kernel_ = network_->parameters()[node.parameters[0]].value.detach().index_select(1, channels);
+  absorbed_kernel_ = graph::constant_value(*network_, node.parameters[0]).index_select(1, channels);
   absorbed_clean_ = need(id, {});
   steps_.push_back({id, {need(node.inputs[0], channels)}, {}});
   channels_[id] = at::Tensor();
@@ -205,10 +199,10 @@ int64_t PartialPass::values_per_input() const {
     const auto& shape = network_->nodes()[static_cast<size_t>(one.id)].shape;
     if (one.met) {
       const auto& own = network_->nodes()[static_cast<size_t>(first_.id)].shape;
-      values += product(own) / own[0] * first_.indices.numel();
+      values += graph::value_count(own) / own[0] * first_.indices.numel();
     } else {
       const int64_t some = one.channels.defined() ? one.channels.numel() : shape[0];
-      values += product(shape) / shape[0] * some;
+      values += graph::value_count(shape) / shape[0] * some;
     }
   }
   return values;
@@ -261,9 +255,8 @@ at::Tensor PartialPass::run(const Step& step, const std::vector<at::Tensor>& pre
     inputs.push_back(step.clean[i] == kChanged ? changed.at(node.inputs[i]) : prepared[step.clean[i]]);
   }
   if (node.kind == NodeKind::reshape) return inputs[0].flatten(1);
-  for (const ParameterId id : node.parameters) {
-    parameters.push_back(id < 0 ? at::Tensor()
-                                : network_->parameters()[id].value.detach().index_select(0, step.channels));
+  for (const at::Tensor& value : graph::constant_values(*network_, node)) {
+    parameters.push_back(value.defined() ? value.index_select(0, step.channels) : value);
   }
   return execute(node, inputs, parameters);
 }

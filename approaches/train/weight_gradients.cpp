@@ -6,28 +6,26 @@
 #include <algorithm>
 
 #include "harness/core/error.hpp"
+#include "harness/model/backward.hpp"
 #include "harness/model/conv_pool.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
 
-enum class Rule { conv, conv_pool, linear, batch_norm, relu, max_pool, add, reshape, autograd };
-
 // A node that the logits depend on.
 struct Step {
   NodeId node = 0;
-  Rule rule = Rule::autograd;
+  BackwardRule rule = BackwardRule::autograd;
   bool needed = false;  // a chosen weight lies at or before it
-  NodeId conv = -1;     // conv_pool: the convolution; `node` is the pooling
-  bool relu = false;    //   with a ReLU between them, which commutes with the pooling
+  NodeId conv = -1;     // a pooling that stands for this convolution before it, too (ConvPool),
+  bool relu = false;    //   and for a ReLU between them, which commutes with the pooling
 };
 
 // What the forward pass leaves of a node.
-struct Value {
-  at::Tensor value;
-  at::Tensor positions;  // of poolings
+struct Value : ForwardValue {
   std::optional<ConvPool> conv_pool;
   std::vector<at::Tensor> sources;      // autograd: its inputs and then its chosen weights as leaves,
   std::vector<NodeId> source_inputs;    //   the nodes of the former
@@ -47,21 +45,21 @@ struct WeightGradients::Implementation {
   std::vector<at::Tensor> sums = {};
   std::vector<Step> steps = {};
   std::vector<Value> values = {};
-  std::vector<char> carries = {};  // by node: a chosen weight lies at or before it
+  graph::Marks carries = {};  // a chosen weight lies at or before the node
 
   const Node& node_of(NodeId id) const { return network.nodes()[static_cast<size_t>(id)]; }
-  at::Tensor parameter(const Node& node, size_t role) const {
-    const ParameterId id = role < node.parameters.size() ? node.parameters[role] : -1;
-    return id < 0 ? at::Tensor() : network.parameters()[id].value.detach();
-  }
   bool chosen(const Node& node, size_t role) const {
-    const ParameterId id = role < node.parameters.size() ? node.parameters[role] : -1;
+    const ParameterId id = graph::parameter_in(node, role);
     return id >= 0 && weights.begin_of(id) >= 0;
   }
   const at::Tensor& value(NodeId id) const { return values[static_cast<size_t>(id)].value; }
+  std::vector<at::Tensor> inputs_of(const Node& node) const {
+    std::vector<at::Tensor> inputs;
+    for (const NodeId input : node.inputs) inputs.push_back(value(input));
+    return inputs;
+  }
 
   void plan();
-  Rule rule_of(const Node& node) const;
   bool join_conv_and_pool(Step& step, const std::vector<int>& readers) const;
   void forward(const Step& step, std::optional<uint64_t> dropout);
   void forward_by_autograd(const Step& step, std::optional<uint64_t> dropout);
@@ -72,47 +70,20 @@ struct WeightGradients::Implementation {
                             std::vector<at::Tensor>& gradients);
 };
 
-Rule WeightGradients::Implementation::rule_of(const Node& node) const {
-  const auto same_shapes = [&] {
-    return node.inputs.size() == 2 && node_of(node.inputs[0]).shape == node.shape &&
-           node_of(node.inputs[1]).shape == node.shape &&
-           std::get<ArithmeticAttributes>(node.attributes).alpha == 1;
-  };
-  switch (node.kind) {
-    case NodeKind::conv:
-      return Rule::conv;
-    case NodeKind::linear:
-      return Rule::linear;
-    case NodeKind::batch_norm:
-      return Rule::batch_norm;
-    case NodeKind::relu:
-      return Rule::relu;
-    case NodeKind::reshape:
-      return Rule::reshape;
-    case NodeKind::max_pool:
-      return std::get<PoolAttributes>(node.attributes).kernel.size() == 2 ? Rule::max_pool : Rule::autograd;
-    case NodeKind::add:
-      return same_shapes() ? Rule::add : Rule::autograd;
-    default:
-      return Rule::autograd;
-  }
-}
-
 // Whether the pooling `step` reads, perhaps through a ReLU, a convolution of the network's input for which
 // there is the cheaper form.
 bool WeightGradients::Implementation::join_conv_and_pool(Step& step, const std::vector<int>& readers) const {
   const Node& pool = node_of(step.node);
-  if (step.rule != Rule::max_pool) return false;
+  if (step.rule != BackwardRule::max_pool) return false;
   NodeId before = pool.inputs[0];
   const bool relu = node_of(before).kind == NodeKind::relu;
   if (relu && readers[static_cast<size_t>(before)] != 1) return false;
   if (relu) before = node_of(before).inputs[0];
   const Node& conv = node_of(before);
   if (conv.kind != NodeKind::conv || readers[static_cast<size_t>(before)] != 1) return false;
-  const at::Tensor weight = parameter(conv, 0);
+  const at::Tensor weight = graph::constant_value(network, conv.parameters[0]);
   if (conv.inputs[0] != 0 || !weight.is_cpu() || weight.scalar_type() != at::kFloat) return false;
   if (!ConvPool::fits(conv, weight, pool)) return false;
-  step.rule = Rule::conv_pool;
   step.conv = before;
   step.relu = relu;
   return true;
@@ -120,53 +91,51 @@ bool WeightGradients::Implementation::join_conv_and_pool(Step& step, const std::
 
 void WeightGradients::Implementation::plan() {
   const std::vector<Node>& nodes = network.nodes();
-  std::vector<int> readers(nodes.size(), 0);
-  readers[static_cast<size_t>(network.logits_node())] = 1;
-  for (auto id = static_cast<size_t>(network.logits_node()); id > 0; --id) {
-    if (readers[id] == 0) continue;
-    for (const NodeId input : nodes[id].inputs) ++readers[static_cast<size_t>(input)];
+  const NodeId logits = network.logits_node();
+  const graph::Marks live = graph::needed_for(nodes, {logits});
+  std::vector<int> readers = graph::reader_counts(nodes, live);
+  ++readers[static_cast<size_t>(logits)];
+  graph::Marks with_chosen(nodes.size(), 0);
+  for (size_t id = 0; id < nodes.size(); ++id) {
+    for (size_t role = 0; role < nodes[id].parameters.size(); ++role)
+      with_chosen[id] |= chosen(nodes[id], role);
   }
-  carries.assign(nodes.size(), 0);
+  carries = graph::dependents_of(nodes, std::move(with_chosen));
   std::vector<NodeId> joined;
-  for (size_t id = 1; id <= static_cast<size_t>(network.logits_node()); ++id) {
-    if (readers[id] == 0) continue;
-    Step step{.node = static_cast<NodeId>(id), .rule = rule_of(nodes[id])};
-    for (size_t role = 0; role < nodes[id].parameters.size(); ++role) step.needed |= chosen(nodes[id], role);
-    for (const NodeId input : nodes[id].inputs) step.needed |= carries[static_cast<size_t>(input)] != 0;
-    carries[id] = step.needed;
+  for (NodeId id = 1; id <= logits; ++id) {
+    if (!live[static_cast<size_t>(id)]) continue;
+    Step step{.node = id,
+              .rule = backward_rule(node_of(id), [&](NodeId of) -> const Node& { return node_of(of); }),
+              .needed = carries[static_cast<size_t>(id)] != 0};
     if (step.needed && join_conv_and_pool(step, readers)) {
       joined.push_back(step.conv);
-      if (step.relu) joined.push_back(nodes[id].inputs[0]);
+      if (step.relu) joined.push_back(node_of(id).inputs[0]);
     }
     steps.push_back(step);
   }
-  std::erase_if(steps, [&](const Step& step) {
-    return std::find(joined.begin(), joined.end(), step.node) != joined.end();
-  });
+  std::erase_if(steps,
+                [&](const Step& step) { return std::ranges::find(joined, step.node) != joined.end(); });
   values.resize(nodes.size());
 }
 
 void WeightGradients::Implementation::forward(const Step& step, std::optional<uint64_t> dropout) {
   const Node& node = node_of(step.node);
   Value& out = values[static_cast<size_t>(step.node)];
-  if (step.needed && step.rule == Rule::conv_pool) {
+  if (step.conv >= 0) {
     const Node& conv = node_of(step.conv);
-    out.conv_pool.emplace(conv, parameter(conv, 0), parameter(conv, 1), node, node_of(0).shape);
+    const std::vector<at::Tensor> parameters = graph::constant_values(network, conv);
+    out.conv_pool.emplace(conv, parameters[0], parameters[1], node, node_of(0).shape);
     auto pooled = out.conv_pool->forward(value(0));
     out.value = step.relu ? pooled.value.relu_() : pooled.value;
     out.positions = std::move(pooled.positions);
     return;
   }
-  if (step.needed && step.rule == Rule::max_pool) {
-    const auto& a = std::get<PoolAttributes>(node.attributes);
-    std::tie(out.value, out.positions) = at::max_pool2d_with_indices(
-        value(node.inputs[0]), a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+  if (step.needed && step.rule == BackwardRule::autograd) return forward_by_autograd(step, dropout);
+  const std::vector<at::Tensor> inputs = inputs_of(node), parameters = graph::constant_values(network, node);
+  if (step.needed) {
+    static_cast<ForwardValue&>(out) = forward_value({step.rule, node, inputs, parameters});
     return;
   }
-  if (step.needed && step.rule == Rule::autograd) return forward_by_autograd(step, dropout);
-  std::vector<at::Tensor> inputs, parameters;
-  for (const NodeId input : node.inputs) inputs.push_back(value(input));
-  for (size_t role = 0; role < node.parameters.size(); ++role) parameters.push_back(parameter(node, role));
   const bool drop = dropout && node.kind == NodeKind::dropout;
   out.value = drop ? execute(node, inputs, parameters, {true, *dropout}) : execute(node, inputs, parameters);
 }
@@ -186,7 +155,7 @@ void WeightGradients::Implementation::forward_by_autograd(const Step& step, std:
     out.source_inputs.push_back(input);
   }
   for (size_t role = 0; role < node.parameters.size(); ++role) {
-    parameters.push_back(parameter(node, role));
+    parameters.push_back(graph::constant_value(network, node.parameters[role]));
     if (!chosen(node, role)) continue;
     out.sources.push_back(parameters.back().requires_grad_());
     out.source_ids.push_back(node.parameters[role]);
@@ -204,38 +173,23 @@ void WeightGradients::Implementation::add_to_sum(const Group& group, ParameterId
 
 void WeightGradients::Implementation::add_weights(const Step& step, const at::Tensor& gradient,
                                                   const std::vector<Group>& groups) {
-  const Node& node = node_of(step.rule == Rule::conv_pool ? step.conv : step.node);
+  const Node& node = node_of(step.conv >= 0 ? step.conv : step.node);
   const bool weight = chosen(node, 0), bias = chosen(node, 1);
   if (!weight && !bias) return;
+  const Value& kept = values[static_cast<size_t>(step.node)];
+  const std::vector<at::Tensor> inputs = inputs_of(node), parameters = graph::constant_values(network, node);
   for (const Group& group : groups) {
     if (group.inputs.defined() && group.inputs.numel() == 0) continue;
-    const at::Tensor g = rows_of(gradient, group.inputs), x = rows_of(value(node.inputs[0]), group.inputs);
-    at::Tensor of_weight, of_bias;
-    if (step.rule == Rule::conv_pool) {
-      const Value& kept = values[static_cast<size_t>(step.node)];
-      if (weight) of_weight = kept.conv_pool->weight_gradient(x, g, rows_of(kept.positions, group.inputs));
-      if (bias) of_bias = g.sum({0, 2, 3});
-    } else if (step.rule == Rule::conv) {
-      const auto& a = std::get<ConvAttributes>(node.attributes);
-      const std::vector<int64_t> none(a.stride.size(), 0);
-      std::tie(std::ignore, of_weight, of_bias) = at::convolution_backward(
-          g, x, parameter(node, 0), at::IntArrayRef({g.size(1)}), a.stride, a.padding, a.dilation,
-          /*transposed=*/false, none, a.groups, {false, weight, bias});
-    } else if (step.rule == Rule::linear) {
-      const at::Tensor flat = g.reshape({-1, g.size(-1)});
-      if (weight) of_weight = at::mm(flat.t(), x.reshape({-1, x.size(-1)}));
-      if (bias) of_bias = flat.sum(0);
+    const at::Tensor g = rows_of(gradient, group.inputs), x = rows_of(inputs[0], group.inputs);
+    ParameterGradients found;
+    if (step.conv >= 0) {
+      if (weight) found.weight = kept.conv_pool->weight_gradient(x, g, rows_of(kept.positions, group.inputs));
+      if (bias) found.bias = g.sum({0, 2, 3});
     } else {
-      // In evaluation mode the saved statistics are the running ones. On the CPU they are not looked at; CUDA
-      // asserts that they are there.
-      const double epsilon = std::get<BatchNormAttributes>(node.attributes).epsilon;
-      const at::Tensor mean = parameter(node, 2), variance = parameter(node, 3);
-      std::tie(std::ignore, of_weight, of_bias) = at::native_batch_norm_backward(
-          g, x, parameter(node, 0), mean, variance, mean, at::rsqrt(variance + epsilon), /*train=*/false,
-          epsilon, {false, weight, bias});
+      found = parameter_gradients({step.rule, node, inputs, parameters}, x, g, weight, bias);
     }
-    if (weight) add_to_sum(group, node.parameters[0], of_weight);
-    if (bias) add_to_sum(group, node.parameters[1], of_bias);
+    if (weight) add_to_sum(group, node.parameters[0], found.weight);
+    if (bias) add_to_sum(group, node.parameters[1], found.bias);
   }
 }
 
@@ -243,48 +197,14 @@ void WeightGradients::Implementation::add_weights(const Step& step, const at::Te
 void WeightGradients::Implementation::pass_on(const Step& step, const at::Tensor& gradient,
                                               std::vector<at::Tensor>& gradients) const {
   const Node& node = node_of(step.node);
-  const Value& kept = values[static_cast<size_t>(step.node)];
-  const auto add = [&](size_t k, const at::Tensor& part) {
-    at::Tensor& sum = gradients[static_cast<size_t>(node.inputs[k])];
+  const std::vector<at::Tensor> inputs = inputs_of(node), parameters = graph::constant_values(network, node);
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const auto to = static_cast<size_t>(node.inputs[k]);
+    if (!carries[to]) continue;
+    const at::Tensor part = input_gradient({step.rule, node, inputs, parameters},
+                                           values[static_cast<size_t>(step.node)], gradient, k);
+    at::Tensor& sum = gradients[to];
     sum = sum.defined() ? sum + part : part;
-  };
-  const auto wanted = [&](size_t k) { return carries[static_cast<size_t>(node.inputs[k])] != 0; };
-  if (step.rule == Rule::conv_pool || (!wanted(0) && step.rule != Rule::add)) return;
-  const at::Tensor& x = value(node.inputs[0]);
-  switch (step.rule) {
-    case Rule::conv: {
-      const auto& a = std::get<ConvAttributes>(node.attributes);
-      const std::vector<int64_t> none(a.stride.size(), 0);
-      add(0, std::get<0>(at::convolution_backward(gradient, x, parameter(node, 0), at::OptionalIntArrayRef(),
-                                                  a.stride, a.padding, a.dilation, /*transposed=*/false, none,
-                                                  a.groups, {true, false, false})));
-      return;
-    }
-    case Rule::linear:
-      return add(0, at::matmul(gradient, parameter(node, 0)));
-    case Rule::batch_norm: {
-      const double epsilon = std::get<BatchNormAttributes>(node.attributes).epsilon;
-      at::Tensor factor = at::rsqrt(parameter(node, 3) + epsilon);
-      if (parameter(node, 0).defined()) factor = factor * parameter(node, 0);
-      std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
-      shape[1] = -1;
-      return add(0, gradient * factor.view(shape));
-    }
-    case Rule::relu:
-      return add(0, at::threshold_backward(gradient, kept.value, 0));
-    case Rule::max_pool: {
-      const auto& a = std::get<PoolAttributes>(node.attributes);
-      return add(0, at::max_pool2d_with_indices_backward(gradient, x, a.kernel, a.stride, a.padding,
-                                                         a.dilation, a.ceil_mode, kept.positions));
-    }
-    case Rule::add:
-      if (wanted(0)) add(0, gradient);
-      if (wanted(1)) add(1, gradient);
-      return;
-    case Rule::reshape:
-      return add(0, gradient.reshape(x.sizes()));
-    default:
-      return;
   }
 }
 
@@ -345,18 +265,15 @@ void WeightGradients::backward(const at::Tensor& seed, const std::vector<Group>&
     if (!step->needed || !kept.defined()) continue;
     at::Tensor gradient = std::move(kept);
     kept = at::Tensor();
-    if (step->rule == Rule::autograd) {
-      self_->backward_by_autograd(*step, gradient, groups, gradients);
-      continue;
-    }
-    if (step->rule == Rule::conv_pool && step->relu) {
-      gradient = at::threshold_backward(gradient, self_->value(step->node), 0);
-    }
-    if (step->rule == Rule::conv || step->rule == Rule::conv_pool || step->rule == Rule::linear ||
-        step->rule == Rule::batch_norm) {
+    if (step->conv >= 0) {  // reads the network's input, whose gradient nobody wants
+      if (step->relu) gradient = at::threshold_backward(gradient, self_->value(step->node), 0);
       self_->add_weights(*step, gradient, groups);
+    } else if (step->rule == BackwardRule::autograd) {
+      self_->backward_by_autograd(*step, gradient, groups, gradients);
+    } else {
+      if (has_parameters(step->rule)) self_->add_weights(*step, gradient, groups);
+      self_->pass_on(*step, gradient, gradients);
     }
-    self_->pass_on(*step, gradient, gradients);
   }
 }
 
@@ -370,13 +287,7 @@ void WeightGradients::clear() {
 
 int64_t gradient_chunk(const Network& network, int64_t batch) {
   const int64_t together = values_together(network.device(), int64_t{1} << 26);
-  int64_t values = 1;
-  for (const Node& node : network.nodes()) {
-    int64_t size = 1;
-    for (const int64_t extent : node.shape) size *= extent;
-    values += size;
-  }
-  return std::clamp<int64_t>(together / values, 1, batch);
+  return std::clamp<int64_t>(together / (1 + graph::total_value_count(network.nodes())), 1, batch);
 }
 
 }  // namespace harness

@@ -46,7 +46,7 @@ class CellRun {
         folder_(context.tree.cell(entry.planned.cell)),
         reuse_(reuse) {}
 
-  CellOutcome run() {
+  Record run() {
     make_folders(folder_);
     remove_half_written(folder_);
     find_kept_stages();
@@ -57,7 +57,7 @@ class CellRun {
       attack();
     }
     measure();
-    return {std::move(record_), std::move(computed_)};
+    return std::move(record_);
   }
 
  private:
@@ -159,7 +159,6 @@ class CellRun {
       return;
     }
     clear(Stage::fix);
-    computed_.push_back(Stage::fix);
     if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
     identify_record();
     record_.device = context_.device_name;
@@ -173,7 +172,7 @@ class CellRun {
     } else if (entry_.approach != nullptr) {
       compute_fix(&file);
     } else {
-      context_.begin("load", 0);
+      context_.begin({.name = "load"});
       const PhaseClock clock(device());
       network_ = context_.subject.load_model(entry_.published);
       record_.invariants = {
@@ -220,7 +219,7 @@ class CellRun {
       demand_lease();
       write_checkpoint(checkpoint_file(), fix_digest, {state, spent, fix_redo_});
     };
-    context_.begin("fix", job.before.seconds);
+    context_.begin({.name = "fix", .spent = before.seconds, .keeps_own_budget = approach.in_other_process});
     take(job, run_fix(job), file);
   }
 
@@ -248,7 +247,7 @@ class CellRun {
     nondeterministic_ = outcome.nondeterministic;
     memory_ = json_of(outcome.memory);
     if (!outcome.result.network || outcome.status != Status::ok) return;
-    context_.begin("save", 0);
+    context_.begin({.name = "save"});
     const PhaseClock clock(device());
     record_.invariants = check_parameters(context_.subject.original(), *outcome.result.network,
                                           outcome.result.touched, &record_.counters);
@@ -306,8 +305,7 @@ class CellRun {
       return;
     }
     clear(Stage::predict);
-    computed_.push_back(Stage::predict);
-    context_.begin("predict", 0);
+    context_.begin({.name = "predict"});
     const DeterminismWatch watch;
     model_ = evaluate_predictions(context_.subject, context_.original, network());
     StageFile file{predict_identity_, content_of(watch), {"predictions.csv"}};
@@ -342,8 +340,7 @@ class CellRun {
       return;
     }
     clear(Stage::attack);
-    computed_.push_back(Stage::attack);
-    context_.begin("attack", 0);
+    context_.begin({.name = "attack"});
     model_.phases.clear();
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
@@ -384,7 +381,6 @@ class CellRun {
   }
 
   void measure() {
-    computed_.push_back(Stage::measure);
     const PhaseClock clock(device());
     if (!predict_identity_.is_null() && model_.finite()) {
       record_.metrics = measure_metrics(model_.evaluation);
@@ -470,12 +466,11 @@ class CellRun {
   std::optional<Network> network_;
   EvaluatedModel model_;
   std::set<std::string> nondeterministic_;
-  std::vector<Stage> computed_;
 };
 
 }  // namespace
 
-CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse) {
+Record run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse) {
   return CellRun(context, entry, reuse).run();
 }
 

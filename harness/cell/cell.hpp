@@ -12,6 +12,13 @@
 
 namespace harness {
 
+// A part of a cell's computation.
+struct CellPart {
+  std::string name;               // "load", "fix", "save", "predict", "attack"
+  double spent = 0;               // of a fix: seconds that an interrupted run of it used up
+  bool keeps_own_budget = false;  // of a fix: it ends itself at its budget, however long it is at one step
+};
+
 // What all cells of a subject share while they run in one worker.
 struct CellContext {
   const Config& config;
@@ -22,22 +29,16 @@ struct CellContext {
   double predict_original = 0;  // seconds this cell had to wait for it, else 0
   int64_t workers = 1;          // that run cells at the same time
   std::string lease = {};  // token of the cell's lease (lease.hpp); empty: nobody else can be at the cell
-  std::string redo = {};   // token of the redo that asked for the cell (redo.hpp), else empty
+  std::string redo = {};   // token of the redo that the cell belongs to (redo.hpp), else empty
   std::function<void(double, const std::string&)> progress;
-  // A part begins ("fix", "save", "predict", "attack", "measure"); `spent`: seconds of the fix before this.
-  std::function<void(const std::string& part, double spent)> begin;
+  std::function<void(const CellPart&)> begin;
   // The clock of a fix has started; resident memory of this process at that moment, which is not the fix's.
   std::function<void(double megabytes)> fix_begun = {};
 };
 
-struct CellOutcome {
-  Record record;
-  std::vector<Stage> computed;  // the others were kept
-};
-
-// Runs what is needed of one cell's stages and writes its folder, record.json last. The caller holds the
-// cell's lease. Throws Interrupted (finished stages and the checkpoint stay, nothing of the record is
-// written), LeaseLost (the same, and nothing else of the folder is changed any more) and UserError.
-CellOutcome run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
+// Runs what is needed of one cell's stages and writes its folder, record.json last; that record. The caller
+// holds the cell's lease. Throws Interrupted (finished stages and the checkpoint stay, nothing of the record
+// is written), LeaseLost (the same, and nothing else of the folder is changed any more) and UserError.
+Record run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
 
 }  // namespace harness

@@ -40,7 +40,7 @@ ApproachConfig approach_entry(const std::string& text, const nlohmann::json& par
   std::vector<Problem> problems;
   const nlohmann::json entry = {{"key", text}, {"parameters", parameters}};
   const auto entries = read_approaches(nlohmann::json::array({entry}),
-                                       {"command line", "--approach", &problems}, approach_catalog(), {}, {});
+                                       {"command line", "--approach", &problems}, {approach_catalog()});
   if (!problems.empty()) throw UserError(std::move(problems));
   return entries.at(0);
 }

@@ -104,13 +104,18 @@ void list_metrics(const std::string& format) {
 int list(const Arguments& arguments) {
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const std::string& what = arguments.positional(0);
+  if (what == "schema" && arguments.has("format")) {
+    throw UserError({"command line", "--format", '"' + format + '"', "no format: a schema is JSON", ""});
+  }
   if (what == "approaches") {
     list_approaches(format);
   } else if (what == "metrics") {
     list_metrics(format);
+  } else if (what == "schema") {
+    std::cout << config_schema();
   } else {
-    throw UserError({"command line", "harness list", '"' + what + '"', "approaches or metrics",
-                     nearest_name(what, {"approaches", "metrics"})});
+    throw UserError({"command line", "harness list", '"' + what + '"', "approaches, metrics or schema",
+                     nearest_name(what, {"approaches", "metrics", "schema"})});
   }
   return 0;
 }
@@ -119,8 +124,8 @@ int list(const Arguments& arguments) {
 
 Command list_command() {
   return {{"list",
-           "Lists the approaches with their parameters, or the metrics.",
-           {"approaches|metrics"},
+           "Lists the approaches with their parameters, the metrics, or the schema of a configuration.",
+           {"approaches|metrics|schema"},
            {format_option()}},
           list};
 }

@@ -137,7 +137,7 @@ Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEnt
 int exit_code(const RunSummary& summary, Tables tables) {
   if (summary.interrupted) return 3;
   if (tables == Tables::damaged) return 4;
-  return summary.trouble || tables == Tables::not_written ? 1 : 0;
+  return summary.failed || tables == Tables::not_written ? 1 : 0;
 }
 
 int run(const Arguments& arguments) {
@@ -174,7 +174,7 @@ int run(const Arguments& arguments) {
   for (const Task& task : work.todo) index.look(plan[task.place].planned);
   index.save();
   if (quiet) {  // said in any case, as results are missing
-    for (const std::string& line : summary.troubles) std::cerr << line << "\n";
+    for (const std::string& line : summary.errors) std::cerr << line << "\n";
   }
   const Tables written = write_and_print_tables(tree, plan, selection.shard.is_part(), progress);
   say_summary(arguments, tree, summary, progress);

@@ -113,6 +113,9 @@ Config read_config(const std::filesystem::path& file, const Catalog& catalog,
 Config read_config_value(nlohmann::json document, const std::filesystem::path& name, const Catalog& catalog,
                          const ConfigOptions& options = {});
 
+// The JSON schema for editors, as configs/schema.json holds it.
+std::string config_schema();
+
 // Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
 Hyperparameters read_hyperparameters(const nlohmann::json& object, const ApproachInfo& info,
                                      const std::string& file, const std::string& pointer,

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "harness/config/config_parts.hpp"
+#include "harness/config/value_kinds.hpp"
 #include "harness/core/json_text.hpp"
 #include "harness/core/limits.hpp"
 
@@ -56,9 +57,9 @@ std::optional<json> read_parameter(const json& value, const HyperparameterSpec& 
   interface_misuse("a parameter type outside its enumeration");
 }
 
-// The approach's own description, with the shadowed approach's parameters where there is one.
+// An entry's approach and, for a control, the one that it imitates.
 struct Chosen {
-  ApproachInfo info;
+  const ApproachInfo* info;
   std::string shadow;
 };
 
@@ -76,7 +77,7 @@ std::optional<Chosen> choose(const std::string& written, const JsonPlace& place,
     return std::nullopt;
   }
   if (colon == std::string::npos) {
-    if (!info->shadows || info->alone) return Chosen{*info, ""};
+    if (!info->shadows || info->alone) return Chosen{info, ""};
     place.report("text " + quote_text(written), key + " with the approach that it imitates, " + key +
                                                     ":KEY with KEY one of " +
                                                     one_of(recommended(catalog, *info)));
@@ -95,58 +96,83 @@ std::optional<Chosen> choose(const std::string& written, const JsonPlace& place,
                  near.empty() ? "" : key + ":" + near);
     return std::nullopt;
   }
-  Chosen chosen{*info, shadow};
-  for (const HyperparameterSpec& spec : find(catalog, shadow)->hyperparameters) {
-    const bool own = std::any_of(info->hyperparameters.begin(), info->hyperparameters.end(),
-                                 [&](const HyperparameterSpec& other) { return other.name == spec.name; });
-    if (!own) chosen.info.hyperparameters.push_back(spec);
-  }
-  return chosen;
+  return Chosen{info, shadow};
 }
 
-ApproachConfig configured(const Chosen& chosen) {
+// The approach's own description, with the parameters of the imitated approach added.
+ApproachInfo described(const Chosen& chosen, const Catalog& catalog) {
+  ApproachInfo info = *chosen.info;
+  if (chosen.shadow.empty()) return info;
+  for (const HyperparameterSpec& spec : find(catalog, chosen.shadow)->hyperparameters) {
+    const bool own = std::any_of(chosen.info->hyperparameters.begin(), chosen.info->hyperparameters.end(),
+                                 [&](const HyperparameterSpec& other) { return other.name == spec.name; });
+    if (!own) info.hyperparameters.push_back(spec);
+  }
+  return info;
+}
+
+std::string written_key(const ApproachConfig& approach) {
+  return approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow;
+}
+
+ApproachConfig configured(const Chosen& chosen, const Catalog& catalog) {
   ApproachConfig approach;
-  approach.key = chosen.info.key;
+  approach.key = chosen.info->key;
   approach.shadow = chosen.shadow;
-  approach.as = chosen.shadow.empty() ? chosen.info.key : chosen.info.key + ":" + chosen.shadow;
+  approach.as = written_key(approach);
   std::vector<Problem> none;
-  approach.hyperparameters = read_hyperparameters(json::object(), chosen.info, "", "", &none);
+  approach.hyperparameters = read_hyperparameters(json::object(), described(chosen, catalog), "", "", &none);
   return approach;
 }
 
-std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& place, const Catalog& catalog,
-                                         const std::filesystem::path& folder, const ConfigOptions& options) {
+void read_key(const json& value, const JsonPlace& place, const ReadContext& context,
+              ApproachConfig* approach) {
+  const auto text = read_text(value, place);
+  if (!text) return;
+  if (const auto chosen = choose(*text, place, context.catalog)) {
+    *approach = configured(*chosen, context.catalog);
+  }
+}
+
+// The default name may be written out, though it has a colon.
+void read_as(const json& value, const JsonPlace& place, const ReadContext&, ApproachConfig* approach) {
+  if (value.is_string() && value == approach->as) return;
+  approach->as = read_name(value, place, false).value_or("");
+}
+
+void read_parameters(const json& value, const JsonPlace& place, const ReadContext& context,
+                     ApproachConfig* approach) {
+  if (const ApproachInfo* info = find(context.catalog, approach->key)) {
+    approach->hyperparameters =
+        read_hyperparameters(value, described({info, approach->shadow}, context.catalog), place.file,
+                             place.pointer, place.problems);
+  } else if (!value.is_object()) {
+    place.report(describe(value), "an object");
+  }
+}
+
+std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& place,
+                                         const ReadContext& context) {
   if (value.is_string()) {
-    const auto chosen = choose(value.get<std::string>(), place, catalog);
-    return chosen ? std::optional(configured(*chosen)) : std::nullopt;
+    const auto chosen = choose(value.get<std::string>(), place, context.catalog);
+    return chosen ? std::optional(configured(*chosen, context.catalog)) : std::nullopt;
   }
   if (!value.is_object()) {
     place.report(describe(value), "the key of an approach, or an object with \"key\"");
     return std::nullopt;
   }
-  ObjectReader object(value, place);
-  if (object.find("command") != nullptr) return read_external(object, catalog, folder, options);
-  std::optional<Chosen> chosen;
-  if (const json* key = object.require("key")) {
-    if (const auto text = read_text(*key, object.place("key"))) {
-      chosen = choose(*text, object.place("key"), catalog);
-    }
+  const auto& table = value.contains("command") ? external_table() : entry_table();
+  ApproachConfig approach = read_object(table, value, place, context, table.absent);
+  const bool is_known = approach.external || !approach.key.empty();
+  return is_known ? std::optional(std::move(approach)) : std::nullopt;
+}
+
+json print_approaches(const std::vector<ApproachConfig>& approaches) {
+  json list = json::array();
+  for (const ApproachConfig& approach : approaches) {
+    list.push_back(print_object(approach.external ? external_table() : entry_table(), approach));
   }
-  ApproachConfig approach = chosen ? configured(*chosen) : ApproachConfig{};
-  if (const json* name = object.find("as"); name != nullptr && (!name->is_string() || *name != approach.as)) {
-    approach.as = read_name(*name, object.place("as"), false).value_or("");
-  }
-  if (const json* parameters = object.find("parameters")) {
-    if (chosen) {
-      approach.hyperparameters = read_hyperparameters(*parameters, chosen->info, place.file,
-                                                      object.place("parameters").pointer, place.problems);
-    } else if (!parameters->is_object()) {
-      object.place("parameters").report(describe(*parameters), "an object");
-    }
-  }
-  approach.budget = read_budget(object);
-  object.finish();
-  return chosen ? std::optional(approach) : std::nullopt;
+  return list;
 }
 
 }  // namespace
@@ -165,14 +191,49 @@ Hyperparameters read_hyperparameters(const json& value, const ApproachInfo& info
   return Hyperparameters(std::move(values));
 }
 
-std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& place, const Catalog& catalog,
-                                            const std::filesystem::path& folder,
-                                            const ConfigOptions& options) {
+const ObjectTable<ApproachConfig>& entry_table() {
+  using Approach = ApproachConfig;
+  static const ObjectTable<Approach> table = {
+      "an approach of the harness, or with \"command\" a program of one's own",
+      {{"command", "makes it a program of one's own"},
+       {"key", "such as AR, or RAND:AR for a control that imitates AR", read_key, written_key,
+        reference_to("text"), true},
+       {"as",
+        "the name in paths and tables; default: the key",
+        read_as,
+        [](const Approach& approach) { return approach.as; },
+        {{"type", "string"}, {"pattern", "^[A-Za-z0-9_][A-Za-z0-9_:-]{0,99}$"}}},
+       {"parameters",
+        "see harness list approaches",
+        read_parameters,
+        [](const Approach& approach) { return approach.hyperparameters.values(); },
+        {{"type", "object"}}},
+       field("budget", &Approach::budget, budget_kind(), "of one fix; null: that of the subject")}};
+  return table;
+}
+
+ValueKind<std::vector<ApproachConfig>> approaches_kind() {
+  const Schema entry = {{"if", {{"required", {"command"}}}},
+                        {"then", reference_to("external_approach")},
+                        {"else", reference_to("approach")}};
+  const Schema list = {
+      {"type", "array"},
+      {"items", {{"if", {{"type", "string"}}}, {"then", reference_to("text")}, {"else", entry}}}};
+  return {[](const json& value, const JsonPlace& place, const ReadContext& context) {
+            return std::optional(read_approaches(value, place, context));
+          },
+          print_approaches,
+          {{"if", {{"type", "string"}}}, {"then", {{"enum", {"all", "study"}}}}, {"else", list}}};
+}
+
+std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& place,
+                                            const ReadContext& context) {
   std::vector<ApproachConfig> approaches;
   if (value.is_string() && (value == "all" || value == "study")) {
-    for (const ApproachInfo& info : catalog) {
+    for (const ApproachInfo& info : context.catalog) {
       const bool alone = !info.shadows || info.alone;
-      if (alone && (value == "all" || info.in_study)) approaches.push_back(configured({info, ""}));
+      if (alone && (value == "all" || info.in_study))
+        approaches.push_back(configured({&info, ""}, context.catalog));
     }
     if (approaches.empty())
       place.report(describe(value), "a program with approaches: this one has none of these");
@@ -184,7 +245,7 @@ std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& 
   }
   std::set<std::string> names;
   for (size_t i = 0; i < value.size(); ++i) {
-    auto approach = read_entry(value[i], place.at(i), catalog, folder, options);
+    auto approach = read_entry(value[i], place.at(i), context);
     if (!approach) continue;
     if (!approach->as.empty() && !names.insert(approach->as).second) {
       place.at(i).report("the name " + quote_text(approach->as) + " again",

@@ -1,6 +1,7 @@
-#include <set>
+#include <algorithm>
 
 #include "harness/config/config_parts.hpp"
+#include "harness/config/value_kinds.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/json_text.hpp"
 
@@ -11,38 +12,18 @@ namespace fs = std::filesystem;
 namespace {
 
 using nlohmann::json;
+using Splits = std::vector<std::string>;
 
-void read_splits(ObjectReader& object, const std::string& key, std::set<std::string>* seen,
-                 std::vector<std::string>* splits) {
-  const json* list = object.find(key);
-  if (list == nullptr) return;
-  const JsonPlace place = object.place(key);
-  if (!list->is_array()) {
-    place.report(describe(*list), "a list of the splits train, validation and repair");
-    return;
-  }
-  for (size_t i = 0; i < list->size(); ++i) {
-    const json& entry = (*list)[i];
-    if (entry == "test") {
-      place.at(i).report(describe(entry),
-                         "train, validation or repair: what a program has seen cannot measure it");
-    } else if (const auto name = read_text(entry, place.at(i), {"train", "validation", "repair"})) {
-      if (seen->insert(*name).second) {
-        splits->push_back(*name);
-      } else {
-        place.at(i).report("the split " + *name + " again", "each split once, under needs or under uses");
-      }
-    }
-  }
-}
+const Splits kSplits = {"train", "validation", "repair"};
 
 // One word as it is handed to the program.
-std::string read_word(const json& value, const JsonPlace& place, bool first, const fs::path& folder,
-                      const ConfigOptions& options, std::vector<fs::path>* files) {
+std::string read_word(const json& value, const JsonPlace& place, bool first, const ReadContext& context,
+                      std::vector<fs::path>* files) {
+  const bool need_files = context.options.need_files;
   const std::string word = read_text(value, place).value_or("");
   const bool has_slash = word.find('/') != std::string::npos;
   if (first && !has_slash) {
-    if (options.need_files && !word.empty() && !find_program(word)) {
+    if (need_files && !word.empty() && !find_program(word)) {
       place.report("no program " + quote_text(word) + " in the PATH",
                    "a program of the PATH, or a path with a slash");
     }
@@ -50,78 +31,126 @@ std::string read_word(const json& value, const JsonPlace& place, bool first, con
   }
   std::error_code ignored;
   const bool is_option = word.empty() || word[0] == '-';
-  const bool is_file = !is_option && !options.again && fs::is_regular_file(folder / word, ignored);
+  const bool is_file =
+      !is_option && !context.options.again && fs::is_regular_file(context.folder / word, ignored);
   if (is_option || (!is_file && !has_slash && !word.ends_with(".py"))) return word;
   const size_t before = place.problems->size();
-  const fs::path file = fs::absolute(read_path(value, place, folder, options.need_files));
+  const fs::path file = fs::absolute(read_path(value, place, context.folder, need_files));
   if (place.problems->size() > before) return word;
-  if (first && options.need_files && !find_program(file.string())) {
+  if (first && need_files && !find_program(file.string())) {
     place.report("a file that is no program, " + file.string(), "one that may be executed (chmod +x)");
   }
   files->push_back(file);
   return file.string();
 }
 
-void read_command(const json& value, const JsonPlace& place, const fs::path& folder,
-                  const ConfigOptions& options, ExternalProgram* program) {
+void read_command(const json& value, const JsonPlace& place, const ReadContext& context,
+                  ApproachConfig* approach) {
   if (!value.is_array() || value.empty()) {
     place.report(describe(value), "a list of texts: a program and its arguments");
     return;
   }
+  ExternalProgram& program = *approach->external;
   for (size_t i = 0; i < value.size(); ++i) {
-    program->command.push_back(read_word(value[i], place.at(i), i == 0, folder, options, &program->files));
+    program.command.push_back(read_word(value[i], place.at(i), i == 0, context, &program.files));
   }
 }
 
-Level level_of(const std::string& text) {
-  if (text == "layer") return Level::layer;
-  return text == "neuron" ? Level::neuron : Level::model;
+// A list of splits; none may stand twice, under "needs" and "uses" together.
+Field<ApproachConfig> splits_field(const std::string& key, Splits ExternalProgram::*member,
+                                   const std::string& meaning) {
+  const auto read = [member](const json& value, const JsonPlace& place, const ReadContext&,
+                             ApproachConfig* approach) {
+    if (!value.is_array()) {
+      place.report(describe(value), "a list of the splits train, validation and repair");
+      return;
+    }
+    ExternalProgram& program = *approach->external;
+    for (size_t i = 0; i < value.size(); ++i) {
+      if (value[i] == "test") {
+        place.at(i).report(describe(value[i]),
+                           "train, validation or repair: what a program has seen cannot measure it");
+        continue;
+      }
+      const auto name = read_text(value[i], place.at(i), kSplits);
+      if (!name) continue;
+      const auto has = [&](const Splits& splits) {
+        return std::count(splits.begin(), splits.end(), *name) > 0;
+      };
+      if (has(program.needs) || has(program.uses)) {
+        place.at(i).report("the split " + *name + " again", "each split once, under needs or under uses");
+      } else {
+        (program.*member).push_back(*name);
+      }
+    }
+  };
+  return {key,
+          meaning,
+          read,
+          [member](const ApproachConfig& approach) { return json((*approach.external).*member); },
+          {{"type", "array"}, {"uniqueItems", true}, {"items", {{"enum", kSplits}}}}};
+}
+
+void name_after_key(const JsonPlace& place, const ReadContext& context, ApproachConfig* approach) {
+  approach->as = approach->name = approach->key;
+  if (find(context.catalog, approach->key) == nullptr) return;
+  place.report(describe(approach->key),
+               "a name that no approach of the harness has: a command is one of its own");
+}
+
+ValueKind<Hyperparameters> any_parameters() {
+  const auto read = [](const json& value, const JsonPlace& place,
+                       const ReadContext&) -> std::optional<Hyperparameters> {
+    if (value.is_object()) return Hyperparameters(value);
+    place.report(describe(value), "an object");
+    return std::nullopt;
+  };
+  return {read, [](const Hyperparameters& parameters) { return parameters.values(); }, {{"type", "object"}}};
+}
+
+void refuse_device_megabytes(const JsonPlace& place, const ReadContext&, const ApproachConfig* approach) {
+  if (!approach->budget || !approach->budget->device_megabytes) return;
+  place.at("device_megabytes")
+      .report("it for an external program",
+              "seconds and megabytes: nobody but the program itself knows what it has on a device");
+}
+
+ApproachConfig with_program() {
+  ApproachConfig approach;
+  approach.external.emplace();
+  return approach;
 }
 
 }  // namespace
 
-ApproachConfig read_external(ObjectReader& object, const Catalog& catalog, const fs::path& folder,
-                             const ConfigOptions& options) {
-  ApproachConfig approach;
-  ExternalProgram& program = approach.external.emplace();
-  if (const json* key = object.require("key")) {
-    approach.key = read_name(*key, object.place("key"), false).value_or("");
-    if (find(catalog, approach.key) != nullptr) {
-      object.place("key").report(describe(*key),
-                                 "a name that no approach of the harness has: a command is one of its own");
-    }
-  }
-  if (const json* command = object.find("command")) {
-    read_command(*command, object.place("command"), folder, options, &program);
-  }
-  std::set<std::string> seen;
-  read_splits(object, "needs", &seen, &program.needs);
-  read_splits(object, "uses", &seen, &program.uses);
-  approach.as = approach.name = approach.key;
-  if (const json* name = object.find("as")) {
-    approach.as = read_name(*name, object.place("as"), false).value_or("");
-  }
-  object.text("name", &approach.name);
-  std::string level = "model";
-  object.text("level", &level, {"model", "layer", "neuron"});
-  approach.level = level_of(level);
-  if (const json* parameters = object.find("parameters")) {
-    if (parameters->is_object()) {
-      approach.hyperparameters = Hyperparameters(*parameters);
-    } else {
-      object.place("parameters").report(describe(*parameters), "an object");
-    }
-  }
-  approach.budget = read_budget(object);
-  if (approach.budget && approach.budget->device_megabytes) {
-    object.place("budget")
-        .at("device_megabytes")
-        .report("it for an external program",
-                "seconds and megabytes: nobody but the program itself "
-                "knows what it has on a device");
-  }
-  object.finish();
-  return approach;
+const ObjectTable<ApproachConfig>& external_table() {
+  using Approach = ApproachConfig;
+  static const ValueKind<Level> level =
+      choice_kind<Level>({{"model", Level::model}, {"layer", Level::layer}, {"neuron", Level::neuron}});
+  static const ObjectTable<Approach> table = {
+      "an approach that is a program of one's own",
+      {followed_by(required(field("key", &Approach::key, name_kind(false),
+                                  "a name that no approach of the harness has")),
+                   name_after_key),
+       {"command",
+        "the program and its arguments; a file is relative to this one",
+        read_command,
+        [](const Approach& approach) { return json(approach.external->command); },
+        {{"type", "array"}, {"minItems", 1}, {"items", reference_to("text")}},
+        true},
+       splits_field("needs", &ExternalProgram::needs, "without these splits it is UNADAPTABLE"),
+       splits_field("uses", &ExternalProgram::uses, "further splits that it gets where they are there"),
+       field("as", &Approach::as, name_kind(false), "the name in paths and tables; default: the key"),
+       field("name", &Approach::name, text_kind(), "full name in tables; default: the key"),
+       field("level", &Approach::level, level, "what it changes, for tables"),
+       field("parameters", &Approach::hyperparameters, any_parameters(),
+             "any object; the program gets it as it is"),
+       followed_by(field("budget", &Approach::budget, budget_kind(), "of one fix; null: that of the subject"),
+                   refuse_device_megabytes)},
+      nullptr,
+      Schema::object(),
+      with_program()};
+  return table;
 }
 
 }  // namespace harness

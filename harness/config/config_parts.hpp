@@ -7,11 +7,30 @@
 #include <utility>
 #include <vector>
 
-#include "harness/config/config.hpp"
-#include "harness/core/json_reader.hpp"
+#include "harness/config/fields.hpp"
 
-// The pieces read_config() is made of; for the sources of the reader and their tests only.
+// The tables of the configuration's objects and the parts of read_config(); for the sources of this folder,
+// for programs that read single entries, and for tests.
 namespace harness {
+
+const ObjectTable<Budget>& budget_table();
+const ObjectTable<AttackConfig>& attack_table();
+const ObjectTable<TrainingConfig>& training_table();
+const ObjectTable<SubjectConfig>& subject_table();
+const ObjectTable<ApproachConfig>& entry_table();     // an approach of the catalog
+const ObjectTable<ApproachConfig>& external_table();  // an approach with the key "command"
+const ObjectTable<Config>& config_table();
+
+// The key "budget" of any object, or null for none.
+ValueKind<std::optional<Budget>> budget_kind();
+
+// "all", "study" or a list of keys and entries; every name may occur once.
+ValueKind<std::vector<ApproachConfig>> approaches_kind();
+std::vector<ApproachConfig> read_approaches(const nlohmann::json& value, const JsonPlace& place,
+                                            const ReadContext& context);
+
+// A list of subjects, inline or as files of their own; every name may occur once.
+ValueKind<std::vector<SubjectConfig>> subjects_kind();
 
 // A subject's JSON, inline in the config or from a file of its own.
 struct SubjectDocument {
@@ -20,38 +39,14 @@ struct SubjectDocument {
   std::filesystem::path folder;  // paths are relative to it
 };
 
-SubjectConfig read_subject(const SubjectDocument& document, bool need_files);
-
-// "all", "study" or a list of keys and entries; every name is its own. Files of external programs are
-// relative to `folder`.
-std::vector<ApproachConfig> read_approaches(const nlohmann::json& value, const JsonPlace& place,
-                                            const Catalog& catalog, const std::filesystem::path& folder,
-                                            const ConfigOptions& options);
-
-// All of an entry that has the key "command"; what is wrong is reported.
-ApproachConfig read_external(ObjectReader& object, const Catalog& catalog,
-                             const std::filesystem::path& folder, const ConfigOptions& options);
-
-// The key "budget" of any object: seconds, megabytes and device_megabytes, one or more, or null for none.
-std::optional<Budget> read_budget(ObjectReader& object);
-
-// A name that may be a folder: letters, digits, - and _ (and dots, where allowed), no - or dot first.
-bool is_name(const std::string& text, bool dots);
-std::optional<std::string> read_name(const nlohmann::json& value, const JsonPlace& place, bool dots);
-
-// A path relative to `folder`, looked for where `needed`; trouble is reported. `is_data`: a data file, which
-// a folder can be made into.
-std::filesystem::path read_path(const nlohmann::json& value, const JsonPlace& place,
-                                const std::filesystem::path& folder, bool needed, bool is_data = false);
-
-// --set: puts values into documents before they are read, and puts the blame right afterwards.
+// --set: puts values into documents before they are read, and makes problems of these values name the command
+// line.
 class Overrides {
  public:
   Overrides(const std::vector<std::pair<std::string, std::string>>& set, std::vector<Problem>* problems);
   // All but those that lead into a subject that is a file of its own; these wait for apply_to_subjects().
   void apply_to_config(nlohmann::json* document, const std::string& file);
   void apply_to_subjects(std::vector<std::optional<SubjectDocument>>* subjects);
-  // Problems of values that came from the command line name the command line.
   void attribute_to_command_line() const;
 
  private:

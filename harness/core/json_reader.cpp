@@ -128,23 +128,6 @@ const json* ObjectReader::require(const std::string& key) {
   return value;
 }
 
-const json* ObjectReader::find_value(const std::string& key) {
-  const json* value = find(key);
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
-
-void ObjectReader::boolean(const std::string& key, bool* target) {
-  if (const json* value = find(key)) *target = read_boolean(*value, place(key)).value_or(*target);
-}
-
-void ObjectReader::integer(const std::string& key, int64_t* target, const Range& range) {
-  if (const json* value = find(key)) *target = read_integer(*value, place(key), range).value_or(*target);
-}
-
-void ObjectReader::number(const std::string& key, double* target, const Range& range) {
-  if (const json* value = find(key)) *target = read_number(*value, place(key), range).value_or(*target);
-}
-
 void ObjectReader::text(const std::string& key, std::string* target,
                         const std::vector<std::string>& choices) {
   if (const json* value = find(key)) *target = read_text(*value, place(key), choices).value_or(*target);

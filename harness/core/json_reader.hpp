@@ -53,14 +53,10 @@ class ObjectReader {
   JsonPlace place(const std::string& key) const { return place_.at(key); }
   const JsonPlace& place() const { return place_; }
 
-  const nlohmann::json* find(const std::string& key);        // null where absent
-  const nlohmann::json* require(const std::string& key);     // reported where absent
-  const nlohmann::json* find_value(const std::string& key);  // null where absent or JSON null
+  const nlohmann::json* find(const std::string& key);     // null where absent
+  const nlohmann::json* require(const std::string& key);  // reported where absent
 
-  // The value of a key, or what `target` holds where it is absent or wrong.
-  void boolean(const std::string& key, bool* target);
-  void integer(const std::string& key, int64_t* target, const Range& range);
-  void number(const std::string& key, double* target, const Range& range);
+  // The text of a key, or what `target` holds where it is absent or wrong.
   void text(const std::string& key, std::string* target, const std::vector<std::string>& choices = {});
 
   void finish();

@@ -1,6 +1,6 @@
 #include "harness/external/external_report.hpp"
 
-#include "harness/config/config_parts.hpp"
+#include "harness/config/value_kinds.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/json_text.hpp"
 

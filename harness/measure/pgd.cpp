@@ -11,6 +11,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 #include "harness/measure/pgd_step.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/input_gradient.hpp"
 #include "harness/model/memory_class.hpp"
 
@@ -128,17 +129,11 @@ class Attack {
 int64_t preferred_piece(const Network& network) {
   constexpr int64_t kFloat = sizeof(float);
   // Without a graph, as much as a network of 64 channels at the input's size would need.
-  int64_t input = kFloat;
-  for (int64_t size : network.input_shape()) input *= size;
+  const int64_t input = kFloat * graph::value_count(network.input_shape());
   int64_t largest = 16 * input, total = 32 * largest;
   if (network.importable()) {
-    largest = total = input;
-    for (const Node& node : network.nodes()) {
-      int64_t bytes = kFloat;
-      for (int64_t size : node.shape) bytes *= size;
-      largest = std::max(largest, bytes);
-      total += bytes;
-    }
+    largest = std::max(input, kFloat * graph::max_value_count(network.nodes()));
+    total = input + kFloat * graph::total_value_count(network.nodes());
   }
   if (!network.device().is_cpu()) {
     const int64_t unit = values_together(network.device(), 0) >> 26;  // 1, on a large GPU 4

@@ -2,18 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
 namespace {
 
 // The nodes `target` depends on, dropout left out; parameters as the network has them.
 std::vector<PlanStep> live_steps(const Network& network, NodeId target) {
   const std::vector<Node>& nodes = network.nodes();
-  std::vector<char> live(nodes.size(), 0);
-  live[0] = live[static_cast<size_t>(target)] = 1;
-  for (NodeId id = target; id > 0; --id) {
-    if (!live[static_cast<size_t>(id)]) continue;
-    for (NodeId input : nodes[static_cast<size_t>(id)].inputs) live[static_cast<size_t>(input)] = 1;
-  }
+  const graph::Marks live = graph::needed_for(nodes, {0, target});
   std::vector<PlanStep> steps;
   std::vector<NodeId> position(nodes.size(), -1);
   for (NodeId id = 0; id <= target; ++id) {
@@ -26,21 +23,11 @@ std::vector<PlanStep> live_steps(const Network& network, NodeId target) {
     PlanStep step;
     step.node = node;
     for (NodeId& input : step.node.inputs) input = position[static_cast<size_t>(input)];
-    for (ParameterId parameter : node.parameters) {
-      step.parameters.push_back(
-          parameter < 0 ? at::Tensor() : network.parameters()[static_cast<size_t>(parameter)].value.detach());
-    }
+    step.parameters = graph::constant_values(network, node);
     position[static_cast<size_t>(id)] = static_cast<NodeId>(steps.size());
     steps.push_back(std::move(step));
   }
   return steps;
-}
-
-void count_readers(std::vector<PlanStep>& steps) {
-  for (PlanStep& step : steps) step.readers = 0;
-  for (const PlanStep& step : steps) {
-    for (NodeId input : step.node.inputs) ++steps[static_cast<size_t>(input)].readers;
-  }
 }
 
 bool has_averages(const PlanStep& step) {
@@ -54,7 +41,7 @@ void fold_batch_norm(std::vector<PlanStep>& steps) {
     PlanStep& layer = steps[static_cast<size_t>(before)];
     const bool conv = layer.node.kind == NodeKind::conv;
     const bool linear = layer.node.kind == NodeKind::linear && layer.node.shape.size() == 1;
-    const auto [factor, addend] = factor_and_addend(steps[i]);
+    const auto [factor, addend] = graph::batch_norm_map(steps[i].node, steps[i].parameters);
     if ((conv || linear) && layer.readers == 1) {
       at::Tensor& weight = layer.parameters[0];
       at::Tensor& bias = layer.parameters[1];
@@ -84,16 +71,6 @@ Gain gain_of(const at::Tensor& weight, const at::Tensor& bias) {
   return {rows.max().item<double>(), bias.defined() ? bias.abs().max().item<double>() : 0};
 }
 
-std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step) {
-  const auto& p = step.parameters;
-  const double epsilon = std::get<BatchNormAttributes>(step.node.attributes).epsilon;
-  at::Tensor factor = p[3].to(at::kDouble).add(epsilon).rsqrt();
-  if (p[0].defined()) factor = factor * p[0].to(at::kDouble);
-  at::Tensor addend = -p[2].to(at::kDouble) * factor;
-  if (p[1].defined()) addend = addend + p[1].to(at::kDouble);
-  return {factor, addend};
-}
-
 std::vector<PlanStep> folded_steps(const Network& network, NodeId target) {
   std::vector<PlanStep> steps = plain_steps(network, target);
   for (PlanStep& step : steps) {
@@ -107,7 +84,9 @@ std::vector<PlanStep> folded_steps(const Network& network, NodeId target) {
 
 std::vector<PlanStep> plain_steps(const Network& network, NodeId target) {
   std::vector<PlanStep> steps = live_steps(network, target);
-  count_readers(steps);
+  for (const PlanStep& step : steps) {
+    for (const NodeId input : step.node.inputs) ++steps[static_cast<size_t>(input)].readers;
+  }
   return steps;
 }
 

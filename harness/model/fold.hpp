@@ -4,10 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
-#include <utility>
 #include <vector>
 
-#include "harness/model/network.hpp"
+#include "harness/model/graph.hpp"
 
 namespace harness {
 
@@ -33,8 +32,6 @@ struct PlanStep {
 std::vector<PlanStep> folded_steps(const Network& network, NodeId target);
 // The same nodes with nothing folded; parameters are those of the network itself, not copies.
 std::vector<PlanStep> plain_steps(const Network& network, NodeId target);
-// Factor and addend per channel of a batch norm in evaluation mode, in double precision.
-std::pair<at::Tensor, at::Tensor> factor_and_addend(const PlanStep& step);
 
 // Removes step `gone`, whose readers read `instead` (an earlier step) from now on.
 template <typename Step>
@@ -51,13 +48,11 @@ void remove_step(std::vector<Step>& steps, NodeId gone, NodeId instead) {
   }
 }
 
-// Whether an add node sums two values of its own shape, without a factor.
+// graph::is_plain_sum() of a step's node.
 template <typename Step>
 bool is_plain_sum(const std::vector<Step>& steps, const Node& node) {
-  return node.kind == NodeKind::add && node.inputs.size() == 2 &&
-         std::get<ArithmeticAttributes>(node.attributes).alpha == 1 &&
-         steps[static_cast<size_t>(node.inputs[0])].node.shape == node.shape &&
-         steps[static_cast<size_t>(node.inputs[1])].node.shape == node.shape;
+  return graph::is_plain_sum(node,
+                             [&](NodeId id) -> const Node& { return steps[static_cast<size_t>(id)].node; });
 }
 
 }  // namespace harness

@@ -34,7 +34,6 @@ void join_conv_and_pool(std::vector<GradientStep>& steps) {
     if (!ConvPool::fits(conv.node, weight, steps[i].node)) continue;
     conv.conv_pool.emplace(conv.node, weight, conv.parameters[1], steps[i].node,
                            steps[static_cast<size_t>(conv.node.inputs[0])].node.shape);
-    conv.sweep = Sweep::conv_pool;
     conv.node.shape = steps[i].node.shape;
     conv.readers = steps[i].readers;
     remove_step(steps, static_cast<NodeId>(i), before);
@@ -46,7 +45,6 @@ void prepare_conv(GradientStep& step) {
   const auto& a = std::get<ConvAttributes>(step.node.attributes);
   at::Tensor& weight = step.parameters[0];
   if (weight.dim() != 4) return;
-  step.sweep = Sweep::conv;
   const auto order = weight.is_cpu() ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   weight = weight.contiguous(order);
   const std::vector<int64_t> ones = {1, 1};
@@ -58,52 +56,15 @@ void prepare_conv(GradientStep& step) {
   }
 }
 
-void choose_sweep(std::vector<GradientStep>& steps, size_t position) {
-  GradientStep& step = steps[position];
-  if (step.sweep != Sweep::autograd) return;  // chosen while joining
-  switch (step.node.kind) {
-    case NodeKind::input:
-      step.sweep = Sweep::input;
-      break;
-    case NodeKind::conv:
-      prepare_conv(step);
-      break;
-    case NodeKind::linear:
-      step.sweep = Sweep::linear;
-      break;
-    case NodeKind::relu:
-      step.sweep = Sweep::relu;
-      break;
-    case NodeKind::max_pool:
-      if (std::get<PoolAttributes>(step.node.attributes).kernel.size() == 2) step.sweep = Sweep::max_pool;
-      break;
-    case NodeKind::add:
-      if (is_plain_sum(steps, step.node)) step.sweep = Sweep::add;
-      break;
-    case NodeKind::concat:
-      if (step.node.parameters.empty()) step.sweep = Sweep::concat;
-      break;
-    case NodeKind::reshape:
-      step.sweep = Sweep::reshape;
-      break;
-    case NodeKind::softmax:
-      step.sweep = Sweep::softmax;
-      break;
-    default:
-      break;
-  }
-}
-
 // A value that nothing but its one reader needs, neither here nor in the reverse sweep, and that shares its
 // memory with no other value.
 bool is_expendable(const GradientStep& step) {
-  switch (step.sweep) {
-    case Sweep::conv:
-    case Sweep::conv_pool:
-    case Sweep::linear:
-    case Sweep::scale:
-    case Sweep::max_pool:
-    case Sweep::add:
+  switch (step.rule) {
+    case BackwardRule::conv:
+    case BackwardRule::linear:
+    case BackwardRule::scale:
+    case BackwardRule::max_pool:
+    case BackwardRule::sum:
       return step.readers == 1;
     default:
       return false;
@@ -117,13 +78,14 @@ std::vector<GradientStep> plan_gradient(const Network& network, NodeId target) {
   for (PlanStep& step : folded_steps(network, target)) {
     GradientStep& next = steps.emplace_back();
     static_cast<PlanStep&>(next) = std::move(step);
-    if (next.scale) next.sweep = Sweep::scale;
   }
   pool_before_relu(steps);
   join_conv_and_pool(steps);
-  for (size_t i = 0; i < steps.size(); ++i) choose_sweep(steps, i);
+  const auto node_of = [&](NodeId id) -> const Node& { return steps[static_cast<size_t>(id)].node; };
   for (GradientStep& step : steps) {
-    if (step.sweep != Sweep::relu && step.sweep != Sweep::add) continue;
+    step.rule = step.scale ? BackwardRule::scale : backward_rule(step.node, node_of);
+    if (step.rule == BackwardRule::conv && !step.conv_pool) prepare_conv(step);
+    if (step.rule != BackwardRule::relu && step.rule != BackwardRule::sum) continue;
     step.in_place = is_expendable(steps[static_cast<size_t>(step.node.inputs[0])]);
   }
   return steps;

@@ -6,33 +6,19 @@
 #include <optional>
 #include <vector>
 
+#include "harness/model/backward.hpp"
 #include "harness/model/conv_pool.hpp"
 #include "harness/model/fold.hpp"
 
 namespace harness {
 
-// How a step's gradient is computed.
-enum class Sweep {
-  input,
-  conv,       // two spatial dimensions
-  conv_pool,  // ConvPool
-  linear,
-  scale,
-  relu,
-  max_pool,  // two spatial dimensions
-  add,       // of two values of one shape
-  concat,
-  reshape,
-  softmax,
-  autograd,  // any other kind: its ATen operator, recorded by autograd for itself alone
-};
-
+// A step with the rule of its gradient, and where there is one a faster way than that.
 struct GradientStep : PlanStep {
-  Sweep sweep = Sweep::autograd;
-  bool in_place = false;  // may overwrite its first input's value
+  BackwardRule rule = BackwardRule::autograd;
+  bool in_place = false;  // relu, sum: may overwrite its first input's value
   at::Tensor flipped;     // conv: the kernel of its input gradient as a forward convolution
   std::vector<int64_t> flipped_padding;
-  std::optional<ConvPool> conv_pool;
+  std::optional<ConvPool> conv_pool;  // stands for a convolution and the max pooling behind it
 };
 
 // folded_steps() with the way each one's gradient is computed. ReLU goes behind a max pooling that alone

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include "harness/model/graph.hpp"
 #include "harness/model/implementation.hpp"
 #include "harness/model/recorder.hpp"
 
@@ -26,13 +27,7 @@ std::string difference(const Recording& a, const Recording& b) {
 
 // Operations whose value nothing reads (auxiliary heads) go.
 void drop_unused(Recording& recording) {
-  std::vector<bool> used(recording.nodes.size(), false);
-  used[0] = true;
-  used[recording.output] = true;
-  for (size_t i = recording.nodes.size(); i-- > 0;) {
-    if (!used[i]) continue;
-    for (const NodeId input : recording.nodes[i].inputs) used[input] = true;
-  }
+  const graph::Marks used = graph::needed_for(recording.nodes, {0, recording.output});
   std::vector<NodeId> position(recording.nodes.size(), -1);
   std::vector<Node> kept;
   for (size_t i = 0; i < recording.nodes.size(); ++i) {
@@ -66,11 +61,8 @@ void join_negations(Recording& recording) {
 // A stored product with its bias behind it, x * w + b, is one dense layer. Where the product is read
 // elsewhere, too, the sum stays.
 void join_biases(Recording& recording, const std::vector<Parameter>& parameters) {
-  std::vector<int> readers(recording.nodes.size(), 0);
+  std::vector<int> readers = graph::reader_counts(recording.nodes);
   ++readers[recording.output];
-  for (const Node& node : recording.nodes) {
-    for (const NodeId input : node.inputs) ++readers[input];
-  }
   for (Node& node : recording.nodes) {
     if (node.kind != NodeKind::add || node.inputs.size() != 1 || node.parameters.size() != 1) continue;
     const Node& product = recording.nodes[node.inputs[0]];

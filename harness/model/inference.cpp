@@ -10,6 +10,7 @@
 
 #include "harness/model/execute.hpp"
 #include "harness/model/fold.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/reach.hpp"
 
 namespace harness {
@@ -232,13 +233,6 @@ class Watch {
   bool look_ = false;
 };
 
-at::ScalarType type_of(const Network& network) {
-  for (const Parameter& parameter : network.parameters()) {
-    if (parameter.trainable) return parameter.value.scalar_type();
-  }
-  return at::kFloat;
-}
-
 }  // namespace
 
 struct InferenceForm::Implementation {
@@ -254,7 +248,7 @@ struct InferenceForm::Implementation {
       black_box = black_box_for_pass(network);
       return;
     }
-    type = type_of(network);
+    type = graph::number_type(network);
     if (network.device().is_cpu() && network.input_shape().size() == 3 && plan_fused(batch)) {
       plain = plain_form();
     } else {
@@ -400,14 +394,9 @@ Network black_box_for_pass(const Network& network) {
 
 int64_t preferred_batch(const Network& network) {
   constexpr int64_t kMaxImages = 250, kBytes = int64_t{64} << 20;
-  int64_t largest = 1;
-  for (const int64_t size : network.input_shape()) largest *= size;
+  int64_t largest = graph::value_count(network.input_shape());
   if (network.importable()) {
-    for (const Node& node : network.nodes()) {
-      int64_t values = 1;
-      for (const int64_t size : node.shape) values *= size;
-      largest = std::max(largest, values);
-    }
+    largest = std::max(largest, graph::max_value_count(network.nodes()));
   } else {
     largest *= 16;  // as much as 64 channels at a quarter of the input's size
   }

@@ -5,6 +5,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
+#include "harness/model/graph.hpp"
 #include "harness/model/implementation.hpp"
 
 namespace harness {
@@ -25,25 +26,17 @@ std::vector<at::Tensor> Network::Implementation::evaluate(const std::vector<Node
                                                           std::map<NodeId, at::Tensor> known,
                                                           const std::map<ParameterId, at::Tensor>& overrides,
                                                           const PassMode& mode) const {
-  // Which nodes are needed, and how often each value is still read.
-  std::vector<int> readers(nodes.size(), 0);
-  std::vector<char> needed(nodes.size(), 0);
-  for (const NodeId id : wanted) {
-    needed[id] = 1;
-    ++readers[id];  // never released
-  }
-  for (size_t i = nodes.size(); i-- > 0;) {
-    if (!needed[i] || known.count(static_cast<NodeId>(i)) > 0) continue;
-    for (const NodeId input : nodes[i].inputs) {
-      needed[input] = 1;
-      ++readers[input];
-    }
-  }
+  // Which nodes are computed, and how often each value is still read.
+  const auto given = [&](size_t i) { return known.count(static_cast<NodeId>(i)) > 0; };
+  graph::Marks computed = graph::needed_for(nodes, wanted, given);
+  for (size_t i = 0; i < nodes.size(); ++i) computed[i] = computed[i] && !given(i);
+  std::vector<int> readers = graph::reader_counts(nodes, computed);
+  for (const NodeId id : wanted) ++readers[id];  // never released
   std::vector<at::Tensor> values(nodes.size());
   for (auto& [id, value] : known) values[id] = value;
   std::vector<at::Tensor> inputs, arguments;
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (!needed[i] || known.count(static_cast<NodeId>(i)) > 0) continue;
+    if (!computed[i]) continue;
     const Node& node = nodes[i];
     if (node.kind == NodeKind::input)
       interface_misuse("a part of the network was evaluated without its input");

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "harness/model/graph.hpp"
+
 namespace harness {
 namespace {
 
@@ -131,7 +133,7 @@ Gain layer_gain(const PlanStep& step) {
       return gain_of(p[0], p[1]);
     case NodeKind::batch_norm: {
       if (!p[2].defined() || !p[3].defined()) return {kUnbounded, kUnbounded};
-      const auto [factor, addend] = factor_and_addend(step);
+      const auto [factor, addend] = graph::batch_norm_map(step.node, p);
       return {largest_magnitude(factor), largest_magnitude(addend)};
     }
     default:

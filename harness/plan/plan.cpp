@@ -168,44 +168,6 @@ std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan) {
   return cells;
 }
 
-json to_json(const Config& config, const PlanEntry& entry) {
-  const PlannedCell& planned = entry.planned;
-  json value = {{"cell",
-                 {{"subject", planned.cell.subject},
-                  {"model", planned.cell.model},
-                  {"approach", planned.cell.approach},
-                  {"run", planned.cell.run}}},
-                {"key", planned.key},
-                {"name", planned.name},
-                {"level", static_cast<int>(planned.level)},
-                {"in_study", planned.in_study},
-                {"seed", planned.seed},
-                {"identity", planned.identity},
-                {"digest", planned.digest},
-                {"subject", entry.subject - config.subjects.data()},
-                {"published", entry.published.string()}};
-  if (entry.approach != nullptr) value["approach"] = entry.approach - config.approaches.data();
-  return value;
-}
-
-PlanEntry plan_entry(const Config& config, const json& value) {
-  PlanEntry entry;
-  PlannedCell& planned = entry.planned;
-  const json& cell = value.at("cell");
-  planned.cell = {cell.at("subject"), cell.at("model"), cell.at("approach"), cell.at("run")};
-  planned.key = value.at("key");
-  planned.name = value.at("name");
-  planned.level = static_cast<Level>(value.at("level").get<int>());
-  planned.in_study = value.at("in_study");
-  planned.seed = value.at("seed");
-  planned.identity = value.at("identity");
-  planned.digest = value.at("digest");
-  entry.subject = &config.subjects.at(value.at("subject"));
-  if (value.contains("approach")) entry.approach = &config.approaches.at(value.at("approach"));
-  entry.published = value.at("published").get<std::string>();
-  return entry;
-}
-
 Budget budget_of(const Config& config, const PlanEntry& entry) {
   if (entry.approach != nullptr && entry.approach->budget) return *entry.approach->budget;
   if (entry.subject->budget) return *entry.subject->budget;

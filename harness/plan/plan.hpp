@@ -24,10 +24,6 @@ std::vector<PlanEntry> make_plan(const Config& config, const Catalog& catalog,
                                  const std::string& device_class);
 std::vector<PlannedCell> cells_of(const std::vector<PlanEntry>& plan);
 
-// An entry as the planner hands it to a worker that has the same configuration.
-nlohmann::json to_json(const Config& config, const PlanEntry& entry);
-PlanEntry plan_entry(const Config& config, const nlohmann::json& value);
-
 // Budget of a cell: the approach's own, else the subject's, else the configuration's.
 Budget budget_of(const Config& config, const PlanEntry& entry);
 

@@ -61,13 +61,6 @@ const char* to_text(Reuse reuse) {
   interface_misuse("no such reuse");
 }
 
-Reuse reuse_named(const std::string& text) {
-  for (const Reuse reuse : {Reuse::everything, Reuse::retry, Reuse::nothing}) {
-    if (text == to_text(reuse)) return reuse;
-  }
-  interface_misuse("no such reuse: " + text);
-}
-
 bool fails_run(const RecordSummary& record) {
   static const std::set<std::string> codes = {"crashed", "timeout", "out_of_memory"};
   return record.status == Status::failure && codes.count(code_of(record)) > 0;

@@ -23,14 +23,13 @@ enum class Reuse {
 };
 
 const char* to_text(Reuse reuse);
-Reuse reuse_named(const std::string& text);
 
 // One cell that is to be computed.
 struct Task {
   size_t place = 0;  // in the plan
   Reuse reuse = Reuse::everything;
   double expected = 0;  // seconds; 0: unknown
-  int troubles = 0;     // so far, without a result
+  int failures = 0;     // so far: how often it ended without a result
 };
 
 // What there is to do: of the selected cells those that are neither finished nor kept.

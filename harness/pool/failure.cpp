@@ -15,7 +15,7 @@ void write_failure(const Config& config, const ResultsTree& tree, const PlanEntr
   record.reason = reason;
   record.device = slot.device_name;
   record.concurrent_workers = slot.count();
-  if (cell.part == "fix") record.phases["fix"] = cell.spent + cell.seconds_in_part();
+  if (cell.part.name == "fix") record.phases["fix"] = cell.part.spent + cell.seconds_in_part();
   record.provenance = {{"harness", version_provenance()},
                        {"budget", to_json(budget_of(config, entry))},
                        {"identity", entry.planned.identity}};

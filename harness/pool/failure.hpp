@@ -5,7 +5,7 @@
 
 namespace harness {
 
-// Writes the record of a cell that the planner ended, or that ended its worker. Throws UserError, and
+// Writes the record of a cell that the engine ended, or that ended its worker. Throws UserError, and
 // LeaseLost where another process has the cell.
 void write_failure(const Config& config, const ResultsTree& tree, const PlanEntry& entry, const Slot& slot,
                    const Slot::Current& cell, const std::string& reason, const std::optional<Redo>& redo);

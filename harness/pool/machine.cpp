@@ -21,10 +21,10 @@ std::string disk_error(const std::filesystem::path& folder) {
   try {
     write_atomically(file, content);
     const bool same = read_text(file) == content;
-    std::error_code trouble;
-    const bool removed = std::filesystem::remove(file, trouble);
+    std::error_code error;
+    const bool removed = std::filesystem::remove(file, error);
     if (!same) return folder.string() + ": what was written is not what can be read";
-    if (!removed) return folder.string() + ": a file cannot be removed: " + trouble.message();
+    if (!removed) return folder.string() + ": a file cannot be removed: " + error.message();
     return "";
   } catch (const UserError& error) {
     std::error_code ignored;

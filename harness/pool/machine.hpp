@@ -7,7 +7,7 @@
 
 namespace harness {
 
-// Whether this machine still computes and stores, asked after a cell ended without a result.
+// Whether this machine still computes and stores, tested after a cell ended without a result.
 
 // Writes a file into `folder`, flushes it, reads it back and removes it. What went wrong, "" where nothing
 // did.

@@ -56,13 +56,12 @@ void Slot::start() {
   }
   subject.clear();
   process_ = std::make_unique<WorkerProcess>(environment);
-  process_->send({{"do", "start"},
-                  {"config", config_.effective()},
-                  {"limit", config_.limit},
-                  {"results", tree_.root().string()},
-                  {"device", device_ >= 0 ? "cuda:0" : "cpu"},
-                  {"threads", threads_},
-                  {"workers", count_}});
+  process_->send(StartWorker{.configuration = config_.effective(),
+                             .limit = config_.limit,
+                             .results = tree_.root().string(),
+                             .device = device_ >= 0 ? "cuda:0" : "cpu",
+                             .threads = threads_,
+                             .workers = count_});
 }
 
 void Slot::stop() {

@@ -28,23 +28,23 @@ class Slot {
   struct Current {
     Task task;
     std::unique_ptr<Lease> lease;
-    std::string part = "load";
-    double spent = 0;            // seconds of the fix before this worker had it
-    double resident_before = 0;  // megabytes of the worker when the fix began
+    PartBegun part{.name = "load"};  // the last one that began
+    double resident_before = 0;      // megabytes of the worker when the fix began
     std::chrono::steady_clock::time_point part_start = std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point start = part_start;
-    std::chrono::steady_clock::time_point last_beat = part_start, over_memory_since{};
+    std::chrono::steady_clock::time_point last_beat = part_start;
+    std::optional<std::chrono::steady_clock::time_point> over_memory_since;
     int64_t oom_kills = 0;   // of the kernel, when the cell began
-    std::string killed_for;  // reason of a record, where the planner ended it
+    std::string killed_for;  // reason of a record, where the engine ended it
     double seconds_in_part() const;
   };
   std::optional<Current> current;
 
-  // A cell that ended here without a result, while a new worker shows whether the device is well.
+  // A cell that ended here without a result, while a new worker shows whether the device works.
   struct Check {
     Current failed;        // keeps its lease
     std::string reason;    // "code: text", for its record
-    bool of_file = false;  // a file was the reason: nothing to blame on the approach
+    bool of_file = false;  // a file was the reason, not the approach
     std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   };
   std::optional<Check> check;

@@ -1,10 +1,10 @@
 #include "harness/pool/worker.hpp"
-#include "harness/model/cause.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <iostream>
 #include <memory>
@@ -13,6 +13,7 @@
 #include "harness/cell/cell_log.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/stop_signals.hpp"
+#include "harness/model/cause.hpp"
 #include "harness/pool/machine.hpp"
 #include "harness/pool/protocol.hpp"
 #include "harness/pool/worker_process.hpp"
@@ -27,8 +28,8 @@ using nlohmann::json;
 constexpr std::chrono::milliseconds kProgressInterval{500};
 constexpr std::chrono::seconds kLogInterval{60};  // between two lines of progress in a cell's log
 
-void reply(const json& message) {
-  const std::string line = message.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+void send(const Reply& reply) {
+  const std::string line = to_line(reply) + "\n";
   for (size_t sent = 0; sent < line.size();) {
     const ssize_t count = ::write(WorkerProcess::kReplies, line.data() + sent, line.size() - sent);
     if (count < 0 && errno == EINTR) continue;
@@ -45,21 +46,21 @@ std::string seconds_text(double seconds) {
 
 class Worker {
  public:
-  void start(const json& request) {
-    config_ = read_config_value(request.at("config"), "the planner's configuration", approach_catalog());
-    config_.limit = request.at("limit").get<std::map<std::string, int64_t>>();
-    tree_ = std::make_unique<ResultsTree>(request.at("results").get<std::string>());
-    workers_ = request.at("workers");
+  void handle(const StartWorker& request) {
+    config_ = read_config_value(request.configuration, "the planner's configuration", approach_catalog());
+    config_.limit = request.limit;
+    tree_ = std::make_unique<ResultsTree>(request.results);
+    workers_ = request.workers;
     require_one_openmp();
-    device_ = choose_device(request.at("device"));
-    apply_switches(config_, device_, request.at("threads"));
-    reply({{"ready", {{"device", device_name(device_.first())}}}});
+    device_ = choose_device(request.device);
+    apply_switches(config_, device_, request.threads);
+    send(WorkerReady{device_name(device_.first())});
   }
 
   // Keeps the last subject opened: with one subject nothing is read twice.
-  void probe(const json& request) {
+  void handle(const ProbeEntries& request) {
     std::vector<Problem> problems;
-    for (const json& one : request.at("entries")) {
+    for (const CellEntry& one : request.entries) {
       const PlanEntry entry = plan_entry(config_, one);
       try {
         open(entry);
@@ -68,42 +69,39 @@ class Worker {
         for (const Problem& problem : error.problems()) problems.push_back(problem);
       }
     }
-    reply({{"probed", {{"problems", to_json(problems)}}}});
+    send(EntriesProbed{std::move(problems)});
   }
 
-  void cell(const json& request) {
-    const PlanEntry entry = plan_entry(config_, request.at("entry"));
-    const auto fail = [](const std::string& why, bool of_file) {
-      reply({{"failed", {{"why", why}, {"of_file", of_file}}}});
-    };
+  void handle(const ComputeCell& request) {
+    const PlanEntry entry = plan_entry(config_, request.entry);
     try {
       const CellLog log(tree_->cell(entry.planned.cell));
       try {
-        reply({{"part", {{"name", "load"}, {"spent", 0}}}});
+        send(PartBegun{.name = "load"});
         open_original(entry);
         compute(entry, request, log);
       } catch (const Interrupted&) {
         log.line("interrupted");
-        reply({{"interrupted", true}});
+        send(CellInterrupted{});
       } catch (const LeaseLost&) {
         log.line("left to another process, which has taken this cell over");
-        reply({{"lost", true}});
+        send(CellLost{});
       } catch (const std::exception& error) {
         log.line("no result: " + std::string(error.what()));
         throw;
       }
     } catch (const UserError& error) {
-      fail(error.what(), true);
+      send(RequestFailed{error.what(), true});
     } catch (const std::filesystem::filesystem_error& error) {
-      fail(one_line(error), true);
+      send(RequestFailed{one_line(error), true});
     } catch (const std::exception& error) {
-      fail(one_line(error), false);
+      send(RequestFailed{one_line(error), false});
     }
   }
 
-  void check() {
+  void handle(const CheckDevice&) {
     exercise_device(device_.first());
-    reply({{"well", true}});
+    send(DeviceWorks{});
   }
 
  private:
@@ -129,7 +127,7 @@ class Worker {
     predict_original_ = original_->predict_seconds();
   }
 
-  void compute(const PlanEntry& entry, const json& request, const CellLog& log) {
+  void compute(const PlanEntry& entry, const ComputeCell& request, const CellLog& log) {
     const Clock::time_point start = Clock::now();
     Clock::time_point last_reply = start, last_line = start;
     const CellContext context{
@@ -140,39 +138,29 @@ class Worker {
         .device_name = device_name(device_.first()),
         .predict_original = std::exchange(predict_original_, 0),
         .workers = workers_,
-        .lease = request.at("lease"),
-        .redo = request.at("redo"),
+        .lease = request.lease,
+        .redo = request.redo,
         .progress =
             [&](double done, const std::string& what) {
               const Clock::time_point now = Clock::now();
-              if (now - last_reply < kProgressInterval) return;
+              if (now - last_reply < kProgressInterval || !std::isfinite(done)) return;
               last_reply = now;
-              reply({{"progress", {{"done", done}, {"what", what}}}});
+              send(CellProgress{done, what});
               if (now - last_line < kLogInterval) return;
               last_line = now;
               log.line(std::to_string(std::lround(100 * done)) + " % " + what);
             },
         .begin =
-            [&](const std::string& part, double spent) {
-              log.line(part + (spent > 0 ? ", going on after " + seconds_text(spent) : ""));
-              reply({{"part", {{"name", part}, {"spent", spent}}}});
+            [&](const CellPart& part) {
+              log.line(part.name + (part.spent > 0 ? ", going on after " + seconds_text(part.spent) : ""));
+              send(PartBegun{part.name, part.spent, part.keeps_own_budget});
             },
-        .fix_begun =
-            [](double megabytes) {
-              reply({{"fix_begun", {{"resident", megabytes}}}});
-            }};
-    const CellOutcome outcome = run_cell(context, entry, reuse_named(request.at("reuse")));
+        .fix_begun = [](double megabytes) { send(FixBegun{megabytes}); }};
+    const Record record = run_cell(context, entry, request.reuse);
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    json computed = json::array();
-    for (const Stage stage : outcome.computed) computed.push_back(to_text(stage));
-    log.line(std::string(to_text(outcome.record.status)) + " in " + seconds_text(seconds) +
-             (outcome.record.reason.empty() ? "" : ", " + outcome.record.reason));
-    reply({{"finished",
-            {{"status", to_text(outcome.record.status)},
-             {"reason", outcome.record.reason},
-             {"mistrusted", outcome.record.mistrusted()},
-             {"seconds", seconds},
-             {"computed", computed}}}});
+    log.line(std::string(to_text(record.status)) + " in " + seconds_text(seconds) +
+             (record.reason.empty() ? "" : ", " + record.reason));
+    send(CellFinished{record.status, record.reason, record.mistrusted(), seconds});
   }
 
   Config config_;
@@ -198,17 +186,12 @@ int run_worker() {
   install_stop_signals(false);
   Worker worker;
   for (std::string line; std::getline(std::cin, line);) {
-    const json request = json::parse(line);
-    const std::string what = request.at("do");
     try {
-      if (what == "start") worker.start(request);
-      if (what == "probe") worker.probe(request);
-      if (what == "cell") worker.cell(request);
-      if (what == "check") worker.check();
+      std::visit([&](const auto& request) { worker.handle(request); }, read_request(line));
     } catch (const UserError& error) {
-      reply({{"refused", {{"problems", to_json(error.problems())}}}});
+      send(RequestRefused{error.problems()});
     } catch (const std::exception& error) {
-      reply({{"failed", {{"why", one_line(error)}, {"of_file", false}}}});
+      send(RequestFailed{one_line(error), false});
     }
   }
   return 0;

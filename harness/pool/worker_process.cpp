@@ -103,8 +103,8 @@ WorkerProcess::~WorkerProcess() {
   ::close(replies_);
 }
 
-void WorkerProcess::send(const nlohmann::json& message) {
-  const std::string line = message.dump() + "\n";
+void WorkerProcess::send(const Request& request) {
+  const std::string line = to_line(request) + "\n";
   for (size_t sent = 0; sent < line.size();) {
     const ssize_t count = ::write(requests_, line.data() + sent, line.size() - sent);
     if (count < 0 && errno == EINTR) continue;
@@ -113,7 +113,7 @@ void WorkerProcess::send(const nlohmann::json& message) {
   }
 }
 
-std::vector<nlohmann::json> WorkerProcess::receive(bool* closed) {
+std::vector<Reply> WorkerProcess::receive(bool* closed) {
   std::array<char, 65536> bytes;
   *closed = false;
   while (true) {
@@ -126,14 +126,17 @@ std::vector<nlohmann::json> WorkerProcess::receive(bool* closed) {
     *closed = count == 0;
     break;
   }
-  std::vector<nlohmann::json> messages;
+  std::vector<Reply> replies;
   size_t begin = 0;
   for (size_t end; (end = buffer_.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    messages.push_back(nlohmann::json::parse(buffer_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                             buffer_.begin() + static_cast<std::ptrdiff_t>(end)));
+    try {
+      replies.push_back(read_reply(buffer_.substr(begin, end - begin)));
+    } catch (const MalformedMessage& error) {
+      replies.push_back(RequestFailed{error.what(), false});
+    }
   }
   buffer_.erase(0, begin);
-  return messages;
+  return replies;
 }
 
 void WorkerProcess::signal(int number) const {

@@ -3,33 +3,34 @@
 #include <sys/types.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "harness/core/process_end.hpp"
+#include "harness/pool/protocol.hpp"
 
 namespace harness {
 
 // The same binary as a worker: started by posix_spawn, in a process group of its own, dying with this
-// process. Both directions are pipes with one JSON object a line: its standard input, and its descriptor
-// kReplies.
+// process. Messages (protocol.hpp) go through two pipes, one a line: requests to its standard input, replies
+// from its descriptor kReplies.
 class WorkerProcess {
  public:
   static constexpr int kReplies = 3;
 
   // `environment`: variables that differ from this process's. Throws UserError where nothing can be started.
   explicit WorkerProcess(const std::map<std::string, std::string>& environment);
-  ~WorkerProcess();  // kills what still runs, and buries it
+  ~WorkerProcess();  // kills what still runs, and waits for its end
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
   pid_t pid() const { return pid_; }
-  int replies() const { return replies_; }   // to poll
-  void send(const nlohmann::json& message);  // to a dead worker: nothing happens, its end shows on replies()
-  // Whole lines that have come; `closed` once the worker has closed its end. Never waits.
-  std::vector<nlohmann::json> receive(bool* closed);
+  int replies() const { return replies_; }  // to poll
+  void send(const Request& request);        // to a dead worker: nothing happens, its end shows on replies()
+  // Replies that have come; `closed` once the worker has closed its end. Never waits. A line that is no reply
+  // becomes RequestFailed: such a worker is of no use any more.
+  std::vector<Reply> receive(bool* closed);
   void signal(int number) const;
   ProcessEnd wait();                  // until it has ended
   double resident_megabytes() const;  // 0 where it is gone

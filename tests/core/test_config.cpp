@@ -3,7 +3,7 @@
 #include <set>
 
 #include "harness/config/config.hpp"
-#include "harness/config/config_parts.hpp"
+#include "harness/config/value_kinds.hpp"
 #include "harness/core/files.hpp"
 #include "tests/support.hpp"
 
@@ -188,6 +188,12 @@ TEST_CASE(
   }
   CHECK(numbers >= 20);
   CHECK(refused > 5 * numbers);
+}
+
+TEST_CASE("configs/schema.json is what the tables of fields give") {
+  INFO("build/harness list schema > configs/schema.json");
+  const bool same = read_text("configs/schema.json") == config_schema();
+  CHECK(same);
 }
 
 TEST_CASE("every default is the documented one") {

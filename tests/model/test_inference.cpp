@@ -9,14 +9,14 @@ using namespace harness::testing;
 
 namespace {
 
-const std::vector<std::string> kModels = {
+const std::vector<std::string> kInferenceModels = {
     "plain_scripted",  "residual_traced", "residual_scripted",  "dense_scripted", "convolutions_traced",
     "shapes_scripted", "tied_scripted",   "normalise_scripted", "pools_traced",   "activations_scripted"};
 
 }  // namespace
 
 TEST_CASE("the inference form computes what the network computes") {
-  for (const std::string& name : kModels) {
+  for (const std::string& name : kInferenceModels) {
     const Network network = load_fixture(name);
     for (const int64_t packed_for : {1, 6}) {
       const InferenceForm form(network, packed_for);

@@ -51,7 +51,7 @@ MISTAKES = {  # what follows "command line: "
     "config.json --limit test=none": '--limit: found "none", expected a whole number above 0',
     "config.json --shard 3/2": '--shard: found "3/2", expected part/parts, from 1/4 to 4/4',
     "config.json --set /runs": '--set: found "/runs", expected NAME=VALUE',
-    "list approach": 'harness list: found "approach", expected approaches or metrics; did you mean approaches?',
+    "list approach": 'harness list: found "approach", expected approaches, metrics or schema; did you mean approaches?',
     "list metrics --format xml": '--format: found "xml", expected one of text, csv, json',
     "tables config.json --table rq5":
         '--table: found "rq5", expected one of rq1, rq2, rq3, rq4, rq1_wide, rq2_wide, rq3_wide, rq4_wide, runs, '

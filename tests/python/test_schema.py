@@ -1,7 +1,9 @@
-"""The JSON schema for editors agrees with the config reader on one set of examples (tests/core checks the reader)."""
+"""The JSON schema for editors agrees with the config reader on one set of examples (tests/core checks the reader), and
+configs/README.md has every key of it with its default."""
 
 import json
 import pathlib
+import re
 import unittest
 
 import jsonschema
@@ -50,6 +52,37 @@ class SchemaTest(unittest.TestCase):
         for path in (ROOT / "configs" / "subjects").glob("*.json"):
             with self.subTest(path.name):
                 self.assertEqual([error.message for error in self.subject.iter_errors(load(path))], [])
+
+    def test_readme_has_every_key_and_default(self):
+        schema, page = load(ROOT / "configs" / "schema.json"), (ROOT / "configs" / "README.md").read_text()
+        definitions = schema["definitions"]
+        # the page's tables: of the configuration, with parts for approach, subject and attack, and of programs
+        parts = re.split(r"\| \*\*(approach|subject|attack)\*\* \|.*|## (External) programs", page)
+        tables = {"configuration": (parts[0], schema)}
+        for name, external, text in zip(parts[1::3], parts[2::3], parts[3::3]):
+            name = name or "external_approach"
+            tables[name] = (text, definitions[name])
+        self.assertEqual(set(tables), {"configuration", "approach", "subject", "attack", "external_approach"})
+        compared = 0
+        for name, (text, described) in tables.items():
+            rows = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+            for key, value in described["properties"].items():
+                if key in ("$schema", "comment"):
+                    continue
+                with self.subTest(f"{name}: {key}"):
+                    found = [row for row in rows if f"`{key}`" in row[0]]
+                    if not found and key == "budget":  # of a subject or an approach: at the configuration's
+                        continue
+                    self.assertEqual(len(found), 1)
+                    default = described["properties"][key].get("default")
+                    if default not in (None, [], {}) and found[0][0].count("`") == 2:
+                        shown = found[0][-1].rstrip(" |").strip('`"')
+                        self.assertEqual(shown, json.dumps(default).strip('"').removesuffix(".0"))
+                        compared += 1
+        self.assertGreater(compared, 10)
+        for name in ("training", "budget"):
+            for key in definitions[name]["properties"]:
+                self.assertTrue(key in ("$schema", "comment") or re.search(rf"[`\"]{key}[`\"]", page), key)
 
     def test_subject_schema_refuses(self):
         self.assertFalse(self.subject.is_valid({"name": "toy", "model": "m.pt"}))

@@ -42,7 +42,7 @@ class StorageTest(CliTest):
         result = run_harness(self.config, "--results", self.results, code=1)
         self.assertIn("No space left on device", result.stderr)
         self.assertIn("toy/CT/1 no result: ", result.stderr)
-        self.assertIn("stopped, as this machine is in trouble: ", result.stderr)
+        self.assertIn("stopped, as this machine does not work: ", result.stderr)
         self.assertEqual({name: value for name, value in files_of(self.results / "cells").items() if "AR" in name}, kept)
         self.assertEqual([path for path in self.results.rglob("record.json") if "AR" not in str(path)], [])
         filler.unlink()

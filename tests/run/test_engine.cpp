@@ -122,7 +122,7 @@ TEST_CASE("every way a fix can end has its status and reason") {
                  {{"key", "T_SLOW"}, {"budget", {{"seconds", 0.05}}}}}}});
   const RunSummary summary = job.run();
   CHECK(summary.done == 9);
-  CHECK(summary.trouble);
+  CHECK(summary.failed);
   CHECK_FALSE(summary.interrupted);
   CHECK(outcome(job.record("T_THROWS")) == "FAILURE crashed: gave up");
   CHECK(outcome(job.record("T_MEMORY")).rfind("FAILURE out_of_memory: ", 0) == 0);
@@ -157,8 +157,8 @@ TEST_CASE("a crash, a hang, a memory hog and a broken model cost one cell each")
   job.jobs = 2;
   const RunSummary summary = job.run();
   CHECK(summary.done == 20);
-  CHECK(summary.trouble);  // exit code 1
-  CHECK(summary.troubles.empty());
+  CHECK(summary.failed);  // exit code 1
+  CHECK(summary.errors.empty());
   CHECK(summary.statuses == std::map<std::string, int64_t>{{"ok", 16}, {"FAILURE", 3}, {"CORRUPTED", 1}});
   for (int k = 1; k <= 16; ++k)
     CHECK(outcome(job.record("GOOD_" + std::to_string(k))) == "ok note: as it was");
@@ -257,7 +257,7 @@ TEST_CASE("what is finished is not repeated, unless asked for or a budget grew")
   CHECK_FALSE(job.has_record("T_SLOW"));
   CHECK(job.run().done == 4);
   CHECK(job.run().done == 0);
-  CHECK(job.run().trouble);  // still
+  CHECK(job.run().failed);  // still
   const auto asking = [](const std::string& redo, const std::string& retry) {
     Selection selection;
     if (!redo.empty()) selection.redo = redo;

@@ -82,6 +82,9 @@ class Pinned {
   explicit Pinned(const std::function<void(json&)>& change = {}) {
     std::ofstream(folder_ / "net.pt") << "a model";
     std::ofstream(folder_ / "data.h5") << "data";
+    std::ofstream(folder_ / "program.py") << "a program";
+    std::ofstream(folder_ / "early.pt") << "an earlier model";
+    std::ofstream(folder_ / "theirs.pt") << "a published model";
     json value = configuration();
     if (change) change(value);
     std::ofstream(folder_ / "c.json") << value.dump();
@@ -214,6 +217,28 @@ TEST_CASE("identities of stages are those that they were", "[pinned]") {
   CHECK(digest_of(fix.dump()) == "fb23684fd24b69d80f92837bf69c7ea6");
   CHECK(digest_of(predict.dump()) == "2074665539c8aa0bd05d2fc83a396043");
   CHECK(digest_of(attack.dump()) == "d391c35bc99b6b7da1fe79e49c114a95");
+}
+
+// Programs of somebody else, published models and earlier models of the subject.
+TEST_CASE("cells of files beyond model and data have the digests that they had", "[pinned]") {
+  INFO(kMessage);
+  const Pinned pinned([](json& config) {
+    config["subjects"][0]["published"] = {{"AP", {"theirs.pt"}}};
+    config["subjects"][0]["history"] = {"early.pt"};
+    config["approaches"].push_back(
+        {{"key", "X"}, {"command", {"python3", "program.py"}}, {"needs", {"repair"}}, {"uses", {"train"}}});
+  });
+  CHECK(pinned.cell("S/P/1").digest == "2eee05336d26cda06a70e0f7de804857");
+  CHECK(pinned.cell("S/X/1").digest == "cc1118604acfae5b66d5eefed2c2addc");
+  CHECK(pinned.cell("S/published:AP/1").digest == "9390bd26475518461692102086bb2d53");
+  CHECK(digest_of(fix_identity(pinned.cell("S/X/1").identity).dump()) == "9a3659248a73a0c52af57975834a0682");
+  CHECK(digest_of(fix_identity(pinned.cell("S/published:AP/1").identity).dump()) ==
+        "1abbfb3caa31d3c4c7de93caa8a9c329");
+  json identity = pinned.cell("S/X/1").identity;
+  for (const char* gone : {"approach", "version", "seed", "corrupted_below", "metrics"}) identity.erase(gone);
+  identity["subject"].erase("training");
+  identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
+  CHECK(digest_of(identity.dump()) == "313a6e2169a5a94f4e66f99e333a5a58");
 }
 
 TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]") {

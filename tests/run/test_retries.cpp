@@ -18,7 +18,7 @@ namespace {
 constexpr const char* kMark = "HARNESS_TEST_MARK";    // a file that approaches and hooks share
 constexpr const char* kCrash = "HARNESS_TEST_CRASH";  // the approach at whose cell workers die
 constexpr const char* kPart = "HARNESS_TEST_PART";    // where they do: "load", or "predict" after the fix
-constexpr const char* kSick = "HARNESS_TEST_SICK";    // the device is not well once the mark is there
+constexpr const char* kSick = "HARNESS_TEST_SICK";    // the device does not work once the mark is there
 
 // For the workers that a test starts.
 class Environment {
@@ -137,13 +137,13 @@ const std::string kAssert = "CUDA error: device-side assert triggered";
 
 }  // namespace
 
-TEST_CASE("cells that trouble their device each time cost themselves and nobody behind them") {
+TEST_CASE("cells that break their device each time cost themselves and nobody behind them") {
   Job job(before_good_ones({named("T_ASSERTS", "BAD_1"), named("T_ASSERTS", "BAD_2")}));
   const RunSummary summary = job.run();
   CHECK(good_ones(job) == 18);
   CHECK(summary.done == 20);
-  CHECK(summary.trouble);
-  CHECK(summary.troubles.empty());
+  CHECK(summary.failed);
+  CHECK(summary.errors.empty());
   for (const char* name : {"BAD_1", "BAD_2"}) {
     CHECK(outcome(job.record(name)) == "FAILURE crashed: " + kAssert + ", in fix");
     CHECK(times(log_of(job, name), "begins;") == 2);
@@ -160,7 +160,7 @@ TEST_CASE("one device assertion costs nothing but the time of a second try") {
   CHECK(outcome(job.record("ONCE")) == "ok ");
   CHECK(times(log_of(job, "ONCE"), "begins;") == 2);
   CHECK(summary.done == 19);
-  CHECK_FALSE(summary.trouble);
+  CHECK_FALSE(summary.failed);
 }
 
 TEST_CASE("a worker that dies outside of the fix says nothing of the approach the first time") {
@@ -177,21 +177,21 @@ TEST_CASE("a worker that dies outside of the fix says nothing of the approach th
           "FAILURE crashed: the worker ended by signal 11 (SIGSEGV), in " + part);
     CHECK(times(log_of(job, "X_DIES"), "begins;") == 2);
     CHECK(summary.done == 1);
-    CHECK(summary.trouble);
+    CHECK(summary.failed);
   }
 }
 
-TEST_CASE("on a machine that is not well a cell stays missing, and its worker stops") {
+TEST_CASE("on a machine that does not work a cell stays missing, and its worker stops") {
   TemporaryFolder folder;
   const Environment mark(kMark, (folder / "mark").string()), sick(kSick, "1");
   Job job(json{{"approaches", {"T_MARKS_AND_ASSERTS", "T_GOOD"}}});
   const RunSummary summary = job.run();
   CHECK(job.has_record("T_GOOD"));
   CHECK(summary.done == 1);
-  CHECK(summary.trouble);
-  CHECK(summary.troubles ==
+  CHECK(summary.failed);
+  CHECK(summary.errors ==
         std::vector<std::string>{
-            "stopped, as this machine is in trouble: the worker ended by signal 11 (SIGSEGV)",
+            "stopped, as this machine does not work: the worker ended by signal 11 (SIGSEGV)",
             "S/T_MARKS_AND_ASSERTS/1 no result: " + kAssert + ", in fix"});
   CHECK(job.todo() == std::vector<std::string>{"S/T_MARKS_AND_ASSERTS/1"});
 }
@@ -207,11 +207,11 @@ TEST_CASE("a file that goes bad leaves its own cells missing, and the others are
   job.change({{"subjects", {subject("R", data_file()), subject("S", folder / "other.h5")}}});
   const RunSummary summary = job.run();
   CHECK(summary.statuses == std::map<std::string, int64_t>{{"ok", 2}, {"missing", 2}});
-  CHECK(summary.trouble);
-  REQUIRE(summary.troubles.size() == 2);
+  CHECK(summary.failed);
+  REQUIRE(summary.errors.size() == 2);
   for (const int64_t run : {1, 2}) {
     CHECK(job.tree().read({"R", "small", "T_SPOILS", run}));
-    CHECK(summary.troubles[static_cast<size_t>(run - 1)].rfind(
+    CHECK(summary.errors[static_cast<size_t>(run - 1)].rfind(
               "S/T_SPOILS/" + std::to_string(run) + " no result: " + (folder / "other.h5").string(), 0) == 0);
   }
 }
@@ -223,10 +223,10 @@ TEST_CASE("a log that cannot be written leaves its cell missing") {
   const RunSummary summary = job.run();
   CHECK(good_ones(job) == 18);
   CHECK(summary.done == 18);
-  CHECK(summary.trouble);
-  REQUIRE(summary.troubles.size() == 2);
-  CHECK(summary.troubles[0].rfind("S/A_1/1 no result: ", 0) == 0);
-  CHECK(summary.troubles[0].find("Is a directory") != std::string::npos);
+  CHECK(summary.failed);
+  REQUIRE(summary.errors.size() == 2);
+  CHECK(summary.errors[0].rfind("S/A_1/1 no result: ", 0) == 0);
+  CHECK(summary.errors[0].find("Is a directory") != std::string::npos);
   CHECK(summary.statuses == std::map<std::string, int64_t>{{"ok", 18}, {"missing", 2}});
 }
 
@@ -237,7 +237,7 @@ TEST_CASE("who has lost a cell writes nothing of it any more") {
   const RunSummary summary = job.run();
   CHECK(outcome(job.record("T_LOSES_ITS_LEASE")) == "ok ");
   CHECK(summary.done == 1);
-  CHECK_FALSE(summary.trouble);
+  CHECK_FALSE(summary.failed);
   const std::string log = log_of(job, "T_LOSES_ITS_LEASE");
   CHECK(times(log, "left to another process") == 1);
   CHECK(times(log, "begins;") == 2);
@@ -245,7 +245,7 @@ TEST_CASE("who has lost a cell writes nothing of it any more") {
   CHECK_FALSE(fs::exists(job.tree().cell({"S", "small", "T_LOSES_ITS_LEASE", 1}) / "lease.json"));
 }
 
-TEST_CASE("a disk is well where a file can be written, read and removed") {
+TEST_CASE("a disk works where a file can be written, read and removed") {
   TemporaryFolder folder;
   CHECK(disk_error(folder.path()).empty());
   CHECK(fs::is_empty(folder.path()));
