@@ -73,7 +73,7 @@ std::string metrics_digest() {
 }
 
 std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs) {
-  // A run without an attack has no ASR of its own and takes no image from the others.
+  // Runs without an attack are left out: they have no ASR and must not take images from the others.
   std::optional<std::vector<int64_t>> common;
   for (const Evaluation& run : runs) {
     if (!run.attack) continue;
