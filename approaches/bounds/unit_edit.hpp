@@ -38,7 +38,7 @@ void write_unit(Network& network, const NeuronSite& site, int64_t number, const 
 at::Tensor unit_values(const Network& network, const NeuronSite& site, int64_t unit,
                        const at::Tensor& features);
 
-// Hyperparameters that edits of the site's units may change, and which of their values edits of `units` do.
+// Parameters that edits of the site's units may change, and which of their values edits of `units` do.
 std::vector<ParameterId> edited_parameters(const Network& network, const NeuronSite& site);
 Touched touched_by_units(const Network& network, const NeuronSite& site, const std::set<int64_t>& units);
 

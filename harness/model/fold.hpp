@@ -27,7 +27,7 @@ struct PlanStep {
 };
 
 // What `target` depends on, in order, as in evaluation mode: step 0 is the input, the last one computes
-// `target`. Dropout is left out. Hyperparameters are copied with what can be folded into them (in double
+// `target`. Dropout is left out. Parameters are copied with what can be folded into them (in double
 // precision): batch norm into the convolution or linear layer before it, where nothing else reads that.
 std::vector<PlanStep> folded_steps(const Network& network, NodeId target);
 // The same nodes with nothing folded; parameters are those of the network itself, not copies.

@@ -13,7 +13,7 @@
 
 namespace harness {
 
-// A named tensor of the model. Hyperparameters that share storage are one entry with several names. The
+// A named tensor of the model. Parameters that share storage are one entry with several names. The
 // weight of a dense layer is (out,in), also where the file holds it as (in,out).
 struct Parameter {
   std::string name;                  // state_dict name; "constant_N" for constants of the graph

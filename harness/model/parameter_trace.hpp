@@ -35,9 +35,9 @@ class ParameterTrace {
   ParameterId parameter(const at::Tensor& value) const;   // -1: is none
   ParameterId transposed(const at::Tensor& value) const;  // parameter whose transpose it is, -1: of none
   ParameterId repeated(const at::Tensor& value) const;    // parameter that broadcasts to it, -1: none
-  // Hyperparameters that the tensors of `values` are, or were computed from.
+  // Parameters that the tensors of `values` are, or were computed from.
   std::set<ParameterId> sources(const std::vector<c10::IValue>& values) const;
-  // Hyperparameters and buffers whose memory `value` lies in.
+  // Parameters and buffers whose memory `value` lies in.
   std::set<ParameterId> in_memory_of(const at::Tensor& value) const;
   // One operator was executed: its outputs come from what its arguments come from.
   void follow(const std::string& name, const std::vector<c10::IValue>& arguments,
