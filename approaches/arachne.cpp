@@ -4,10 +4,8 @@
 
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/impact.hpp"
-#include "approaches/search/candidate_evaluator.hpp"
-#include "approaches/search/differential_evolution.hpp"
 #include "approaches/search/pareto.hpp"
-#include "approaches/weights.hpp"
+#include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
@@ -28,7 +26,6 @@ class Arachne {
 
   FixResult run(bool random_weights) {
     FixResult result;
-    saved_ = context_.load_checkpoint();
     std::vector<WeightRef> weights;
     {
       const PhaseTimer timer(context_.log(), "localise");
@@ -39,8 +36,12 @@ class Arachne {
         result.failure = {"no_fix", "the repair split has no misclassified input of the chosen kind"};
         return result;
       }
-      weights = saved_ ? saved_weights() : localise(judgement, stream);
-      if (random_weights && !saved_) weights = replace_by_random(weights);
+      if (const auto& saved = context_.load_checkpoint()) {
+        weights = weights_of(saved->at("weights"));
+      } else {
+        weights = localise(judgement, stream);
+        if (random_weights) weights = replace_by_random(weights);
+      }
     }
     if (weights.empty()) {
       result.failure = {"no_fix", "no weight has any impact on the misclassified inputs"};
@@ -126,75 +127,23 @@ class Arachne {
          .objective = arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
          .batching = context_.batching(),
          .stop = context_.stop()});
-    const EvolutionSettings settings = evolution_settings(weights);
-    std::optional<EvolutionState> resumed;
-    if (saved_) resumed = EvolutionState::load(*saved_);
-    const EvolutionHooks hooks{.stop = context_.stop(), .after_generation = [&](const EvolutionState& state) {
-                                 context_.progress(static_cast<double>(state.generation) /
-                                                       static_cast<double>(settings.generations + 1),
-                                                   "search");
-                                 if (context_.checkpoint_due()) save(weights, state);
-                               }};
-    const EvolutionResult found = evolve(
-        settings, seeded_draws(context_.seed("search"), settings.population),
-        [&](auto candidates, auto floors, auto fitness) { evaluator.evaluate(candidates, floors, fitness); },
-        hooks, std::move(resumed));
-    if (found.stopped) save(weights, found.state);
-    return conclude(weights, evaluator, found);
-  }
-
-  FixResult conclude(const std::vector<WeightRef>& weights, const CandidateEvaluator& evaluator,
-                     const EvolutionResult& found) {
-    const std::vector<float> values = read_weights(original_, weights);
-    const std::vector<double> before(values.begin(), values.end());
-    const double original_fitness = evaluator.fitness(before);
     FixLog& log = context_.log();
-    log.counters["evaluations"] = found.state.evaluations;
-    log.counters["generations"] = found.generations;
     log.scalars["front_size"] = static_cast<double>(weights.size());
-    log.scalars["original_fitness"] = original_fitness;
+    log.scalars["original_fitness"] = evaluator.original_fitness();
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
-    log.series["best_fitness"] = found.state.series;
-
-    FixResult result;
-    if (found.best.empty()) {
-      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
-      return result;
-    }
-    const Verdict verdict = evaluator.judge(found.best);
-    log.scalars["best_fitness"] = found.best_fitness;
-    log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
-    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-    result.network = original_.fork();
-    if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
-    if (hyper_.boolean("keep_original") && found.best_fitness <= original_fitness) {
-      result.note +=
-          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
-      return result;
-    }
-    write_weights(*result.network, weights, found.best);
-    result.touched = touched_weights(original_, weights);
-    return result;
-  }
-
-  void save(const std::vector<WeightRef>& weights, const EvolutionState& state) const {
-    CheckpointState tensors;
-    std::vector<int64_t> flat;
-    for (const WeightRef& weight : weights)
-      flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
-    tensors["weights"] = at::tensor(flat, at::kLong).view({-1, 2});
-    state.save(tensors);
-    context_.save_checkpoint(tensors);
-  }
-
-  std::vector<WeightRef> saved_weights() const {
-    const at::Tensor table = saved_->at("weights");
-    const auto entry = table.accessor<int64_t, 2>();
-    std::vector<WeightRef> weights;
-    for (int64_t k = 0; k < entry.size(0); ++k) {
-      weights.push_back({static_cast<ParameterId>(entry[k][0]), entry[k][1]});
-    }
-    return weights;
+    return run_search(original_, context_,
+                      differential_evolution(evolution_settings(weights), context_.seed("search"),
+                                             [&](auto candidates, auto floors, auto fitness) {
+                                               evaluator.evaluate(candidates, floors, fitness);
+                                             }),
+                      {.save = [&](CheckpointState& tensors) { tensors["weights"] = weight_table(weights); }},
+                      [&](const SearchResult& found) {
+                        const Verdict verdict = evaluator.judge(found.best);
+                        log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+                        log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
+                        return judged(evaluator, found.best_fitness, found.best,
+                                      hyper_.boolean("keep_original"));
+                      });
   }
 
   const Network& original_;
@@ -202,7 +151,6 @@ class Arachne {
   const Hyperparameters& hyper_;
   const Split& split_;
   const std::vector<TargetLayer> layers_;
-  std::optional<CheckpointState> saved_;
   Sets sets_;
 };
 

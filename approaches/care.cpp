@@ -8,9 +8,7 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/interventions.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/search/candidate_evaluator.hpp"
-#include "approaches/search/particle_swarm.hpp"
-#include "approaches/weights.hpp"
+#include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
@@ -178,67 +176,33 @@ class Care {
                                         .objective = care_objective(hyper_.number("alpha")),
                                         .batching = context_.batching(),
                                         .stop = context_.stop()});
-    const SwarmSettings settings = swarm_settings(units.size());
-    const SwarmHooks hooks{
-        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
-          context_.progress(static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations),
-                            "search");
-          if (context_.checkpoint_due()) save(units, state);
-        }};
-    const SwarmResult found = swarm(
-        settings, seeded_swarm_draws(context_.seed("search")),
-        [&](auto multipliers, auto fitness) {
-          evaluator.evaluate(folded(multipliers, units.size()), fitness);
-        },
-        hooks, saved_ ? SwarmState::load(*saved_) : std::nullopt);
-    if (found.stopped) save(units, found.state);
-    return conclude(units, weights, evaluator, found);
-  }
-
-  FixResult conclude(const std::vector<Unit>& units, const std::vector<WeightRef>& weights,
-                     const CandidateEvaluator& evaluator, const SwarmResult& found) {
     FixLog& log = context_.log();
-    log.counters["evaluations"] = found.state.evaluations;
-    log.counters["iterations"] = found.iterations;
     log.scalars["units"] = static_cast<double>(units.size());
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
-    log.series["best_fitness"] = found.state.series;
     for (const Unit& unit : units) log.series["unit"].push_back(static_cast<double>(unit.number));
-    FixResult result;
-    if (found.best.empty()) {
-      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
-      return result;
-    }
-    const std::vector<double> values = folded(found.best, units.size());
-    const Verdict verdict = evaluator.judge(values);
-    const double original_fitness =
-        evaluator.fitness(folded(std::vector<double>(units.size(), 1), units.size()));
-    log.series["multiplier"] = found.best;
-    log.scalars["original_fitness"] = original_fitness;
-    log.scalars["best_fitness"] = found.best_fitness;
-    log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
-    log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-    result.network = original_.fork();
-    if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
-    // The particles start at the original, so that nothing worse can come out.
-    if (!(found.best_fitness > original_fitness)) {
-      result.note +=
-          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
-      return result;
-    }
-    write_weights(*result.network, weights, values);
-    result.touched = touched_weights(original_, weights);
-    return result;
+    return run_search(original_, context_,
+                      particle_swarm(swarm_settings(units.size()), context_.seed("search"),
+                                     [&](auto multipliers, auto fitness) {
+                                       evaluator.evaluate(folded(multipliers, units.size()), fitness);
+                                     }),
+                      {.save = [&](CheckpointState& tensors) { save(units, tensors); }},
+                      [&](const SearchResult& found) {
+                        const std::vector<double> values = folded(found.best, units.size());
+                        const Verdict verdict = evaluator.judge(values);
+                        log.series["multiplier"] = found.best;
+                        log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+                        log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
+                        // The particles start at the original, so that nothing worse can come out.
+                        return judged(evaluator, found.best_fitness, values, /*keep_original=*/true);
+                      });
   }
 
-  void save(const std::vector<Unit>& units, const SwarmState& state) const {
-    CheckpointState tensors = {{"negatives", position_table(negatives_)},
-                               {"positives", position_table(positives_)}};
+  void save(const std::vector<Unit>& units, CheckpointState& tensors) const {
+    tensors["negatives"] = position_table(negatives_);
+    tensors["positives"] = position_table(positives_);
     std::vector<int64_t> flat;
     for (const Unit& unit : units) flat.insert(flat.end(), {unit.layer, unit.number});
     tensors["units"] = position_table(flat);
-    state.save(tensors);
-    context_.save_checkpoint(tensors);
   }
 
   std::optional<std::vector<Unit>> saved_units() const {

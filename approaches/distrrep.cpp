@@ -8,12 +8,10 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/sampling.hpp"
 #include "approaches/localise/suspicious.hpp"
-#include "approaches/search/candidate_evaluator.hpp"
-#include "approaches/search/particle_swarm.hpp"
 #include "approaches/search/patches.hpp"
 #include "approaches/search/risk.hpp"
+#include "approaches/search/run_search.hpp"
 #include "approaches/search/siblings.hpp"
-#include "approaches/weights.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
@@ -99,11 +97,12 @@ class DistrRep {
            .objective = expert_objective(),
            .batching = context_.batching(),
            .stop = context_.stop()});
-      const SwarmResult found = search(settings, "expert " + std::to_string(k + 1), k,
-                                       [&](std::span<const double> candidates, std::span<double> fitness) {
-                                         evaluator.evaluate(candidates, fitness);
-                                       });
-      if (found.stopped || found.best.empty()) return false;
+      const SearchResult found =
+          search(context_,
+                 swarm_of(settings, k,
+                          [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
+                 stage(k, "expert " + std::to_string(k + 1)));
+      if (found.stopped || !found.found) return false;
       expert.values = found.best;
       context_.log().series["expert_fitness"].push_back(found.best_fitness);
       context_.log().series["expert_patched"].push_back(
@@ -130,28 +129,20 @@ class DistrRep {
             .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
   }
 
-  // One swarm, stage `stage` of the fix: experts in order, then the integration.
-  SwarmResult search(const SwarmSettings& settings, const std::string& what, size_t stage,
-                     const EvaluateSwarm& evaluate) {
-    std::optional<SwarmState> resumed;
-    if (saved_ && saved_->at("stage").item<int64_t>() == static_cast<int64_t>(stage)) {
-      resumed = SwarmState::load(*saved_);
-    }
-    const SwarmHooks hooks{
-        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
-          const double stages = static_cast<double>(experts_.size()) + 1;
-          const double here =
-              static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations + 1);
-          context_.progress((static_cast<double>(stage) + std::min(here, 1.0)) / stages, what);
-          if (context_.checkpoint_due()) save(stage, state);
-        }};
-    const SwarmResult found =
-        swarm(settings, seeded_swarm_draws(context_.seed("swarm/" + std::to_string(stage))), evaluate, hooks,
-              std::move(resumed));
-    if (found.stopped) save(stage, found.state);
-    context_.log().counters["evaluations"] += found.state.evaluations;
-    context_.log().counters["iterations"] += found.iterations;
-    return found;
+  // The swarms of the fix: those of the experts in order, then that of the integration.
+  Optimiser swarm_of(const SwarmSettings& settings, size_t number, EvaluateSwarm evaluate) const {
+    return particle_swarm(settings, context_.seed("swarm/" + std::to_string(number)), std::move(evaluate));
+  }
+  SearchStage stage(size_t number, const std::string& what) {
+    const auto place = static_cast<int64_t>(number);
+    return {.what = what,
+            .measured = "score",
+            .log_series = false,  // only where there is an integration
+            .first = "integration was scored",
+            .save = [this, number](CheckpointState& tensors) { save(number, tensors); },
+            .number = place,
+            .of = std::ssize(experts_) + 1,
+            .resumes = saved_ && saved_->at("stage").item<int64_t>() == place};
   }
 
   // DTR.md, Steps in this project, 5 and 6.
@@ -180,36 +171,23 @@ class DistrRep {
       const bool inside = std::all_of(point.begin(), point.end(), [](double c) { return c >= 0 && c <= 1; });
       return inside ? score_of(evaluator.classify(merge.values(point)), evaluator) : -1;
     };
-    const SwarmResult found = search(settings, "integration", experts_.size(),
-                                     [&](std::span<const double> candidates, std::span<double> fitness) {
-                                       for (size_t k = 0; k < fitness.size(); ++k) {
-                                         fitness[k] = score(candidates.subspan(k * size, size));
-                                       }
-                                     });
-    FixResult result;
-    if (found.best.empty()) {
-      result.failure = {"timeout", "stopped before the first integration was scored"};
-      return result;
-    }
-    const std::vector<float> own = read_weights(original_, weights);
-    const double before =
-        score_of(evaluator.classify(std::vector<double>(own.begin(), own.end())), evaluator);
-    FixLog& log = context_.log();
-    log.scalars["original_score"] = before;
-    log.scalars["best_score"] = found.best_fitness;
-    log.scalars["coefficients"] = static_cast<double>(size);
-    log.scalars["changed"] = static_cast<double>(weights.size());
-    log.series["best_score"] = found.state.series;
-    result.network = original_.fork();
-    if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
-    if (hyper_.boolean("guard") && found.best_fitness <= before) {
-      result.note +=
-          std::string(result.note.empty() ? "" : "; ") + "returned the original: no integration was better";
-      return result;
-    }
-    write_weights(*result.network, weights, merge.values(found.best));
-    result.touched = touched_weights(original_, weights);
-    return result;
+    const auto scores = [&](std::span<const double> candidates, std::span<double> fitness) {
+      for (size_t k = 0; k < fitness.size(); ++k) fitness[k] = score(candidates.subspan(k * size, size));
+    };
+    return run_search(original_, context_, swarm_of(settings, experts_.size(), scores),
+                      stage(experts_.size(), "integration"), [&](const SearchResult& found) {
+                        FixLog& log = context_.log();
+                        log.scalars["coefficients"] = static_cast<double>(size);
+                        log.scalars["changed"] = static_cast<double>(weights.size());
+                        log.series["best_score"] = found.series;
+                        Judged judged{
+                            .original = score_of(evaluator.classify(evaluator.original_values()), evaluator),
+                            .best = found.best_fitness,
+                            .edits = edits_of(weights, merge.values(found.best))};
+                        if (hyper_.boolean("guard") && judged.best <= judged.original)
+                          judged.limitation = "no integration was better";
+                        return judged;
+                      });
   }
 
   // DTR.md, Formulas: score(c).
@@ -220,8 +198,7 @@ class DistrRep {
 
   static std::string place(const char* what, size_t k) { return std::string(what) + "." + std::to_string(k); }
 
-  void save(size_t stage, const SwarmState& state) const {
-    CheckpointState tensors;
+  void save(size_t stage, CheckpointState& tensors) const {
     tensors["stage"] = at::scalar_tensor(static_cast<int64_t>(stage), at::kLong);
     for (size_t k = 0; k < std::min(stage, experts_.size()); ++k) {
       tensors[place("values", k)] = at::tensor(experts_[k].values, at::kDouble);
@@ -231,8 +208,6 @@ class DistrRep {
     }
     tensors["counters"] = at::tensor(
         {context_.log().counters["evaluations"], context_.log().counters["iterations"]}, at::kLong);
-    state.save(tensors);
-    context_.save_checkpoint(tensors);
   }
 
   // Whether expert k was finished before the checkpoint.

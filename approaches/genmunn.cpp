@@ -7,8 +7,7 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/layer_rankings.hpp"
 #include "approaches/search/edit_evaluator.hpp"
-#include "approaches/search/genetic.hpp"
-#include "approaches/weights.hpp"
+#include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
@@ -21,8 +20,6 @@ class GenMuNN {
       : original_(original), context_(context), hyper_(parameters), random_(random), values_(original) {}
 
   FixResult run() {
-    const std::optional<CheckpointState> saved = context_.load_checkpoint();
-    std::optional<GeneticState> resumed;
     {
       const PhaseTimer timer(context_.log(), "localise");
       for (const std::string& name : fit_splits()) {
@@ -35,15 +32,9 @@ class GenMuNN {
         return result;
       }
       make_rankings();
-      if (saved) {
-        rankings_->load(*saved);
-        resumed = GeneticState::load(*saved);
-      }
+      if (const auto& saved = context_.load_checkpoint()) rankings_->load(*saved);
     }
-    const GeneticResult found = search(std::move(resumed));
-    if (found.stopped) save(found.state);
-    const PhaseTimer timer(context_.log(), "search");
-    return conclude(found);
+    return search();
   }
 
  private:
@@ -97,24 +88,26 @@ class GenMuNN {
   }
 
   // Ranks the layer that the generation mutates; false when stopped on the way.
-  bool prepare(const GeneticState& state) {
+  bool prepare(const GeneticState& state, const std::function<void(const std::string&)>& pause) {
     if (random_) return true;
     const PhaseTimer timer(context_.log(), "localise");
     const int64_t rerank = hyper_.integer("rerank");
     if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
       rankings_->begin_anew(state.population[0], state.generation);
     }
-    return rankings_->rank(layer_of(state.generation), context_.stop(), [&] {
-      context_.progress(done(state), "rank");
-      if (context_.checkpoint_due()) save(state);
-    });
+    return rankings_->rank(layer_of(state.generation), context_.stop(), [&] { pause("rank"); });
   }
 
-  GeneticResult search(std::optional<GeneticState> resumed) {
-    EditEvaluator evaluator({.network = original_,
-                             .inputs = fit_sets(),
-                             .objective = {.measure = Measure::losses, .value = {}},
-                             .batch = context_.batch()});
+  EditEvaluator make_evaluator() const {
+    const PhaseTimer timer(context_.log(), "search");
+    return EditEvaluator({.network = original_,
+                          .inputs = fit_sets(),
+                          .objective = {.measure = Measure::losses, .value = {}},
+                          .batch = context_.batch()});
+  }
+
+  FixResult search() {
+    EditEvaluator evaluator = make_evaluator();
     const MutantSettings mutation = mutant_settings();
     GeneticSettings settings{.population = hyper_.integer("population"),
                              .elites = 0,
@@ -135,19 +128,15 @@ class GenMuNN {
               const PhaseTimer timer(context_.log(), "search");
               return evaluate(evaluator, individuals, scores);
             }};
-    const auto save_when_due = [this](const GeneticState& state) {
-      if (context_.checkpoint_due()) save(state);
-    };
-    const GeneticHooks hooks{.stop = context_.stop(),
-                             .prepare = [this](const GeneticState& state) { return prepare(state); },
-                             .after_group = save_when_due,
-                             .after_generation =
-                                 [&](const GeneticState& state) {
-                                   context_.progress(done(state), "search");
-                                   save_when_due(state);
-                                 }};
-    return search_genetically(settings, seeded_breeding(context_.seed("search"), settings), problem, hooks,
-                              std::move(resumed));
+    return run_search(
+        original_, context_,
+        genetic_search(
+            settings, context_.seed("search"), problem,
+            [this](const GeneticState& state, const auto& pause) { return prepare(state, pause); }),
+        {.measured = "correct",
+         .first = "population was evaluated",
+         .save = [this](CheckpointState& tensors) { rankings_->save(tensors); }},
+        [this](const SearchResult& found) { return judge(found.best_edits, found.best_score); });
   }
 
   std::vector<InputSet> fit_sets() const {
@@ -172,44 +161,23 @@ class GenMuNN {
     return true;
   }
 
-  double done(const GeneticState& state) const {
-    return static_cast<double>(state.generation) / static_cast<double>(hyper_.integer("generations") + 1);
-  }
-
-  FixResult conclude(const GeneticResult& found) {
+  // Counted by a pass through the whole network, as the evaluation will: near ties, the search's products may
+  // see one input differently.
+  Judged judge(const Edits& best, const GeneticScore& score) const {
+    const PhaseTimer timer(context_.log(), "search");
+    Network fixed = original_.fork();
+    apply_edits(fixed, best);
+    const int64_t before = correct_of(original_), after = correct_of(fixed);
+    Judged judged{.original = static_cast<double>(before), .best = static_cast<double>(after), .edits = best};
+    if (after <= before) {
+      judged.limitation = "no mutant classifies more inputs correctly";
+    } else if (hyper_.boolean("guard") && loses_validation(fixed)) {
+      judged.limitation = "the best mutant loses accuracy on the validation split";
+    }
     FixLog& log = context_.log();
-    log.counters["evaluations"] = found.state.evaluations;
-    log.counters["generations"] = found.generations;
-    log.series["best_correct"] = found.state.series;
-    FixResult result;
-    if (found.state.population.empty()) {
-      result.failure = {"timeout", "stopped before the first population was evaluated"};
-      return result;
-    }
-    const Edits& best = found.state.population[0];
-    result.network = original_.fork();
-    apply_edits(*result.network, best);
-    // Counted by a pass through the whole network, as the evaluation will: near ties, the search's products
-    // may see one input differently.
-    const int64_t before = correct_of(original_), after = correct_of(*result.network);
-    log.scalars["original_correct"] = static_cast<double>(before);
-    log.scalars["best_correct"] = static_cast<double>(after);
-    log.scalars["best_loss"] = found.state.scores[0].loss;
-    log.scalars["changed_weights"] = static_cast<double>(best.size());
-    if (found.stopped) result.note = "stopped after " + std::to_string(found.generations) + " generations";
-    std::string limitation;
-    if (after <= before) limitation = "no mutant classifies more inputs correctly";
-    if (limitation.empty() && hyper_.boolean("guard") && loses_validation(*result.network)) {
-      limitation = "the best mutant loses accuracy on the validation split";
-    }
-    if (limitation.empty()) {
-      result.touched = touched_by(original_, best);
-      return result;
-    }
-    log.scalars["changed_weights"] = 0;
-    result.network = original_.fork();
-    result.note += (result.note.empty() ? "" : "; ") + ("returned the original: " + limitation);
-    return result;
+    log.scalars["best_loss"] = score.loss;
+    log.scalars["changed_weights"] = judged.limitation.empty() ? static_cast<double>(best.size()) : 0;
+    return judged;
   }
 
   int64_t correct_of(const Network& network) const {
@@ -222,13 +190,6 @@ class GenMuNN {
   }
   bool loses_validation(const Network& network) const {
     return correct_on(network, "validation") < correct_on(original_, "validation");
-  }
-
-  void save(const GeneticState& state) const {
-    CheckpointState tensors;
-    state.save(tensors);
-    rankings_->save(tensors);
-    context_.save_checkpoint(tensors);
   }
 
   const Network& original_;

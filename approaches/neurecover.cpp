@@ -8,8 +8,7 @@
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/regressions.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/search/candidate_evaluator.hpp"
-#include "approaches/search/particle_swarm.hpp"
+#include "approaches/search/run_search.hpp"
 #include "approaches/search/siblings.hpp"
 #include "harness/approach/specs.hpp"
 
@@ -55,15 +54,15 @@ class NeuRecover {
 
   FixResult run(bool random_weights) {
     FixResult result;
-    saved_ = context_.load_checkpoint();
     {
       const PhaseTimer timer(context_.log(), "localise");
-      if (saved_)
-        load();
+      const auto& saved = context_.load_checkpoint();
+      if (saved)
+        load(*saved);
       else
         result.failure = localise();
       if (!result.failure.code.empty()) return result;
-      if (random_weights && !saved_) {
+      if (random_weights && !saved) {
         RandomStream stream = context_.stream("random_weights");
         weights_ = harness::random_weights(original_, layers_, static_cast<int64_t>(weights_.size()), stream);
       }
@@ -147,73 +146,36 @@ class NeuRecover {
         .particles = hyper_.integer("particles"),
         .iterations = hyper_.integer("iterations"),
         .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
-    const SwarmHooks hooks{
-        .stop = context_.stop(), .after_iteration = [&](const SwarmState& state) {
-          context_.progress(
-              static_cast<double>(state.evaluated) / static_cast<double>(settings.iterations + 1), "search");
-          if (context_.checkpoint_due()) save(state);
-        }};
-    const SwarmResult found = swarm(
-        settings, seeded_swarm_draws(context_.seed("search")),
-        [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }, hooks,
-        saved_ ? SwarmState::load(*saved_) : std::nullopt);
-    if (found.stopped) save(found.state);
-    return conclude(evaluator, found);
-  }
-
-  FixResult conclude(const CandidateEvaluator& evaluator, const SwarmResult& found) {
     FixLog& log = context_.log();
-    log.counters["evaluations"] = found.state.evaluations;
-    log.counters["iterations"] = found.iterations;
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
-    log.series["best_fitness"] = found.state.series;
-    FixResult result;
-    if (found.best.empty()) {
-      result.failure = {"timeout", "stopped before the first candidate was evaluated"};
-      return result;
-    }
-    const std::vector<float> before = read_weights(original_, weights_);
-    const double original_fitness = evaluator.fitness(std::vector<double>(before.begin(), before.end()));
-    const Verdict verdict = evaluator.judge(found.best);
-    log.scalars["original_fitness"] = original_fitness;
-    log.scalars["best_fitness"] = found.best_fitness;
-    log.scalars["n_patched"] = static_cast<double>(verdict.negative.correct());
-    log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
-    result.network = original_.fork();
-    if (found.stopped) result.note = "stopped after " + std::to_string(found.iterations) + " iterations";
-    if (hyper_.boolean("keep_original") && !(found.best_fitness > original_fitness)) {
-      result.note +=
-          std::string(result.note.empty() ? "" : "; ") + "returned the original: no candidate was better";
-      return result;
-    }
-    write_weights(*result.network, weights_, found.best);
-    result.touched = touched_weights(original_, weights_);
-    return result;
+    return run_search(
+        original_, context_,
+        particle_swarm(settings, context_.seed("search"),
+                       [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
+        {.save = [this](CheckpointState& tensors) { save(tensors); }}, [&](const SearchResult& found) {
+          const Verdict verdict = evaluator.judge(found.best);
+          log.scalars["n_patched"] = static_cast<double>(verdict.negative.correct());
+          log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
+          return judged(evaluator, found.best_fitness, found.best, hyper_.boolean("keep_original"));
+        });
   }
 
   void log(const char* name, size_t value) { context_.log().scalars[name] = static_cast<double>(value); }
 
-  void save(const SwarmState& state) const {
-    CheckpointState tensors = {{"negatives", position_table(negatives_)},
-                               {"positives", position_table(positives_)}};
-    std::vector<int64_t> flat;
-    for (const WeightRef& weight : weights_)
-      flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
-    tensors["weights"] = position_table(flat);
+  void save(CheckpointState& tensors) const {
+    tensors["negatives"] = position_table(negatives_);
+    tensors["positives"] = position_table(positives_);
+    tensors["weights"] = weight_table(weights_).flatten();
     for (const std::string& name : kCounts)
       tensors["count." + name] = at::scalar_tensor(context_.log().scalars.at(name), at::kDouble);
-    state.save(tensors);
-    context_.save_checkpoint(tensors);
   }
 
-  void load() {
-    negatives_ = positions_of(saved_->at("negatives"));
-    positives_ = positions_of(saved_->at("positives"));
-    const std::vector<int64_t> flat = positions_of(saved_->at("weights"));
-    for (size_t k = 0; k < flat.size(); k += 2)
-      weights_.push_back({static_cast<ParameterId>(flat[k]), flat[k + 1]});
+  void load(const CheckpointState& saved) {
+    negatives_ = positions_of(saved.at("negatives"));
+    positives_ = positions_of(saved.at("positives"));
+    weights_ = weights_of(saved.at("weights"));
     for (const std::string& name : kCounts)
-      context_.log().scalars[name] = saved_->at("count." + name).item<double>();
+      context_.log().scalars[name] = saved.at("count." + name).item<double>();
   }
 
   const Network& original_;
@@ -221,7 +183,6 @@ class NeuRecover {
   const Hyperparameters& hyper_;
   const Split& split_;
   const std::vector<TargetLayer> layers_;
-  std::optional<CheckpointState> saved_;
   std::vector<WeightRef> weights_;
   std::vector<int64_t> negatives_, positives_;
 };

@@ -10,18 +10,19 @@
 namespace harness {
 namespace {
 
-// Which of `weights` lie in each parameter, and where in it.
+// Which of some weights or edits lie in each parameter, and where in it.
 struct Places {
-  std::vector<size_t> numbers;   // among the weights
+  std::vector<size_t> numbers;   // among them all
   std::vector<int64_t> indices;  // in the parameter
 };
 
-std::map<ParameterId, Places> places_of(const std::vector<WeightRef>& weights) {
+template <typename Place>
+std::map<ParameterId, Places> places_of(const std::vector<Place>& all) {
   std::map<ParameterId, Places> places;
-  for (size_t k = 0; k < weights.size(); ++k) {
-    Places& of = places[weights[k].parameter];
+  for (size_t k = 0; k < all.size(); ++k) {
+    Places& of = places[all[k].parameter];
     of.numbers.push_back(k);
-    of.indices.push_back(weights[k].index);
+    of.indices.push_back(all[k].index);
   }
   return places;
 }
@@ -83,20 +84,39 @@ std::vector<WeightRef> random_weights(const Network& network, const std::vector<
   return weights;
 }
 
-std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
-                                                  const std::vector<WeightRef>& weights,
-                                                  std::span<const double> values) {
-  const at::NoGradGuard no_grad;
-  std::map<ParameterId, at::Tensor> kernels;
-  for (const auto& [id, places] : places_of(weights)) {
-    const at::Tensor kernel = network.parameters()[id].value.detach().clone(at::MemoryFormat::Contiguous);
-    std::vector<float> rounded;
-    for (const size_t k : places.numbers) rounded.push_back(static_cast<float>(values[k]));
-    kernel.view(-1).index_copy_(0, index_of(places.indices, kernel),
-                                at::tensor(rounded, at::kFloat).to(kernel.options()));
-    kernels[id] = kernel;
+Edits edits_of(const std::vector<WeightRef>& weights, std::span<const double> values) {
+  Edits edits;
+  edits.reserve(weights.size());
+  for (size_t k = 0; k < weights.size(); ++k) {
+    edits.push_back({weights[k].parameter, weights[k].index, static_cast<float>(values[k])});
   }
-  return kernels;
+  return edits;
+}
+
+std::map<ParameterId, at::Tensor> overrides(const Network& network, const Edits& edits) {
+  const at::NoGradGuard no_grad;
+  std::map<ParameterId, at::Tensor> changed;
+  for (const auto& [id, places] : places_of(edits)) {
+    const at::Tensor tensor = network.parameters()[id].value.detach().clone(at::MemoryFormat::Contiguous);
+    std::vector<float> values;
+    for (const size_t k : places.numbers) values.push_back(edits[k].value);
+    tensor.view(-1).index_copy_(0, index_of(places.indices, tensor),
+                                at::tensor(values, at::kFloat).to(tensor.options()));
+    changed[id] = tensor;
+  }
+  return changed;
+}
+
+void apply_edits(Network& network, const Edits& edits) {
+  for (const auto& [id, value] : overrides(network, edits)) network.set_parameter(id, value);
+}
+
+Touched touched_by(const Network& network, const Edits& edits) {
+  Touched touched;
+  for (const Edit& edit : edits) {
+    touched.weights[network.parameters()[edit.parameter].name].push_back(edit.index);
+  }
+  return touched;
 }
 
 at::Tensor stacked_kernels(const Network& network, const std::vector<WeightRef>& weights,
@@ -116,11 +136,6 @@ at::Tensor stacked_kernels(const Network& network, const std::vector<WeightRef>&
   return stacked;
 }
 
-void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values) {
-  for (const auto& [id, kernel] : changed_kernels(network, weights, values))
-    network.set_parameter(id, kernel);
-}
-
 std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights) {
   std::vector<float> values(weights.size());
   for (const auto& [id, places] : places_of(weights)) {
@@ -133,12 +148,18 @@ std::vector<float> read_weights(const Network& network, const std::vector<Weight
   return values;
 }
 
-Touched touched_weights(const Network& network, const std::vector<WeightRef>& weights) {
-  Touched touched;
-  for (const WeightRef& weight : weights) {
-    touched.weights[network.parameters()[weight.parameter].name].push_back(weight.index);
-  }
-  return touched;
+at::Tensor weight_table(const std::vector<WeightRef>& weights) {
+  std::vector<int64_t> flat;
+  for (const WeightRef& weight : weights) flat.insert(flat.end(), {int64_t{weight.parameter}, weight.index});
+  return at::tensor(flat, at::kLong).view({-1, 2});
+}
+
+std::vector<WeightRef> weights_of(const at::Tensor& table) {
+  const int64_t* const flat = table.const_data_ptr<int64_t>();
+  std::vector<WeightRef> weights;
+  for (int64_t k = 0; k < table.numel(); k += 2)
+    weights.push_back({static_cast<ParameterId>(flat[k]), flat[k + 1]});
+  return weights;
 }
 
 }  // namespace harness

@@ -15,6 +15,17 @@ struct WeightRef {
   bool operator==(const WeightRef&) const = default;
 };
 
+// One weight, bias or other value of a network, and the value that it gets instead of its own.
+struct Edit {
+  ParameterId parameter = -1;
+  int64_t index = 0;  // flat, row-major
+  float value = 0;
+  bool operator==(const Edit&) const = default;
+};
+using Edits = std::vector<Edit>;  // each place at most once
+// New values (rounded to float32) for `weights`, in their order.
+Edits edits_of(const std::vector<WeightRef>& weights, std::span<const double> values);
+
 // A layer whose kernel the neuron-level approaches may change (approaches/docs/AR.md, What it needs): an
 // ungrouped 2-D convolution, or a linear layer on (N, features), with a trainable kernel that it alone reads.
 struct TargetLayer {
@@ -35,18 +46,20 @@ std::optional<Refusal> refuse_without_targets(const FixRequest& context);
 std::vector<WeightRef> random_weights(const Network& network, const std::vector<TargetLayer>& layers,
                                       int64_t count, RandomStream& stream);
 
-// The kernels that `weights` (distinct) belong to, with these values (rounded to float32) in place of theirs:
-// new tensors on the network's device, for Network::suffix() and set_parameter(). One kernel on a device a
-// parameter, however many weights there are.
-std::map<ParameterId, at::Tensor> changed_kernels(const Network& network,
-                                                  const std::vector<WeightRef>& weights,
-                                                  std::span<const double> values);
-// The same for K candidates (K x weights, row-major) whose weights are all of one parameter: (K, its shape).
+// The parameters that `edits` touch, as whole new tensors on the network's device, for Network::suffix() and
+// set_parameter(). One operation on the device a parameter, however many edits there are.
+std::map<ParameterId, at::Tensor> overrides(const Network& network, const Edits& edits);
+void apply_edits(Network& network, const Edits& edits);  // all other values keep their bits
+Touched touched_by(const Network& network, const Edits& edits);
+
+// The kernel of K candidates (K x weights, row-major) whose weights are all of one parameter: (K, its shape).
 at::Tensor stacked_kernels(const Network& network, const std::vector<WeightRef>& weights,
                            std::span<const double> candidates);
-// Values as float32, in the order of `weights`; all other weights keep their bits.
-void write_weights(Network& network, const std::vector<WeightRef>& weights, std::span<const double> values);
+// Their values, in the order of `weights`.
 std::vector<float> read_weights(const Network& network, const std::vector<WeightRef>& weights);
-Touched touched_weights(const Network& network, const std::vector<WeightRef>& weights);
+
+// Weights in a checkpoint: int64 (n, 2), parameter and index; read back from any shape of it.
+at::Tensor weight_table(const std::vector<WeightRef>& weights);
+std::vector<WeightRef> weights_of(const at::Tensor& table);
 
 }  // namespace harness

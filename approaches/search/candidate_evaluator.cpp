@@ -95,6 +95,11 @@ std::vector<int32_t> CandidateEvaluator::classify(std::span<const double> candid
   return classes;
 }
 
+std::vector<double> CandidateEvaluator::original_values() const {
+  const std::vector<float> values = read_weights(setup_.network, setup_.weights);
+  return {values.begin(), values.end()};
+}
+
 void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<double> fitness) const {
   evaluate(candidates, std::vector<double>(fitness.size(), kNoFloor), fitness);
 }

@@ -61,6 +61,9 @@ class CandidateEvaluator {
   Verdict judge(std::span<const double> candidate) const;
   double fitness(std::span<const double> candidate) const { return objective().value(judge(candidate)); }
   std::vector<int32_t> classify(std::span<const double> candidate) const;  // one class per input
+  std::vector<double> original_values() const;  // of the weights: the network itself as a candidate
+  double original_fitness() const { return fitness(original_values()); }
+  const std::vector<WeightRef>& weights() const { return setup_.weights; }
   const SearchInputs& inputs() const { return inputs_; }
   const Objective& objective() const { return setup_.objective; }
   std::string strategy() const { return strategy_->name(); }

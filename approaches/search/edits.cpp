@@ -65,40 +65,6 @@ Edits cross(const Edits& a, const Edits& b, RandomStream& stream) {
   return child;
 }
 
-std::map<ParameterId, at::Tensor> overrides(const Network& network, const Edits& edits) {
-  const at::NoGradGuard no_grad;
-  std::map<ParameterId, at::Tensor> changed;
-  for (auto begin = edits.begin(); begin != edits.end();) {
-    const auto end = std::find_if(begin, edits.end(),
-                                  [&](const Edit& edit) { return edit.parameter != begin->parameter; });
-    std::vector<int64_t> indices;
-    std::vector<float> values;
-    for (auto edit = begin; edit != end; ++edit) {
-      indices.push_back(edit->index);
-      values.push_back(edit->value);
-    }
-    const at::Tensor& before_edits = network.parameters()[begin->parameter].value;
-    at::Tensor tensor = before_edits.detach().clone(at::MemoryFormat::Contiguous);
-    tensor.view(-1).index_copy_(0, at::tensor(indices, at::kLong).to(tensor.device()),
-                                at::tensor(values, at::kFloat).to(tensor.options()));
-    changed[begin->parameter] = tensor;
-    begin = end;
-  }
-  return changed;
-}
-
-void apply_edits(Network& network, const Edits& edits) {
-  for (const auto& [id, value] : overrides(network, edits)) network.set_parameter(id, value);
-}
-
-Touched touched_by(const Network& network, const Edits& edits) {
-  Touched touched;
-  for (const Edit& edit : edits) {
-    touched.weights[network.parameters()[edit.parameter].name].push_back(edit.index);
-  }
-  return touched;
-}
-
 void save_edits(std::span<const Edits> individuals, const std::string& name,
                 std::map<std::string, at::Tensor>& tensors) {
   std::vector<int64_t> offsets = {0}, parameters, indices;

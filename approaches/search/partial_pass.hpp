@@ -27,7 +27,7 @@ class PartialPass {
   int64_t values_per_input() const;  // numbers that prepare() keeps
   // From values (n, shape of the node) of reads(): what logits() takes for these inputs.
   std::vector<at::Tensor> prepare(const std::vector<at::Tensor>& clean) const;
-  // (n, classes), with `kernels` (changed_kernels()) in place of the network's own.
+  // (n, classes), with `kernels` (overrides()) in place of the network's own.
   at::Tensor logits(const std::vector<at::Tensor>& prepared,
                     const std::map<ParameterId, at::Tensor>& kernels) const;
 

@@ -62,10 +62,10 @@ class SuffixStrategy final : public EvaluationStrategy {
   }
 
   void classify(std::span<const double> candidate, std::span<int32_t> classes) const override {
-    const auto overrides = changed_kernels(network_, weights_, candidate);
+    const auto changed = overrides(network_, edits_of(weights_, candidate));
     for (const Slab& slab : slabs_) {
       const at::Tensor found =
-          pass_.logits(prepared(slab), overrides).argmax(1).to(at::kCPU, at::kInt).contiguous();
+          pass_.logits(prepared(slab), changed).argmax(1).to(at::kCPU, at::kInt).contiguous();
       for (int64_t n = 0; n < found.numel(); ++n) {
         classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
             found.const_data_ptr<int32_t>()[n];
@@ -90,11 +90,11 @@ class SuffixStrategy final : public EvaluationStrategy {
   }
 
   void judge_one(std::span<const double> candidate, double floor, Verdict& verdict, const Stop& stop) const {
-    const auto overrides = changed_kernels(network_, weights_, candidate);
+    const auto changed = overrides(network_, edits_of(weights_, candidate));
     verdict = inputs_.blank();
     for (const Slab& slab : slabs_) {
       stop.check();
-      count(pass_.logits(prepared(slab), overrides), slab.numbers, inputs_, objective_, verdict);
+      count(pass_.logits(prepared(slab), changed), slab.numbers, inputs_, objective_, verdict);
       if (objective_.falls && objective_.value(verdict) < floor) return;
     }
   }

@@ -132,7 +132,7 @@ TEST_CASE("many candidates of weights are written and read at once", "[device]")
   REQUIRE(calls.at("aten::index_copy") == 1);
   for (size_t k = 0; k < 4; ++k) {
     const std::span<const double> some = std::span(values).subspan(k * single.size(), single.size());
-    const at::Tensor kernel = changed_kernels(tiny_network(), single, some).at(single[0].parameter);
+    const at::Tensor kernel = overrides(tiny_network(), edits_of(single, some)).at(single[0].parameter);
     REQUIRE(at::equal(stacked[static_cast<int64_t>(k)].cpu(), kernel));
     at::Tensor expected = tiny_network().parameters()[single[0].parameter].value.clone();
     for (size_t i = 0; i < single.size(); ++i)

@@ -21,7 +21,7 @@ const std::vector<double> kNoFloor(16, -std::numeric_limits<double>::infinity())
 double plain_fitness(const std::vector<WeightRef>& weights, std::span<const double> values,
                      const Judgement& judgement, double alpha, bool compat) {
   Network network = tiny_network().fork();
-  write_weights(network, weights, values);
+  apply_edits(network, edits_of(weights, values));
   const Split& split = tiny_data().split("repair");
   at::Tensor logits = network.logits(split.inputs(0, split.size())).to(at::kDouble);
   const at::Tensor predicted = logits.argmax(1);
@@ -142,7 +142,7 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
       std::vector<double> values(one.weights.size());
       for (double& value : values) value = stream.normal();
       Network network = tiny_network().fork();
-      write_weights(network, one.weights, values);
+      apply_edits(network, edits_of(one.weights, values));
       const at::Tensor logits =
           network.logits(split.inputs(at::tensor(positions, at::kLong))).to(at::kDouble);
       const at::Tensor losses = at::cross_entropy_loss(logits, labels, {}, at::Reduction::None);

@@ -114,11 +114,11 @@ double compare(const Network& network, RandomStream& stream, int64_t* narrow) {
     std::vector<double> values;
     for (const float value : own) values.push_back(value + 0.7 * stream.normal());
     Network changed = network.fork();
-    write_weights(changed, weights, values);
+    apply_edits(changed, edits_of(weights, values));
     const at::Tensor expected = changed.logits(x);
     const at::Tensor clean = network.logits(x);
     const double scale = expected.abs().max().item<double>();
-    const auto kernels = changed_kernels(network, weights, values);
+    const auto kernels = overrides(network, edits_of(weights, values));
     int64_t kept[2] = {};
     for (const bool is_narrow : {false, true}) {
       const PartialPass pass(network, weights, is_narrow);

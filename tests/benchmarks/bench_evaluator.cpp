@@ -96,7 +96,7 @@ int run(int argc, char** argv) {
     for (size_t i = 0; i < candidates.size(); ++i) candidates[i] = own[i % size] + 0.1 * stream.normal();
     Network whole = network.fork();
     const auto write_and_run = [&] {
-      write_weights(whole, edit.weights, std::span(candidates).first(size));
+      apply_edits(whole, edits_of(edit.weights, std::span(candidates).first(size)));
       Verdict verdict = inputs.blank();
       int64_t begin = 0;
       for (const at::Tensor& slab : slabs) {

@@ -212,7 +212,7 @@ Found search(const Indices& negatives, const Weights& weights, uint32_t seed, bo
                              const double difference = std::abs(fitness[0] - floors[0]);
                              if (difference > 0) found.closest = std::min(found.closest, difference);
                            });
-  write_weights(found.fixed, weights, found.evolution.best);
+  apply_edits(found.fixed, edits_of(weights, found.evolution.best));
   return found;
 }
 
