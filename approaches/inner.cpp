@@ -28,7 +28,7 @@ class Inner {
         network_(original.fork()),
         blocks_(probed_blocks(original)) {}
 
-  FixResult run(bool random_weights) {
+  FixResult run() {
     FixResult result;
     saved_ = context_.load_checkpoint();
     if (saved_) load_series(context_.log(), kSeries, *saved_);
@@ -40,7 +40,7 @@ class Inner {
     try {
       timed("probes", [&] { make_probes(); });
       timed("localise", [&] { localise(); });
-      timed("routing", [&] { route(random_weights); });
+      timed("routing", [&] { route(); });
       timed("repair", [&] { result = repair(); });
     } catch (const FixStopped&) {
       save();
@@ -49,7 +49,7 @@ class Inner {
     return result;
   }
 
- private:
+ protected:
   template <typename Work>
   void timed(const char* phase, const Work& work) {
     const PhaseTimer timer(context_.log(), phase);
@@ -161,7 +161,7 @@ class Inner {
   }
 
   // Once for each selected block (IN.md, Steps in this project, 5).
-  void route(bool random_weights) {
+  void route() {
     const LabelledInputs& faulty = sets_.at("faulty");
     const at::Tensor x =
         faulty.load(0, std::min(faulty.size(), hyper_.integer("routing_samples")), original_.device());
@@ -176,7 +176,7 @@ class Inner {
                                                 .rate = hyper_.number("routing_rate"),
                                                 .shrink = hyper_.number("routing_shrink"),
                                                 .stop = context_.stop()});
-      masks_.push_back(mask_of(counts.flatten(), random_weights, name));
+      masks_.push_back(mask_of(counts.flatten(), name));
       const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
       context_.log().series["mask_density"].push_back(density);
       context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
@@ -184,13 +184,10 @@ class Inner {
     }
   }
 
-  at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
+  // bool: the weights of a block that may move, from how often each was marked.
+  virtual at::Tensor mask_of(const at::Tensor& counts, const std::string&) const {
     const bool few = hyper_.text("mask_mode") == "top_n";
-    const at::Tensor mask = marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
-    if (!random_weights) return mask;
-    const auto count = mask.sum().item<int64_t>();
-    const std::vector<int64_t> drawn = context_.stream(name).sample(counts.numel(), count);
-    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+    return marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
   }
 
   // IN.md, Steps in this project, 6. A stopped epoch is taken back.
@@ -315,6 +312,20 @@ class Inner {
   double min_value_ = 0;  // accuracy on clean inputs
 };
 
+// RAND:IN: in every chosen block as many weights.
+class RandomInner final : public Inner {
+ public:
+  using Inner::Inner;
+
+ protected:
+  at::Tensor mask_of(const at::Tensor& counts, const std::string& name) const override {
+    const at::Tensor mask = Inner::mask_of(counts, name);
+    const std::vector<int64_t> drawn =
+        context_.stream(name).sample(counts.numel(), mask.sum().item<int64_t>());
+    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+  }
+};
+
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, implicitDeclaration/inner (Chen et al., ISSTA 2024)",
                     adaptation = "our choice";
@@ -365,14 +376,14 @@ const bool registered = register_approach({
              .in_study = true},
     .adapt = refuse_without_blocks,
     .fix = [](const Network& original,
-              FixContext& context) { return Inner(original, context, context.hyperparameters()).run(false); },
-    .fix_on_random_weights =
+              FixContext& context) { return Inner(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Inner(original, context, parameters).run(true);
+          return RandomInner(original, context, parameters).run();
         },
     .fix_for_its_steps =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Inner(original, context, parameters).run(false);
+          return Inner(original, context, parameters).run();
         },
 });
 

@@ -46,10 +46,10 @@ struct Approach {
   // `original` may be read and forked, not changed.
   std::function<FixResult(const Network& original, FixContext&)> fix;
   // What controls need of the approach they shadow; each may be left out, the control is then UNADAPTABLE.
-  // RAND:KEY: the same search, on as many weights drawn at random as fix() would have chosen itself. The
-  // hyperparameters are those of this approach, and context.hyperparameters() those of the control.
+  // RAND:KEY: the same fix with another locator, which draws at random as many weights as that of fix() would
+  // choose. The hyperparameters are those of this approach, context.hyperparameters() those of the control.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)>
-      fix_on_random_weights = {};
+      fix_with_random_locator = {};
   // CT:KEY: the fix itself, run for the number of optimiser steps on images that it makes and logs as the
   // counter "optimiser_steps"; hyperparameters as above.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)> fix_for_its_steps =
