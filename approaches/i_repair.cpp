@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
+#include "approaches/batches.hpp"
 #include "approaches/localise/sampling.hpp"
-#include "approaches/train/labelled_inputs.hpp"
 #include "approaches/train/log_state.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
@@ -155,7 +155,7 @@ class IRepair {
     gradients.clear();
     int64_t wrong = 0;
     at::Tensor all_finite = at::ones({}, at::TensorOptions(at::kBool).device(original_.device()));
-    const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
+    const auto pass = [&](const InputSet& inputs, bool of_specific) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         stop_.check();
         const Chunk part = chunk(inputs, begin);
@@ -187,7 +187,7 @@ class IRepair {
   // With dropout the gradient of the update is another one than that of the masks (IR.md, Steps in this
   // project, 4).
   void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
-    const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
+    const auto pass = [&](const InputSet& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         stop_.check();
         const Chunk part = chunk(inputs, begin);
@@ -204,7 +204,7 @@ class IRepair {
   struct Chunk {
     at::Tensor x, label;  // on the device
   };
-  Chunk chunk(const LabelledInputs& inputs, int64_t begin) {
+  Chunk chunk(const InputSet& inputs, int64_t begin) {
     const auto kept = chunks_.find({&inputs, begin});
     if (kept != chunks_.end()) return kept->second;
     const int64_t end = std::min(inputs.size(), begin + chunk_);
@@ -260,10 +260,10 @@ class IRepair {
   bool has_dropout_;
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the general inputs
-  LabelledInputs specific_, general_;
+  InputSet specific_, general_;
   int64_t wrong_ = 0;  // of the specific inputs, as the last whole pass counted them
   const Stop stop_;
-  std::map<std::pair<const LabelledInputs*, int64_t>, Chunk> chunks_;  // where all of them are few
+  std::map<std::pair<const InputSet*, int64_t>, Chunk> chunks_;  // where all of them are few
 };
 
 // RAND:IR: each weight may move as often as those of the real mask do.

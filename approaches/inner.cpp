@@ -101,7 +101,7 @@ class Inner {
   // On outputs of the unchanged network in evaluation mode, computed once for each block (IN.md, Steps in
   // this project, 3).
   void make_probes() {
-    const LabelledInputs& inputs = sets_.at("probe");
+    const InputSet& inputs = sets_.at("probe");
     const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
     for (size_t b = 0; b < blocks_.size(); ++b) {
       const Node& read = original_.nodes()[static_cast<size_t>(blocks_[b].output)];
@@ -114,12 +114,9 @@ class Inner {
         continue;
       }
       std::vector<at::Tensor> values;
-      for (int64_t begin = 0; begin < inputs.size(); begin += context_.batch()) {
-        context_.stop().check();
-        const int64_t end = std::min(inputs.size(), begin + context_.batch());
-        values.push_back(
-            original_.activations(inputs.load(begin, end, original_.device()), {blocks_[b].output})[0]);
-      }
+      for_each_batch(original_, inputs, {context_.batch(), context_.stop()}, [&](const Batch& batch) {
+        values.push_back(original_.activations(batch.x, {blocks_[b].output})[0]);
+      });
       const double accuracy = train_probe(probes_.back(), at::cat(values), y,
                                           {.learning_rate = hyper_.number("probe_rate"),
                                            .epochs = hyper_.integer("probe_epochs"),
@@ -141,7 +138,7 @@ class Inner {
       scores.clear();
       const int64_t maximum = hyper_.integer("anomaly_samples");
       const auto x_of = [&](const char* set) {
-        const LabelledInputs& inputs = sets_.at(set);
+        const InputSet& inputs = sets_.at(set);
         return inputs.load(0, std::min(inputs.size(), maximum), original_.device());
       };
       const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
@@ -162,7 +159,7 @@ class Inner {
 
   // Once for each selected block (IN.md, Steps in this project, 5).
   void route() {
-    const LabelledInputs& faulty = sets_.at("faulty");
+    const InputSet& faulty = sets_.at("faulty");
     const at::Tensor x =
         faulty.load(0, std::min(faulty.size(), hyper_.integer("routing_samples")), original_.device());
     for (size_t k = 0; k < chosen_.size(); ++k) {
@@ -302,7 +299,7 @@ class Inner {
   Network network_;
   std::vector<ProbedBlock> blocks_;
   std::optional<CheckpointState> saved_;
-  std::map<std::string, LabelledInputs> sets_;
+  std::map<std::string, InputSet> sets_;
   std::vector<Probe> probes_;
   size_t trained_probes_ = 0;
   std::vector<size_t> chosen_;     // blocks, the highest score first

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "approaches/batches.hpp"
 #include "approaches/bounds/unit_edit.hpp"
 #include "approaches/localise/faults.hpp"
 #include "approaches/localise/sampling.hpp"
@@ -88,14 +89,13 @@ class VeRe {
   void prepare_inputs() {
     const at::NoGradGuard no_grad;
     cut_ = original_.cut_before(site_.layer ? site_.layer->node : site_.next.node);
-    const at::Tensor positions = position_table(positions_);
-    std::vector<at::Tensor> parts;
-    for (const at::Tensor& part : positions.split(context_.batch())) {
-      context_.preparation_stop().check();
-      parts.push_back(original_.prefix(cut_, split_.inputs(part).to(original_.device())).at(0));
-    }
+    std::vector<at::Tensor> parts, labels;
+    for_each_batch(original_, InputSet{&split_, positions_}, context_.batching(), [&](const Batch& batch) {
+      parts.push_back(original_.prefix(cut_, batch.x).at(0));
+      labels.push_back(batch.labels);
+    });
     features_ = at::cat(parts);
-    labels_ = split_.labels().index_select(0, positions);
+    labels_ = at::cat(labels);
     const at::Tensor features = features_.to(at::kCPU, at::kDouble);
     values_ =
         site_.layer

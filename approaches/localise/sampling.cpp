@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+
+#include "approaches/batches.hpp"
 
 namespace harness {
 
@@ -23,19 +26,56 @@ std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t 
   return drawn;
 }
 
+std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum, RandomStream& stream) {
+  const auto there = static_cast<int64_t>(judgement.wrong.size());
+  if (maximum == 0 || there <= maximum) return judgement.wrong;
+  const int64_t* const label = judgement.labels.const_data_ptr<int64_t>();
+  std::map<int64_t, std::vector<int64_t>> of_class;
+  for (const int64_t k : stream.permutation(there)) {
+    const int64_t position = judgement.wrong[static_cast<size_t>(k)];
+    of_class[label[position]].push_back(position);
+  }
+  std::vector<int64_t> picked;
+  for (size_t turn = 0; static_cast<int64_t>(picked.size()) < maximum; ++turn) {
+    for (const auto& [name, members] : of_class) {
+      const bool enough = static_cast<int64_t>(picked.size()) == maximum;
+      if (turn < members.size() && !enough) picked.push_back(members[turn]);
+    }
+  }
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
 std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t maximum,
                                     const Batching& batching, RandomStream& stream) {
+  const InputSet mixed{&split, stream.permutation(split.size())};
   std::vector<int64_t> picked;
-  const auto enough = [&] { return maximum > 0 && static_cast<int64_t>(picked.size()) == maximum; };
-  for (const at::Tensor& part : position_table(stream.permutation(split.size())).split(batching.batch)) {
-    batching.stop.check();
-    const at::Tensor found = network.classify(split.inputs(part).to(network.device())).cpu();
-    const at::Tensor right = part.masked_select(found == split.labels().index_select(0, part));
-    for (const int64_t position : positions_of(right)) {
-      if (!enough()) picked.push_back(position);
+  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
+    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
+    for (const int64_t k : positions_of(right.nonzero().flatten())) {
+      if (maximum > 0 && std::ssize(picked) == maximum) return false;
+      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
     }
-    if (enough()) break;
-  }
+    return maximum == 0 || std::ssize(picked) < maximum;
+  });
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
+                                           const Batching& batching, RandomStream& stream) {
+  const InputSet mixed{&split, stream.permutation(split.size())};
+  std::vector<int64_t> left(static_cast<size_t>(network.classes()), quota), picked;
+  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
+    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
+    for (const int64_t k : positions_of(right.nonzero().flatten())) {
+      int64_t& open = left[static_cast<size_t>(batch.labels.const_data_ptr<int64_t>()[k])];
+      if (open == 0) continue;
+      --open;
+      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
+    }
+    return std::ssize(picked) < quota * network.classes();
+  });
   std::sort(picked.begin(), picked.end());
   return picked;
 }
