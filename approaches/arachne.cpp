@@ -2,8 +2,8 @@
 // (approaches/docs/AR.md).
 #include <ATen/ATen.h>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/impact.hpp"
 #include "approaches/search/pareto.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
-#include "approaches/localise/suspicious.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
+#include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
 #include "approaches/search/risk.hpp"
 #include "approaches/search/run_search.hpp"

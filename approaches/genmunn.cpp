@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/layer_rankings.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/layer_rankings.hpp"
 #include "approaches/search/edit_evaluator.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "approaches/batches.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/log_state.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
 #include "approaches/train/log_state.hpp"

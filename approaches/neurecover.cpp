@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/regressions.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/regressions.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/search/run_search.hpp"
 #include "approaches/search/siblings.hpp"
 #include "harness/approach/specs.hpp"

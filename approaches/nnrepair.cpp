@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/lp/max_rows.hpp"
 #include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"

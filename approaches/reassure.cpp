@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "approaches/batches.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/regions/region_solution.hpp"
 #include "harness/approach/specs.hpp"
 

@@ -6,8 +6,8 @@
 
 #include "approaches/batches.hpp"
 #include "approaches/bounds/unit_edit.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"
 

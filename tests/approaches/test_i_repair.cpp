@@ -1,6 +1,6 @@
 #include "approaches/batches.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/masked.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
 #include "tests/approaches/branched.hpp"

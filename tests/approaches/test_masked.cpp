@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "approaches/batches.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/routing/blocks.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"

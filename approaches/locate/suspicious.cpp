@@ -1,4 +1,4 @@
-#include "approaches/localise/suspicious.hpp"
+#include "approaches/locate/suspicious.hpp"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/impact.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,4 +1,4 @@
-#include "approaches/localise/regressions.hpp"
+#include "approaches/locate/regressions.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,4 +1,4 @@
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 
 #include <ATen/ATen.h>
 

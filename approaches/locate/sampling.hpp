@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "harness/core/random.hpp"
 #include "harness/core/stop.hpp"
 #include "harness/data/dataset.hpp"

@@ -1,4 +1,4 @@
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 
 #include <ATen/ATen.h>
 
