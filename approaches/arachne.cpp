@@ -2,8 +2,8 @@
 // (approaches/docs/AR.md).
 #include <ATen/ATen.h>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/impact.hpp"
 #include "approaches/search/pareto.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
@@ -24,7 +24,7 @@ class Arachne {
         split_(context.split("repair")),
         layers_(target_layers(original)) {}
 
-  FixResult run(bool random_weights) {
+  FixResult run() {
     FixResult result;
     std::vector<WeightRef> weights;
     {
@@ -36,12 +36,8 @@ class Arachne {
         result.failure = {"no_fix", "the repair split has no misclassified input of the chosen kind"};
         return result;
       }
-      if (const auto& saved = context_.load_checkpoint()) {
-        weights = weights_of(saved->at("weights"));
-      } else {
-        weights = localise(judgement, stream);
-        if (random_weights) weights = replace_by_random(weights);
-      }
+      const auto& saved = context_.load_checkpoint();
+      weights = saved ? weights_of(saved->at("weights")) : locate(judgement, stream);
     }
     if (weights.empty()) {
       result.failure = {"no_fix", "no weight has any impact on the misclassified inputs"};
@@ -51,7 +47,7 @@ class Arachne {
     return search(weights);
   }
 
- private:
+ protected:
   void choose_sets(const Judgement& judgement, RandomStream& stream) {
     const NegativeChoice choice{.which = hyper_.text("negatives"),
                                 .fraction = hyper_.number("negative_fraction"),
@@ -63,7 +59,7 @@ class Arachne {
   }
 
   // The weights on the Pareto front of both scores, over all layers.
-  std::vector<WeightRef> localise(const Judgement& judgement, RandomStream& stream) {
+  virtual std::vector<WeightRef> locate(const Judgement& judgement, RandomStream& stream) {
     context_.progress(0, "localise");
     const ImpactSettings settings{.compat_softmax = hyper_.boolean("compat_softmax"),
                                   .conv_per_sample = hyper_.text("conv_front") == "per_sample",
@@ -91,11 +87,6 @@ class Arachne {
     std::vector<WeightRef> front;
     for (const int64_t k : pareto_front(gradient, impact)) front.push_back(weights[k]);
     return front;
-  }
-
-  std::vector<WeightRef> replace_by_random(const std::vector<WeightRef>& front) {
-    RandomStream stream = context_.stream("random_weights");
-    return random_weights(original_, layers_, static_cast<int64_t>(front.size()), stream);
   }
 
   EvolutionSettings evolution_settings(const std::vector<WeightRef>& weights) const {
@@ -154,6 +145,19 @@ class Arachne {
   Sets sets_;
 };
 
+// RAND:AR: as many weights as are on the front, of all layers.
+class RandomArachne final : public Arachne {
+ public:
+  using Arachne::Arachne;
+
+ protected:
+  std::vector<WeightRef> locate(const Judgement& judgement, RandomStream& stream) override {
+    const std::vector<WeightRef> front = Arachne::locate(judgement, stream);
+    RandomStream chance = context_.stream("random_weights");
+    return random_weights(original_, layers_, std::ssize(front), chance);
+  }
+};
+
 const std::string kCode = "public code, coinse/arachne (Sohn et al., TOSEM 2023)";
 
 std::vector<HyperparameterSpec> hyperparameter_specs() {
@@ -200,13 +204,11 @@ const bool registered = register_approach({
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = refuse_without_targets,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return Arachne(original, context, context.hyperparameters()).run(false);
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return Arachne(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Arachne(original, context, parameters).run(true);
+          return RandomArachne(original, context, parameters).run();
         },
 });
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/interventions.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/interventions.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 
@@ -37,7 +37,7 @@ class Care {
     if (parameters.text("layers") == "last") layers_ = {layers_.back()};
   }
 
-  FixResult run(bool random_units) {
+  FixResult run() {
     FixResult result;
     saved_ = context_.load_checkpoint();
     std::vector<Unit> units;
@@ -50,7 +50,7 @@ class Care {
                                         : "no input of " + source_ + " is classified correctly"};
         return result;
       }
-      const auto found = saved_ ? saved_units() : localise(random_units);
+      const auto found = saved_ ? saved_units() : locate();
       if (!found) {
         result.failure = {"timeout", "stopped before the first candidate was evaluated"};
         return result;
@@ -65,7 +65,7 @@ class Care {
     return search(units);
   }
 
- private:
+ protected:
   std::vector<InputSet> inputs() const {
     return {{&context_.split("repair"), negatives_, true}, {&context_.split(source_), positives_, false}};
   }
@@ -92,7 +92,7 @@ class Care {
   }
 
   // The units whose value has the largest effect on the faults, over all layers; nothing when stopped.
-  std::optional<std::vector<Unit>> localise(bool random_units) const {
+  std::optional<std::vector<Unit>> locate() const {
     const SearchInputs set(original_, inputs());
     const auto found = intervention_effects(original_, layers_, set,
                                             {.values = hyper_.integer("intervention_values"),
@@ -111,20 +111,20 @@ class Care {
         scores.push_back(score[i].item<double>());
       }
     }
-    std::vector<size_t> order;
-    for (size_t k = 0; k < all.size(); ++k) {
-      if (scores[k] > 0) order.push_back(k);
-    }
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-    order.resize(std::min(order.size(), static_cast<size_t>(hyper_.integer("units"))));
-    if (random_units) {
-      RandomStream stream = context_.stream("random_units");
-      const auto drawn = stream.sample(static_cast<int64_t>(all.size()), static_cast<int64_t>(order.size()));
-      order.assign(drawn.begin(), drawn.end());
-    }
     std::vector<Unit> units;
-    for (const size_t k : order) units.push_back(all[k]);
+    for (const int64_t k : chosen(scores)) units.push_back(all[static_cast<size_t>(k)]);
     return units;
+  }
+
+  // The units with the highest scores above zero.
+  virtual std::vector<int64_t> chosen(const std::vector<double>& scores) const {
+    std::vector<int64_t> order;
+    for (size_t k = 0; k < scores.size(); ++k) {
+      if (scores[k] > 0) order.push_back(static_cast<int64_t>(k));
+    }
+    std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+    order.resize(std::min(order.size(), static_cast<size_t>(hyper_.integer("units"))));
+    return order;
   }
 
   // The columns of the kernels that read the units: multiplying them is multiplying the units.
@@ -223,6 +223,17 @@ class Care {
   std::vector<size_t> unit_of_weight_;  // which unit's column each belongs to
 };
 
+// RAND:CARE: as many units, of all layers.
+class RandomCare final : public Care {
+ public:
+  using Care::Care;
+
+ protected:
+  std::vector<int64_t> chosen(const std::vector<double>& scores) const override {
+    return context_.stream("random_units").sample(std::ssize(scores), std::ssize(Care::chosen(scores)));
+  }
+};
+
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, sunbingsmu/care (Sun et al., ICSE 2022)",
                     adaptation = "our choice: the public code repairs other faults than wrong classes";
@@ -261,10 +272,10 @@ const bool registered = register_approach({
              .in_study = true},
     .adapt = refuse_without_dense_layers,
     .fix = [](const Network& original,
-              FixContext& context) { return Care(original, context, context.hyperparameters()).run(false); },
-    .fix_on_random_weights =
+              FixContext& context) { return Care(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Care(original, context, parameters).run(true);
+          return RandomCare(original, context, parameters).run();
         },
 });
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
-#include "approaches/localise/suspicious.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
+#include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
 #include "approaches/search/risk.hpp"
 #include "approaches/search/run_search.hpp"
@@ -33,11 +33,11 @@ class DistrRep {
         split_(context.split("repair")),
         layer_(*last_dense_layer(original)) {}
 
-  FixResult run(bool random_weights) {
+  FixResult run() {
     FixResult result;
     {
       const PhaseTimer timer(context_.log(), "localise");
-      localise(random_weights);
+      find_experts();
     }
     context_.log().scalars["error_types"] = static_cast<double>(experts_.size());
     std::erase_if(experts_, [](const Expert& expert) { return expert.weights.empty(); });
@@ -58,26 +58,22 @@ class DistrRep {
     return integrate();
   }
 
- private:
+ protected:
   // For every type on the original model (DTR.md, Steps in this project, 1 and 2).
-  void localise(bool random_weights) {
+  void find_experts() {
     judgement_ = judge_split(original_, split_, context_.batching());
-    RandomStream stream = context_.stream("random_weights");
     for (ErrorType& type : error_types(judgement_)) {
       if (static_cast<int64_t>(experts_.size()) == hyper_.integer("types")) break;
       if (static_cast<int64_t>(type.negatives.size()) < hyper_.integer("least_negatives")) break;
-      Expert expert{.type = std::move(type), .weights = {}, .values = {}};
-      expert.weights =
-          suspicious_weights(original_, layer_, split_, expert.type.negatives,
-                             {.candidates = hyper_.integer("candidates") * std::ssize(expert.type.negatives),
-                              .first_only = hyper_.boolean("first_only"),
-                              .batching = context_.batching()});
-      if (random_weights) {
-        expert.weights =
-            harness::random_weights(original_, {layer_}, static_cast<int64_t>(expert.weights.size()), stream);
-      }
-      experts_.push_back(std::move(expert));
+      std::vector<WeightRef> weights = locate(type);
+      experts_.push_back({.type = std::move(type), .weights = std::move(weights), .values = {}});
     }
+  }
+  virtual std::vector<WeightRef> locate(const ErrorType& type) {
+    return suspicious_weights(original_, layer_, split_, type.negatives,
+                              {.candidates = hyper_.integer("candidates") * std::ssize(type.negatives),
+                               .first_only = hyper_.boolean("first_only"),
+                               .batching = context_.batching()});
   }
 
   // DTR.md, Steps in this project, 3 and 4; false when stopped.
@@ -239,6 +235,20 @@ class DistrRep {
   std::optional<CheckpointState> saved_;
 };
 
+// RAND:DTR: for every type as many weights of the last layer.
+class RandomDistrRep final : public DistrRep {
+ public:
+  using DistrRep::DistrRep;
+
+ protected:
+  std::vector<WeightRef> locate(const ErrorType& type) override {
+    return random_weights(original_, {layer_}, std::ssize(DistrRep::locate(type)), chance_);
+  }
+
+ private:
+  RandomStream chance_ = context_.stream("random_weights");
+};
+
 std::optional<Refusal> adapt(const FixRequest& context) {
   if (auto refusal = refuse_without_targets(context)) return refusal;
   if (!last_dense_layer(*context.network)) {
@@ -294,13 +304,11 @@ const bool registered = register_approach({
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return DistrRep(original, context, context.hyperparameters()).run(false);
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return DistrRep(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return DistrRep(original, context, parameters).run(true);
+          return RandomDistrRep(original, context, parameters).run();
         },
 });
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/layer_rankings.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/layer_rankings.hpp"
 #include "approaches/search/edit_evaluator.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
@@ -15,9 +15,8 @@ namespace {
 
 class GenMuNN {
  public:
-  // `random`: weights and units are drawn uniformly instead of by rank.
-  GenMuNN(const Network& original, FixContext& context, const Hyperparameters& parameters, bool random)
-      : original_(original), context_(context), hyper_(parameters), random_(random), values_(original) {}
+  GenMuNN(const Network& original, FixContext& context, const Hyperparameters& parameters)
+      : original_(original), context_(context), hyper_(parameters), values_(original) {}
 
   FixResult run() {
     {
@@ -37,7 +36,7 @@ class GenMuNN {
     return search();
   }
 
- private:
+ protected:
   std::vector<std::string> fit_splits() const {
     if (hyper_.boolean("add_validation")) return {"repair", "validation"};
     return {"repair"};
@@ -88,8 +87,7 @@ class GenMuNN {
   }
 
   // Ranks the layer that the generation mutates; false when stopped on the way.
-  bool prepare(const GeneticState& state, const std::function<void(const std::string&)>& pause) {
-    if (random_) return true;
+  virtual bool rank(const GeneticState& state, const std::function<void(const std::string&)>& pause) {
     const PhaseTimer timer(context_.log(), "localise");
     const int64_t rerank = hyper_.integer("rerank");
     if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
@@ -130,9 +128,8 @@ class GenMuNN {
             }};
     return run_search(
         original_, context_,
-        genetic_search(
-            settings, context_.seed("search"), problem,
-            [this](const GeneticState& state, const auto& pause) { return prepare(state, pause); }),
+        genetic_search(settings, context_.seed("search"), problem,
+                       [this](const GeneticState& state, const auto& pause) { return rank(state, pause); }),
         {.measured = "correct",
          .first = "population was evaluated",
          .save = [this](CheckpointState& tensors) { rankings_->save(tensors); }},
@@ -195,10 +192,18 @@ class GenMuNN {
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
-  const bool random_;
   const OriginalValues values_;
   std::vector<Judgement> judgements_;      // of the original, on the splits that the fitness counts
   std::optional<LayerRankings> rankings_;  // in the order in which layers are mutated
+};
+
+// RAND:GM: nothing is ranked, so that weights and units are drawn uniformly.
+class RandomGenMuNN final : public GenMuNN {
+ public:
+  using GenMuNN::GenMuNN;
+
+ protected:
+  bool rank(const GeneticState&, const std::function<void(const std::string&)>&) override { return true; }
 };
 
 const std::string kChoice = "our choice: of Wu et al., IJMSSC 2022, there is no public code";
@@ -254,13 +259,11 @@ const bool registered = register_approach({
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return GenMuNN(original, context, context.hyperparameters(), false).run();
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return GenMuNN(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return GenMuNN(original, context, parameters, true).run();
+          return RandomGenMuNN(original, context, parameters).run();
         },
 });
 

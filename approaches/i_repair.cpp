@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "approaches/localise/sampling.hpp"
-#include "approaches/train/labelled_inputs.hpp"
+#include "approaches/batches.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/log_state.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
@@ -24,7 +24,6 @@ constexpr int64_t kKeptOnCpu = int64_t{1} << 26;  // numbers of inputs that stay
 const std::vector<std::string> kSeries = {"still_wrong", "mask_density"};
 constexpr int64_t kManyClasses = 100;  // from here on one general input a class, as for ImageNet
 
-enum class Masks { influence, none, random };
 enum Sum : size_t { general, specific, rest };  // L1 of the logits of G; cross-entropy of R; of all else
 
 class IRepair {
@@ -38,7 +37,7 @@ class IRepair {
         has_dropout_(graph::has_kind(original.nodes(), NodeKind::dropout)),
         stop_(context.stop()) {}
 
-  FixResult run(Masks masks) {
+  FixResult run() {
     FixResult result;
     saved_ = context_.load_checkpoint();
     {
@@ -52,10 +51,10 @@ class IRepair {
       return result;
     }
     const PhaseTimer timer(context_.log(), "train");
-    return train(masks);
+    return train();
   }
 
- private:
+ protected:
   // G and S (IR.md, Steps in this project, 1); kept by a checkpoint.
   void choose_inputs() {
     source_ = context_.has_split("validation") ? "validation"
@@ -90,7 +89,7 @@ class IRepair {
 
   // The loop ends on the forward pass that finds nothing wrong any more, at the weights before the step that
   // would follow: the same weights as testing after each step.
-  FixResult train(Masks masks) {
+  FixResult train() {
     MaskedOptimiser optimiser(network_, trainable_parameters(network_), rule());
     WeightGradients gradients(network_, optimiser.weights(), 3);
     FixLog& log = context_.log();
@@ -111,7 +110,7 @@ class IRepair {
         stopped = true;
         break;
       }
-      const at::Tensor mask = mask_of(gradients, masks, iteration);
+      const at::Tensor mask = mask_of(gradients, iteration);
       if (iteration % kSeriesEvery == 0) {
         log.series["still_wrong"].push_back(static_cast<double>(wrong_));
         log.series["mask_density"].push_back(
@@ -155,7 +154,7 @@ class IRepair {
     gradients.clear();
     int64_t wrong = 0;
     at::Tensor all_finite = at::ones({}, at::TensorOptions(at::kBool).device(original_.device()));
-    const auto pass = [&](const LabelledInputs& inputs, bool of_specific) {
+    const auto pass = [&](const InputSet& inputs, bool of_specific) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         stop_.check();
         const Chunk part = chunk(inputs, begin);
@@ -187,7 +186,7 @@ class IRepair {
   // With dropout the gradient of the update is another one than that of the masks (IR.md, Steps in this
   // project, 4).
   void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
-    const auto pass = [&](const LabelledInputs& inputs, const std::string& name) {
+    const auto pass = [&](const InputSet& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         stop_.check();
         const Chunk part = chunk(inputs, begin);
@@ -204,7 +203,7 @@ class IRepair {
   struct Chunk {
     at::Tensor x, label;  // on the device
   };
-  Chunk chunk(const LabelledInputs& inputs, int64_t begin) {
+  Chunk chunk(const InputSet& inputs, int64_t begin) {
     const auto kept = chunks_.find({&inputs, begin});
     if (kept != chunks_.end()) return kept->second;
     const int64_t end = std::min(inputs.size(), begin + chunk_);
@@ -230,19 +229,17 @@ class IRepair {
     return p.scatter(1, label.unsqueeze(1), -1).amax(1) - own + tau > 0;
   }
 
-  // |g_S| + guard >= gamma |g_G| + guard (IR.md, Formulas); undefined: all weights may move.
-  at::Tensor mask_of(const WeightGradients& gradients, Masks masks, int64_t iteration) const {
-    if (masks == Masks::none) return {};
+  // Which weights may move in a step; undefined: all.
+  virtual at::Tensor mask_of(const WeightGradients& gradients, int64_t) const {
+    return hyper_.text("masks") == "none" ? at::Tensor() : influence_mask(gradients);
+  }
+
+  // |g_S| + guard >= gamma |g_G| + guard (IR.md, Formulas).
+  at::Tensor influence_mask(const WeightGradients& gradients) const {
     const double gamma = hyper_.number("gamma");
     const at::Tensor g_general = gradients.sum(general) / static_cast<double>(general_.size());
     const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong_);
-    const at::Tensor mask = g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
-    if (masks == Masks::influence) return mask;
-    const at::Generator draws =
-        at::detail::createCPUGenerator(context_.seed("masks/" + std::to_string(iteration)));
-    const at::Tensor density = mask.sum().to(at::kDouble).div_(static_cast<double>(mask.numel()));
-    const at::Tensor drawn = at::rand(mask.sizes(), draws, at::TensorOptions(at::kDouble));
-    return drawn.to(mask.device()).lt(density);
+    return g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
   }
 
   void save(const MaskedOptimiser& optimiser) {
@@ -262,10 +259,26 @@ class IRepair {
   bool has_dropout_;
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the general inputs
-  LabelledInputs specific_, general_;
+  InputSet specific_, general_;
   int64_t wrong_ = 0;  // of the specific inputs, as the last whole pass counted them
   const Stop stop_;
-  std::map<std::pair<const LabelledInputs*, int64_t>, Chunk> chunks_;  // where all of them are few
+  std::map<std::pair<const InputSet*, int64_t>, Chunk> chunks_;  // where all of them are few
+};
+
+// RAND:IR: each weight may move as often as those of the real mask do.
+class RandomIRepair final : public IRepair {
+ public:
+  using IRepair::IRepair;
+
+ protected:
+  at::Tensor mask_of(const WeightGradients& gradients, int64_t iteration) const override {
+    const at::Tensor mask = influence_mask(gradients);
+    const at::Generator draws =
+        at::detail::createCPUGenerator(context_.seed("masks/" + std::to_string(iteration)));
+    const at::Tensor density = mask.sum().to(at::kDouble).div_(static_cast<double>(mask.numel()));
+    const at::Tensor drawn = at::rand(mask.sizes(), draws, at::TensorOptions(at::kDouble));
+    return drawn.to(mask.device()).lt(density);
+  }
 };
 
 std::vector<HyperparameterSpec> hyperparameter_specs() {
@@ -307,8 +320,7 @@ std::optional<Refusal> adapt(const FixRequest& context) {
 }
 
 FixResult repair(const Network& original, FixContext& context, const Hyperparameters& parameters) {
-  const bool none = parameters.text("masks") == "none";
-  return IRepair(original, context, parameters).run(none ? Masks::none : Masks::influence);
+  return IRepair(original, context, parameters).run();
 }
 
 const bool registered = register_approach({
@@ -324,9 +336,9 @@ const bool registered = register_approach({
     .adapt = adapt,
     .fix = [](const Network& original,
               FixContext& context) { return repair(original, context, context.hyperparameters()); },
-    .fix_on_random_weights =
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return IRepair(original, context, parameters).run(Masks::random);
+          return RandomIRepair(original, context, parameters).run();
         },
     .fix_for_its_steps = repair,
 });

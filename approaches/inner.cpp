@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
 #include "approaches/train/log_state.hpp"
@@ -28,7 +28,7 @@ class Inner {
         network_(original.fork()),
         blocks_(probed_blocks(original)) {}
 
-  FixResult run(bool random_weights) {
+  FixResult run() {
     FixResult result;
     saved_ = context_.load_checkpoint();
     if (saved_) load_series(context_.log(), kSeries, *saved_);
@@ -40,7 +40,7 @@ class Inner {
     try {
       timed("probes", [&] { make_probes(); });
       timed("localise", [&] { localise(); });
-      timed("routing", [&] { route(random_weights); });
+      timed("routing", [&] { route(); });
       timed("repair", [&] { result = repair(); });
     } catch (const FixStopped&) {
       save();
@@ -49,7 +49,7 @@ class Inner {
     return result;
   }
 
- private:
+ protected:
   template <typename Work>
   void timed(const char* phase, const Work& work) {
     const PhaseTimer timer(context_.log(), phase);
@@ -101,7 +101,7 @@ class Inner {
   // On outputs of the unchanged network in evaluation mode, computed once for each block (IN.md, Steps in
   // this project, 3).
   void make_probes() {
-    const LabelledInputs& inputs = sets_.at("probe");
+    const InputSet& inputs = sets_.at("probe");
     const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
     for (size_t b = 0; b < blocks_.size(); ++b) {
       const Node& read = original_.nodes()[static_cast<size_t>(blocks_[b].output)];
@@ -114,12 +114,9 @@ class Inner {
         continue;
       }
       std::vector<at::Tensor> values;
-      for (int64_t begin = 0; begin < inputs.size(); begin += context_.batch()) {
-        context_.stop().check();
-        const int64_t end = std::min(inputs.size(), begin + context_.batch());
-        values.push_back(
-            original_.activations(inputs.load(begin, end, original_.device()), {blocks_[b].output})[0]);
-      }
+      for_each_batch(original_, inputs, {context_.batch(), context_.stop()}, [&](const Batch& batch) {
+        values.push_back(original_.activations(batch.x, {blocks_[b].output})[0]);
+      });
       const double accuracy = train_probe(probes_.back(), at::cat(values), y,
                                           {.learning_rate = hyper_.number("probe_rate"),
                                            .epochs = hyper_.integer("probe_epochs"),
@@ -141,7 +138,7 @@ class Inner {
       scores.clear();
       const int64_t maximum = hyper_.integer("anomaly_samples");
       const auto x_of = [&](const char* set) {
-        const LabelledInputs& inputs = sets_.at(set);
+        const InputSet& inputs = sets_.at(set);
         return inputs.load(0, std::min(inputs.size(), maximum), original_.device());
       };
       const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
@@ -161,8 +158,8 @@ class Inner {
   }
 
   // Once for each selected block (IN.md, Steps in this project, 5).
-  void route(bool random_weights) {
-    const LabelledInputs& faulty = sets_.at("faulty");
+  void route() {
+    const InputSet& faulty = sets_.at("faulty");
     const at::Tensor x =
         faulty.load(0, std::min(faulty.size(), hyper_.integer("routing_samples")), original_.device());
     for (size_t k = 0; k < chosen_.size(); ++k) {
@@ -176,7 +173,7 @@ class Inner {
                                                 .rate = hyper_.number("routing_rate"),
                                                 .shrink = hyper_.number("routing_shrink"),
                                                 .stop = context_.stop()});
-      masks_.push_back(mask_of(counts.flatten(), random_weights, name));
+      masks_.push_back(mask_of(counts.flatten(), name));
       const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
       context_.log().series["mask_density"].push_back(density);
       context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
@@ -184,13 +181,10 @@ class Inner {
     }
   }
 
-  at::Tensor mask_of(const at::Tensor& counts, bool random_weights, const std::string& name) const {
+  // bool: the weights of a block that may move, from how often each was marked.
+  virtual at::Tensor mask_of(const at::Tensor& counts, const std::string&) const {
     const bool few = hyper_.text("mask_mode") == "top_n";
-    const at::Tensor mask = marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
-    if (!random_weights) return mask;
-    const auto count = mask.sum().item<int64_t>();
-    const std::vector<int64_t> drawn = context_.stream(name).sample(counts.numel(), count);
-    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+    return marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
   }
 
   // IN.md, Steps in this project, 6. A stopped epoch is taken back.
@@ -305,7 +299,7 @@ class Inner {
   Network network_;
   std::vector<ProbedBlock> blocks_;
   std::optional<CheckpointState> saved_;
-  std::map<std::string, LabelledInputs> sets_;
+  std::map<std::string, InputSet> sets_;
   std::vector<Probe> probes_;
   size_t trained_probes_ = 0;
   std::vector<size_t> chosen_;     // blocks, the highest score first
@@ -313,6 +307,20 @@ class Inner {
   CheckpointState snapshot_;       // of the repair, at the beginning of the epoch
   int64_t epoch_ = 0;
   double min_value_ = 0;  // accuracy on clean inputs
+};
+
+// RAND:IN: in every chosen block as many weights.
+class RandomInner final : public Inner {
+ public:
+  using Inner::Inner;
+
+ protected:
+  at::Tensor mask_of(const at::Tensor& counts, const std::string& name) const override {
+    const at::Tensor mask = Inner::mask_of(counts, name);
+    const std::vector<int64_t> drawn =
+        context_.stream(name).sample(counts.numel(), mask.sum().item<int64_t>());
+    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+  }
 };
 
 std::vector<HyperparameterSpec> hyperparameter_specs() {
@@ -365,14 +373,14 @@ const bool registered = register_approach({
              .in_study = true},
     .adapt = refuse_without_blocks,
     .fix = [](const Network& original,
-              FixContext& context) { return Inner(original, context, context.hyperparameters()).run(false); },
-    .fix_on_random_weights =
+              FixContext& context) { return Inner(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Inner(original, context, parameters).run(true);
+          return RandomInner(original, context, parameters).run();
         },
     .fix_for_its_steps =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return Inner(original, context, parameters).run(false);
+          return Inner(original, context, parameters).run();
         },
 });
 

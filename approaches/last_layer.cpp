@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "approaches/batches.hpp"
 #include "harness/model/graph.hpp"
 
 namespace harness {
@@ -35,24 +36,16 @@ std::optional<Refusal> refuse_without_last_layer(const FixRequest& context) {
 HeadView view_head(const Network& network, const TargetLayer& head, const Split& split,
                    const Batching& batching) {
   const at::NoGradGuard no_grad;
-  HeadView view;
-  view.judgement.labels = split.labels();
-  std::vector<at::Tensor> phi, predictions;
-  for (int64_t begin = 0; begin < split.size(); begin += batching.batch) {
-    batching.stop.check();
-    const at::Tensor x =
-        split.inputs(begin, std::min(split.size(), begin + batching.batch)).to(network.device());
-    const std::vector<at::Tensor> values = network.activations(x, {head.input, network.output_node()});
+  std::vector<at::Tensor> phi = {at::empty({0, network.nodes()[head.input].shape.at(0)})},
+                          predictions = {at::empty({0}, at::kLong)};
+  for_each_batch(network, split, batching, [&](const Batch& batch) {
+    const auto values = network.activations(batch.x, {head.input, network.output_node()});
     phi.push_back(values[0].cpu());
     predictions.push_back(values[1].argmax(1).cpu());
-  }
-  view.phi = phi.empty() ? at::empty({0, network.nodes()[head.input].shape.at(0)}) : at::cat(phi);
+  });
+  HeadView view{
+      .judgement = judgement_of(split.labels(), at::cat(predictions)), .phi = at::cat(phi), .logits = {}};
   view.logits = head_logits(network, head, view.phi, network.parameters()[head.weight].value);
-  Judgement& judgement = view.judgement;
-  judgement.predictions = predictions.empty() ? at::empty({0}, at::kLong) : at::cat(predictions);
-  const at::Tensor right = judgement.labels.eq(judgement.predictions);
-  for (int64_t n = 0; n < split.size(); ++n)
-    (right[n].item<bool>() ? judgement.correct : judgement.wrong).push_back(n);
   return view;
 }
 

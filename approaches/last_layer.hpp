@@ -1,7 +1,7 @@
 #pragma once
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "harness/core/stop.hpp"
 
 namespace harness {

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/regressions.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/regressions.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/search/run_search.hpp"
 #include "approaches/search/siblings.hpp"
 #include "harness/approach/specs.hpp"
@@ -52,7 +52,7 @@ class NeuRecover {
         split_(context.split("repair")),
         layers_(dense_layers(original)) {}
 
-  FixResult run(bool random_weights) {
+  FixResult run() {
     FixResult result;
     {
       const PhaseTimer timer(context_.log(), "localise");
@@ -60,20 +60,16 @@ class NeuRecover {
       if (saved)
         load(*saved);
       else
-        result.failure = localise();
+        result.failure = locate();
       if (!result.failure.code.empty()) return result;
-      if (random_weights && !saved) {
-        RandomStream stream = context_.stream("random_weights");
-        weights_ = harness::random_weights(original_, layers_, static_cast<int64_t>(weights_.size()), stream);
-      }
     }
     const PhaseTimer timer(context_.log(), "search");
     return search();
   }
 
- private:
-  // An empty refusal where there is something to search.
-  Refusal localise() {
+ protected:
+  // Weights and inputs; an empty refusal where there is something to search.
+  virtual Refusal locate() {
     context_.progress(0, "localise");
     const auto& history = context_.history();
     const ParameterSet &last = history.back(), &before = history[history.size() - 2];
@@ -187,6 +183,20 @@ class NeuRecover {
   std::vector<int64_t> negatives_, positives_;
 };
 
+// RAND:NR: as many weights as are found, of all dense layers.
+class RandomNeuRecover final : public NeuRecover {
+ public:
+  using NeuRecover::NeuRecover;
+
+ protected:
+  Refusal locate() override {
+    const Refusal refusal = NeuRecover::locate();
+    RandomStream stream = context_.stream("random_weights");
+    weights_ = random_weights(original_, layers_, std::ssize(weights_), stream);
+    return refusal;
+  }
+};
+
 std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
   if (context.history.size() >= 2) return std::nullopt;
@@ -227,13 +237,11 @@ const bool registered = register_approach({
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return NeuRecover(original, context, context.hyperparameters()).run(false);
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return NeuRecover(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return NeuRecover(original, context, parameters).run(true);
+          return RandomNeuRecover(original, context, parameters).run();
         },
 });
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/lp/max_rows.hpp"
 #include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"
@@ -44,7 +44,7 @@ class NNRepair {
         bound_(parameters.number("delta_bound") - kWithin),
         deltas_(at::zeros_like(kernel_)) {}
 
-  FixResult run(bool random_edges) {
+  FixResult run() {
     FixResult result;
     int64_t next = resume();
     {
@@ -61,7 +61,7 @@ class NNRepair {
         stopped = context_.stop().requested();
         if (stopped || context_.checkpoint_due()) save(next);
         if (stopped) break;
-        make_expert(next, random_edges);
+        make_expert(next);
       }
     }
     log("experts", static_cast<double>(deltas_.ne(0).any(1).sum().item<int64_t>()));
@@ -80,7 +80,7 @@ class NNRepair {
     return result;
   }
 
- private:
+ protected:
   // Evenly from all classes, correctly classified (NNR.md, Steps in this project, 2).
   void choose_hard_inputs() {
     const int64_t each = hyper_.integer("hard_per_class");
@@ -94,23 +94,20 @@ class NNRepair {
 
   // The weights whose products differ most between failing and passing inputs of the class (NNR.md, Steps in
   // this project, 3).
-  std::vector<int64_t> localise(int64_t k, const std::vector<int64_t>& wrong,
-                                const std::vector<int64_t>& right, bool random_edges) {
-    const int64_t wanted = std::min(hyper_.integer("edges"), kernel_.size(1));
-    if (random_edges) {
-      RandomStream stream = context_.stream("edges/" + std::to_string(k));
-      return stream.sample(kernel_.size(1), wanted);
-    }
+  virtual std::vector<int64_t> locate(int64_t k, const std::vector<int64_t>& wrong,
+                                      const std::vector<int64_t>& right) {
     const auto impact = [&](const std::vector<int64_t>& inputs) {
       if (inputs.empty()) return at::zeros({kernel_.size(1)}, at::kDouble);
       const at::Tensor phi = view_.phi.index_select(0, position_table(inputs)).to(at::kDouble);
       return (phi * kernel_[k]).abs().mean(0);
     };
     const at::Tensor order = (impact(wrong) - impact(right)).argsort(true, 0, true);
-    return positions_of(order.slice(0, 0, wanted).contiguous());
+    return positions_of(order.slice(0, 0, edges_each()).contiguous());
   }
 
-  void make_expert(int64_t k, bool random_edges) {
+  int64_t edges_each() const { return std::min(hyper_.integer("edges"), kernel_.size(1)); }
+
+  void make_expert(int64_t k) {
     const std::vector<int64_t> wrong = of_class(view_, view_.judgement.wrong, k),
                                right = of_class(view_, view_.judgement.correct, k);
     const std::string name = std::to_string(k);
@@ -120,7 +117,7 @@ class NNRepair {
     std::vector<int64_t> soft = first_of(wrong, half, some_wrong);
     const std::vector<int64_t> passing = first_of(right, half, some_right);
     soft.insert(soft.end(), passing.begin(), passing.end());
-    const std::vector<int64_t> edges = localise(k, wrong, right, random_edges);
+    const std::vector<int64_t> edges = locate(k, wrong, right);
     const auto found = solve(k, edges, soft);
     if (!found) return;
     for (size_t e = 0; e < edges.size(); ++e) deltas_[k][edges[e]] = (*found)[e];
@@ -300,6 +297,17 @@ class NNRepair {
   bool cut_short_ = false;        // the selection was stopped
 };
 
+// RAND:NNR: as many edges of each class.
+class RandomNNRepair final : public NNRepair {
+ public:
+  using NNRepair::NNRepair;
+
+ protected:
+  std::vector<int64_t> locate(int64_t k, const std::vector<int64_t>&, const std::vector<int64_t>&) override {
+    return context_.stream("edges/" + std::to_string(k)).sample(kernel_.size(1), edges_each());
+  }
+};
+
 std::optional<Refusal> adapt(const FixRequest& context) {
   if (const auto refusal = refuse_without_last_layer(context)) return refusal;
   const int64_t classes = context.network->classes(),
@@ -341,13 +349,11 @@ const bool registered = register_approach({
              .uses = {"train", "validation"},
              .hyperparameters = hyperparameter_specs()},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return NNRepair(original, context, context.hyperparameters()).run(false);
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return NNRepair(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return NNRepair(original, context, parameters).run(true);
+          return RandomNNRepair(original, context, parameters).run();
         },
 });
 

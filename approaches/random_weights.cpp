@@ -15,7 +15,7 @@ std::string shadowed_key(const std::string& shadow) {
 std::optional<Refusal> adapt(const FixRequest& context) {
   const std::string key = shadowed_key(context.shadow);
   const Approach* shadowed = find_approach(key);
-  if (shadowed == nullptr || !shadowed->fix_on_random_weights) {
+  if (shadowed == nullptr || !shadowed->fix_with_random_locator) {
     return Refusal{"structure", key + " has no search that could be run on weights drawn at random"};
   }
   return refuse_as_shadowed(*shadowed, context);
@@ -24,9 +24,10 @@ std::optional<Refusal> adapt(const FixRequest& context) {
 FixResult fix(const Network& original, FixContext& context) {
   const std::string key = shadowed_key(context.shadow());
   const Approach* shadowed = find_approach(key);
-  if (shadowed == nullptr || !shadowed->fix_on_random_weights) interface_misuse("RAND cannot imitate " + key);
-  return shadowed->fix_on_random_weights(original, context,
-                                         hyperparameters_of(shadowed->info, context.hyperparameters()));
+  if (shadowed == nullptr || !shadowed->fix_with_random_locator)
+    interface_misuse("RAND cannot imitate " + key);
+  return shadowed->fix_with_random_locator(original, context,
+                                           hyperparameters_of(shadowed->info, context.hyperparameters()));
 }
 
 const bool registered = register_approach({
@@ -38,7 +39,7 @@ const bool registered = register_approach({
              .shadows = true},
     .adapt = adapt,
     .fix = fix,
-    .can_imitate = [](const Approach& other) { return static_cast<bool>(other.fix_on_random_weights); },
+    .can_imitate = [](const Approach& other) { return static_cast<bool>(other.fix_with_random_locator); },
 });
 
 }  // namespace

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/batches.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/regions/region_solution.hpp"
 #include "harness/approach/specs.hpp"
 
@@ -49,23 +51,17 @@ class Reassure {
     const Split& repair = context_.split("repair");
     const int64_t maximum = hyper_.integer("faults");
     const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> all, wrong;
-    for (int64_t begin = 0; begin < repair.size(); begin += context_.batch()) {
-      context_.preparation_stop().check();
-      const int64_t end = std::min(repair.size(), begin + context_.batch());
-      const auto values = original_.activations(repair.inputs(begin, end).to(original_.device()),
-                                                {head_.cut, original_.logits_node()});
+    std::vector<at::Tensor> all, predictions;
+    for_each_batch(original_, repair, context_.batching(), [&](const Batch& batch) {
+      const auto values = original_.activations(batch.x, {head_.cut, original_.logits_node()});
       all.push_back(values[0].cpu());
-      const at::Tensor labels = repair.labels().slice(0, begin, end);
-      wrong.push_back(values[1].argmax(1).cpu().ne(labels));
-    }
+      predictions.push_back(values[1].argmax(1).cpu());
+    });
     repair_features_ = at::cat(all);
-    at::Tensor faults = at::cat(wrong).nonzero().flatten();
-    if (maximum > 0) faults = faults.slice(0, 0, maximum);
-    for (int64_t i = 0; i < faults.numel(); ++i) {
-      positions_.push_back(faults[i].item<int64_t>());
-      labels_.push_back(repair.labels()[positions_.back()].item<int64_t>());
-    }
+    positions_ = judgement_of(repair.labels(), at::cat(predictions)).wrong;
+    if (maximum > 0 && std::ssize(positions_) > maximum) positions_.resize(static_cast<size_t>(maximum));
+    const at::Tensor faults = position_table(positions_);
+    labels_ = positions_of(repair.labels().index_select(0, faults));
     features_ = repair_features_.index_select(0, faults).to(at::kDouble);
     low_ = at::minimum(repair_features_.amin(0), at::zeros({})).to(at::kDouble);
     high_ = at::maximum(repair_features_.amax(0), at::zeros({})).to(at::kDouble);
@@ -111,11 +107,8 @@ class Reassure {
 
   // bool (L): which of the faults the network gets right, from their images on.
   at::Tensor right(const Network& network) const {
-    const at::Tensor positions = at::tensor(positions_, at::kLong), labels = at::tensor(labels_, at::kLong);
-    std::vector<at::Tensor> parts;
-    for (const at::Tensor& part : positions.split(context_.batch()))
-      parts.push_back(network.classify(context_.split("repair").inputs(part).to(network.device())).cpu());
-    return at::cat(parts).eq(labels);
+    const InputSet faults{&context_.split("repair"), positions_};
+    return predict(network, faults, context_.batch()).eq(position_table(labels_));
   }
 
   // Logits of these features, from the cut on.
@@ -131,8 +124,8 @@ class Reassure {
   // (RA.md, Steps in this project, 6). A blunt support also reaches other faults: where fewer are right than
   // with the n before, sharper ones follow.
   Network search_sharpness(PatchSetting& setting, const at::Tensor& wanted) {
-    const at::Tensor labels = at::tensor(labels_, at::kLong).index_select(0, wanted),
-                     faults = at::tensor(positions_, at::kLong).index_select(0, wanted),
+    const at::Tensor labels = position_table(labels_).index_select(0, wanted),
+                     faults = position_table(positions_).index_select(0, wanted),
                      features = repair_features_.index_select(0, faults);
     const double first = setting.sharpness;
     std::optional<Network> best;

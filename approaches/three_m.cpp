@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/lp/minimal_change.hpp"
 #include "approaches/search/move_search.hpp"
 #include "harness/approach/specs.hpp"

@@ -4,9 +4,10 @@
 
 #include <algorithm>
 
+#include "approaches/batches.hpp"
 #include "approaches/bounds/unit_edit.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"
 
@@ -19,11 +20,10 @@ const std::vector<std::string> kSeries = {"unit",   "significance", "score",    
 
 class VeRe {
  public:
-  VeRe(const Network& original, FixContext& context, const Hyperparameters& parameters, bool random_units)
+  VeRe(const Network& original, FixContext& context, const Hyperparameters& parameters)
       : original_(original),
         context_(context),
         hyper_(parameters),
-        random_units_(random_units),
         split_(context.split("repair")),
         site_(std::get<NeuronSite>(neuron_site(original, parameters.integer("check_layer")))),
         work_(original.fork()) {}
@@ -57,7 +57,7 @@ class VeRe {
     return conclude(end);
   }
 
- private:
+ protected:
   size_t rounds_done() const { return series_.at("unit").size(); }
 
   // Consecutive blocks of the faults and of the other inputs, from seeded places (VERE.md, Steps in this
@@ -89,14 +89,13 @@ class VeRe {
   void prepare_inputs() {
     const at::NoGradGuard no_grad;
     cut_ = original_.cut_before(site_.layer ? site_.layer->node : site_.next.node);
-    const at::Tensor positions = position_table(positions_);
-    std::vector<at::Tensor> parts;
-    for (const at::Tensor& part : positions.split(context_.batch())) {
-      context_.preparation_stop().check();
-      parts.push_back(original_.prefix(cut_, split_.inputs(part).to(original_.device())).at(0));
-    }
+    std::vector<at::Tensor> parts, labels;
+    for_each_batch(original_, InputSet{&split_, positions_}, context_.batching(), [&](const Batch& batch) {
+      parts.push_back(original_.prefix(cut_, batch.x).at(0));
+      labels.push_back(batch.labels);
+    });
     features_ = at::cat(parts);
-    labels_ = split_.labels().index_select(0, positions);
+    labels_ = at::cat(labels);
     const at::Tensor features = features_.to(at::kCPU, at::kDouble);
     values_ =
         site_.layer
@@ -131,7 +130,7 @@ class VeRe {
     if (wrong.numel() == 0) return "no input of the repair split is left to be fixed";
     const auto moves = bound(wrong);
     if (!moves) return "stopped";
-    const int64_t unit = choose_unit(*moves);
+    const int64_t unit = locate(*moves);
     if (unit < 0) return "no unit has a positive significance";
     const UnitFit fit = fit_round(*moves, unit, wrong);
     write_unit(work_, site_, unit, fit.unit);
@@ -190,16 +189,9 @@ class VeRe {
   }
 
   // The first of the most significant units; -1: none is significant.
-  int64_t choose_unit(const UnitMoves& moves) const {
+  virtual int64_t locate(const UnitMoves& moves) const {
     const double* score = moves.significance.const_data_ptr<double>();
-    const int64_t units = moves.significance.numel();
-    if (random_units_) {
-      const std::vector<int64_t> movable =
-          positions_of((values_.amin(0) < values_.amax(0)).nonzero().flatten());
-      RandomStream stream = context_.stream("random_unit/" + std::to_string(rounds_done()));
-      return movable.empty() ? -1 : movable[static_cast<size_t>(stream.below(std::ssize(movable)))];
-    }
-    const int64_t first = std::max_element(score, score + units) - score;
+    const int64_t first = std::max_element(score, score + moves.significance.numel()) - score;
     return score[first] > 0 ? first : -1;
   }
 
@@ -280,7 +272,6 @@ class VeRe {
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
-  const bool random_units_;
   const Split& split_;
   const NeuronSite site_;
   Network work_;
@@ -295,6 +286,20 @@ class VeRe {
   std::map<ParameterId, at::Tensor> best_;
   double best_score_ = 0;
   int64_t best_round_ = 0;  // 0: the original
+};
+
+// RAND:VERE: any unit that varies.
+class RandomVeRe final : public VeRe {
+ public:
+  using VeRe::VeRe;
+
+ protected:
+  int64_t locate(const UnitMoves&) const override {
+    const std::vector<int64_t> movable =
+        positions_of((values_.amin(0) < values_.amax(0)).nonzero().flatten());
+    RandomStream stream = context_.stream("random_unit/" + std::to_string(rounds_done()));
+    return movable.empty() ? -1 : movable[static_cast<size_t>(stream.below(std::ssize(movable)))];
+  }
 };
 
 std::optional<Refusal> adapt(const FixRequest& context) {
@@ -354,13 +359,11 @@ const bool registered = register_approach({
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,
-    .fix =
-        [](const Network& original, FixContext& context) {
-          return VeRe(original, context, context.hyperparameters(), false).run();
-        },
-    .fix_on_random_weights =
+    .fix = [](const Network& original,
+              FixContext& context) { return VeRe(original, context, context.hyperparameters()).run(); },
+    .fix_with_random_locator =
         [](const Network& original, FixContext& context, const Hyperparameters& parameters) {
-          return VeRe(original, context, parameters, true).run();
+          return RandomVeRe(original, context, parameters).run();
         },
 });
 

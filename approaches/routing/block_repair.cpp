@@ -15,8 +15,8 @@ std::string key(const char* what, size_t number) {
 
 }  // namespace
 
-BlockRepair::BlockRepair(Network& network, std::vector<RepairedBlock> blocks, const LabelledInputs& faulty,
-                         const LabelledInputs& clean, const BlockRepairSettings& settings)
+BlockRepair::BlockRepair(Network& network, std::vector<RepairedBlock> blocks, const InputSet& faulty,
+                         const InputSet& clean, const BlockRepairSettings& settings)
     : network_(network), blocks_(std::move(blocks)), faulty_(faulty), clean_(clean), settings_(settings) {
   optimisers_.reserve(blocks_.size());
   for (const RepairedBlock& of : blocks_) {
@@ -68,7 +68,7 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
 
 at::Tensor BlockRepair::probe_loss(const RepairedBlock& of, int64_t begin, int64_t end,
                                    const PassMode& mode) const {
-  const auto read = [&](const LabelledInputs& inputs, uint64_t seed) {
+  const auto read = [&](const InputSet& inputs, uint64_t seed) {
     const at::Tensor x = inputs.load(begin, end, network_.device());
     return of.probe.logits(evaluate_part(network_, of.block.output, {{0, x}}, {mode.training, seed}),
                            settings_.train_mode);

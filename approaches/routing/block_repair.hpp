@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "approaches/batches.hpp"
 #include "approaches/routing/probes.hpp"
-#include "approaches/train/labelled_inputs.hpp"
 #include "approaches/train/masked.hpp"
 #include "harness/core/stop.hpp"
 
@@ -32,8 +32,8 @@ struct BlockRepairSettings {
 class BlockRepair {
  public:
   // Trains `network` in place; all arguments but the settings must outlive it.
-  BlockRepair(Network& network, std::vector<RepairedBlock> blocks, const LabelledInputs& faulty,
-              const LabelledInputs& clean, const BlockRepairSettings& settings);
+  BlockRepair(Network& network, std::vector<RepairedBlock> blocks, const InputSet& faulty,
+              const InputSet& clean, const BlockRepairSettings& settings);
   BlockRepair(const BlockRepair&) = delete;
 
   size_t blocks() const { return blocks_.size(); }
@@ -57,7 +57,7 @@ class BlockRepair {
 
   Network& network_;
   std::vector<RepairedBlock> blocks_;
-  const LabelledInputs &faulty_, &clean_;
+  const InputSet &faulty_, &clean_;
   BlockRepairSettings settings_;
   std::vector<MaskedOptimiser> optimisers_;
   std::vector<at::Tensor> masks_;      // of kernel and bias

@@ -4,18 +4,10 @@
 
 #include <vector>
 
+#include "approaches/batches.hpp"
 #include "approaches/search/fitness.hpp"
-#include "harness/data/dataset.hpp"
-#include "harness/model/network.hpp"
 
 namespace harness {
-
-// Inputs of one split that candidates are judged on.
-struct InputSet {
-  const Split* split = nullptr;    // must outlive the search
-  std::vector<int64_t> positions;  // in the split, repeats allowed
-  bool negative = false;           // inputs to be fixed; else inputs to be kept
-};
 
 // All inputs of a search in one list: the sets one after the other.
 class SearchInputs {

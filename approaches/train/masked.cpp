@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {

@@ -46,10 +46,11 @@ struct Approach {
   // Makes the fix. `original` may be read and forked, but not changed.
   std::function<FixResult(const Network& original, FixContext&)> fix;
   // The next two are called by controls that imitate this approach. Without them the control is UNADAPTABLE.
-  // RAND:KEY: the same search on randomly drawn weights, as many as fix() would choose. The last argument has
-  // the hyperparameters of this approach, context.hyperparameters() those of the control.
+  // RAND:KEY: the same fix with another locator, which draws as many weights at random as that of fix() would
+  // choose. The last argument has the hyperparameters of this approach, context.hyperparameters() those of
+  // the control.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)>
-      fix_on_random_weights = {};
+      fix_with_random_locator = {};
   // CT:KEY: the fix itself. The control runs it to learn how many optimiser steps on images it makes, and
   // reads them from the counter "optimiser_steps". Hyperparameters as above.
   std::function<FixResult(const Network& original, FixContext&, const Hyperparameters&)> fix_for_its_steps =

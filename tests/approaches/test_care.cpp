@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/interventions.hpp"
-#include "approaches/localise/sampling.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/interventions.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

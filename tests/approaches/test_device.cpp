@@ -165,7 +165,7 @@ TEST_CASE("every approach does on another device what it does on the CPU", "[dev
     if (approach.info.shadows) {
       shadows.clear();
       for (const Approach& other : approaches()) {
-        if (other.fix_on_random_weights && approach.info.key == "RAND") shadows.push_back(other.info.key);
+        if (other.fix_with_random_locator && approach.info.key == "RAND") shadows.push_back(other.info.key);
       }
       if (approach.info.key != "RAND") shadows = {""};
     }

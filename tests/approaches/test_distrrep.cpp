@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/suspicious.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

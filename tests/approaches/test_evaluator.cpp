@@ -4,7 +4,7 @@
 #include <limits>
 #include <set>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "approaches/search/evaluation_strategy.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

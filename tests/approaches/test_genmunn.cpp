@@ -1,9 +1,9 @@
 #include <cmath>
 #include <set>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/impact.hpp"
-#include "approaches/localise/layer_rankings.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/impact.hpp"
+#include "approaches/locate/layer_rankings.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

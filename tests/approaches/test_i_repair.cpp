@@ -1,5 +1,6 @@
-#include "approaches/localise/faults.hpp"
-#include "approaches/train/labelled_inputs.hpp"
+#include "approaches/batches.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/train/masked.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
@@ -31,7 +32,7 @@ Plain plain_i_repair(const Network& original, FixContext& context, double gamma,
   const std::vector<int64_t> wrong = judge_split(original, repair, 50).wrong;
   RandomStream stream = context.stream("general");
   const std::vector<int64_t> correct = correct_of_each_class(original, validation, 4, 50, stream);
-  const LabelledInputs s{&repair, wrong}, g{&validation, correct};
+  const InputSet s{&repair, wrong}, g{&validation, correct};
   const at::Tensor xs = s.load(0, s.size(), at::kCPU), ys = s.labels(0, s.size(), at::kCPU);
   const at::Tensor xg = g.load(0, g.size(), at::kCPU), yg = g.labels(0, g.size(), at::kCPU);
   plain.network.require_grad(true);

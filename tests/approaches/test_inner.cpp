@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
 #include "tests/approaches/branched.hpp"
@@ -270,7 +270,7 @@ TEST_CASE("marked weights", "[inner]") {
 
 TEST_CASE("masked training of a block equals plain gradient descent", "[inner]") {
   const Split &repair = tiny_data().split("repair"), &validation = tiny_data().split("validation");
-  const LabelledInputs faulty{&repair, {0, 6, 12, 30, 66, 72, 18}}, clean{&validation, {1, 2, 3, 4, 5}};
+  const InputSet faulty{&repair, {0, 6, 12, 30, 66, 72, 18}}, clean{&validation, {1, 2, 3, 4, 5}};
   for (const Network* original : {&tiny_network(), &branched_network()}) {
     const ProbedBlock block = probed_blocks(*original).back();
     const Probe probe = probe_of(*original, block, 0, 3);

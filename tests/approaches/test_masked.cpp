@@ -1,7 +1,8 @@
 #include <cmath>
 
+#include "approaches/batches.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/routing/blocks.hpp"
-#include "approaches/train/labelled_inputs.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
 #include "harness/model/conv_pool.hpp"
@@ -296,7 +297,7 @@ TEST_CASE("balanced faults and correct inputs of each class", "[masked]") {
   for (const int64_t n : judgement.correct) ++all_of_class[judgement.labels[n].item<int64_t>()];
   for (const auto& [label, count] : all_of_class) REQUIRE(of_class[label] == std::min<int64_t>(2, count));
   REQUIRE(correct_of_each_class(tiny_network(), split, 1000, 16, stream) == judgement.correct);
-  const LabelledInputs inputs{&split, {3, 0, 5}};
+  const InputSet inputs{&split, {3, 0, 5}};
   REQUIRE(inputs.labels(1, 3, at::kCPU).equal(split.labels().index_select(0, at::tensor({0L, 5L}))));
   REQUIRE(inputs.load(1, 3, at::kCPU).equal(split.inputs(at::tensor({0L, 5L}))));
   REQUIRE(accuracy(tiny_network(), {&split, judgement.wrong}, 7) == 0);

@@ -3,8 +3,8 @@
 #include <set>
 
 #include "approaches/dense_layers.hpp"
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/regressions.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/regressions.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

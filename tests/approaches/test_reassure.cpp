@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "approaches/regions/region_solution.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "approaches/bounds/unit_edit.hpp"
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/heads.hpp"
 #include "tests/support.hpp"

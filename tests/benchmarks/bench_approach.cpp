@@ -7,7 +7,7 @@
 #include <cxxopts.hpp>
 #include <iostream>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
 #include "tests/benchmarks/setting.hpp"

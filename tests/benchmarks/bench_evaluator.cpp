@@ -8,7 +8,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/inference.hpp"

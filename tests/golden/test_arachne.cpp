@@ -6,8 +6,8 @@
 #include <memory>
 #include <random>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/impact.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "approaches/search/differential_evolution.hpp"
 #include "approaches/search/pareto.hpp"

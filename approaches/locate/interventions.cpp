@@ -1,4 +1,4 @@
-#include "approaches/localise/interventions.hpp"
+#include "approaches/locate/interventions.hpp"
 
 #include <ATen/ATen.h>
 

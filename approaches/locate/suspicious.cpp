@@ -1,9 +1,10 @@
-#include "approaches/localise/suspicious.hpp"
+#include "approaches/locate/suspicious.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
+#include "approaches/batches.hpp"
 #include "approaches/search/pareto.hpp"
 
 namespace harness {
@@ -14,13 +15,9 @@ std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLa
   const at::NoGradGuard no_grad;
   const at::Tensor kernel = network.parameters()[layer.weight].value.detach().to(at::kCPU, at::kDouble);
   at::Tensor gradient = at::zeros_like(kernel), size = at::zeros({kernel.size(1)}, at::kDouble);
-  bool first = true;
-  for (const at::Tensor& part : at::tensor(negatives, at::kLong).split(settings.batching.batch)) {
-    settings.batching.stop.check();
-    const auto values =
-        network.activations(split.inputs(part).to(network.device()), {layer.input, layer.node});
-    const at::Tensor input = values[0].to(at::kCPU, at::kDouble);
-    const at::Tensor label = split.labels().index_select(0, part).unsqueeze(1);
+  for_each_batch(network, InputSet{&split, negatives}, settings.batching, [&](const Batch& batch) {
+    const auto values = network.activations(batch.x, {layer.input, layer.node});
+    const at::Tensor input = values[0].to(at::kCPU, at::kDouble), label = batch.labels.unsqueeze(1);
     // d CE / d logits = softmax - one-hot
     const at::Tensor loss = values[1]
                                 .to(at::kCPU, at::kDouble)
@@ -28,9 +25,8 @@ std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLa
                                 .scatter_add(1, label, at::full(label.sizes(), -1.0, at::kDouble));
     gradient += loss.t().matmul(input);
     if (!settings.first_only) size += input.abs().sum(0) / static_cast<double>(negatives.size());
-    if (settings.first_only && first) size += input[0].abs();
-    first = false;
-  }
+    if (settings.first_only && batch.begin == 0) size += input[0].abs();
+  });
   gradient = gradient.abs().flatten();
   const at::Tensor impact = (kernel.abs() * size.unsqueeze(0)).flatten();
   const int64_t kept = std::min(gradient.numel(), settings.candidates);

@@ -1,9 +1,11 @@
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/impact.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+
+#include "approaches/batches.hpp"
 
 namespace harness {
 namespace {
@@ -39,12 +41,13 @@ class Localisation {
 
   std::vector<WeightScores> run(const std::vector<int64_t>& samples) {
     count_ = static_cast<double>(samples.size());
-    const std::vector<at::Tensor> parts = at::tensor(samples, at::kLong).split(settings_.batching.batch);
-    for (const at::Tensor& part : parts) first_pass(part);
+    const InputSet inputs{&split_, samples};
+    const auto pass = [&](void (Localisation::*see)(const Batch&)) {
+      for_each_batch(network_, inputs, settings_.batching, [&](const Batch& batch) { (this->*see)(batch); });
+    };
+    pass(&Localisation::first_pass);
     for (at::Tensor& behind : behind_) behind = behind / count_;
-    if (settings_.conv_per_sample) {
-      for (const at::Tensor& part : parts) second_pass(part);
-    }
+    if (settings_.conv_per_sample) pass(&Localisation::second_pass);
     std::vector<WeightScores> scores;
     for (size_t l = 0; l < layers_.size(); ++l) {
       scores.push_back({gradients_[l].abs().cpu(), forward_impact(l).cpu()});
@@ -63,12 +66,10 @@ class Localisation {
   static void add_to(at::Tensor& sum, const at::Tensor& more) { sum = sum.defined() ? sum + more : more; }
 
   // Sums of the gradients, of the shares behind the layers, and of what the shares in front of them need.
-  void first_pass(const at::Tensor& part) {
-    settings_.batching.stop.check();
+  void first_pass(const Batch& batch) {
     const at::AutoGradMode with_grad(true);
-    const at::Tensor x = split_.inputs(part).to(network_.device());
-    const at::Tensor labels = split_.labels().index_select(0, part).to(network_.device());
-    const std::vector<at::Tensor> values = network_.activations(x, ids_);
+    const at::Tensor labels = batch.labels.to(network_.device());
+    const std::vector<at::Tensor> values = network_.activations(batch.x, ids_);
     at::Tensor output = value_of(values, network_.logits_node());
     if (settings_.compat_softmax && network_.ends_in_softmax()) output = output.softmax(1);
     const at::Tensor loss = at::cross_entropy_loss(output, labels, {}, at::Reduction::Sum);
@@ -117,11 +118,9 @@ class Localisation {
 
   // Sum over inputs and positions of |x| times behind / (total of the input at the position): the gradient of
   // a convolution's kernel with that quotient as the gradient of its output.
-  void second_pass(const at::Tensor& part) {
-    settings_.batching.stop.check();
+  void second_pass(const Batch& batch) {
     const at::NoGradGuard no_grad;
-    const std::vector<at::Tensor> values =
-        network_.activations(split_.inputs(part).to(network_.device()), ids_);
+    const std::vector<at::Tensor> values = network_.activations(batch.x, ids_);
     for (size_t l = 0; l < layers_.size(); ++l) {
       if (!layers_[l].convolution) continue;
       const at::Tensor kernel = kernel_size_of(l);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "approaches/localise/neuron_influence.hpp"
+#include "approaches/locate/neuron_influence.hpp"
 #include "approaches/search/mutants.hpp"
 #include "harness/core/stop.hpp"
 

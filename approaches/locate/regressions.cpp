@@ -1,4 +1,4 @@
-#include "approaches/localise/regressions.hpp"
+#include "approaches/locate/regressions.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -9,6 +9,7 @@
 
 #include "harness/core/error.hpp"
 
+#include "approaches/batches.hpp"
 namespace harness {
 namespace {
 
@@ -40,12 +41,8 @@ class Ranking {
       gradients.push_back(at::zeros(kernel.sizes(), kernel.options().dtype(at::kDouble)));
       sizes.push_back(at::zeros({kernel.size(1)}, kernel.options().dtype(at::kDouble)));
     }
-    if (!inputs.empty()) {
-      for (const at::Tensor& part : at::tensor(inputs, at::kLong).split(settings_.batching.batch)) {
-        settings_.batching.stop.check();
-        add(part, gradients, sizes);
-      }
-    }
+    for_each_batch(network_, InputSet{&split_, inputs}, settings_.batching,
+                   [&](const Batch& batch) { add(batch, gradients, sizes); });
     std::vector<Scores> found;
     const double count = std::max<double>(1, static_cast<double>(inputs.size()));
     double total = 0;
@@ -60,15 +57,13 @@ class Ranking {
   }
 
  private:
-  void add(const at::Tensor& part, std::vector<at::Tensor>& gradients, std::vector<at::Tensor>& sizes) const {
+  void add(const Batch& batch, std::vector<at::Tensor>& gradients, std::vector<at::Tensor>& sizes) const {
     const at::AutoGradMode with_grad(true);
-    const at::Device device = network_.device();
-    const std::vector<at::Tensor> values = network_.activations(split_.inputs(part).to(device), ids_);
+    const std::vector<at::Tensor> values = network_.activations(batch.x, ids_);
     at::Tensor logits = value_of(values, network_.logits_node());
     at::Tensor of;
     if (settings_.backward == "loss") {
-      const at::Tensor labels = split_.labels().index_select(0, part).to(device);
-      of = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
+      of = at::cross_entropy_loss(logits, batch.labels.to(network_.device()), {}, at::Reduction::Sum);
     } else if (settings_.backward == "compat" && network_.ends_in_softmax()) {
       of = logits.softmax(1).sum();  // always the number of inputs: its gradient is rounding
     } else if (settings_.backward == "compat" || settings_.backward == "logit_sum") {

@@ -1,4 +1,4 @@
-#include "approaches/localise/neuron_influence.hpp"
+#include "approaches/locate/neuron_influence.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,8 +1,8 @@
 #include <cmath>
 #include <set>
 
-#include "approaches/localise/faults.hpp"
-#include "approaches/localise/impact.hpp"
+#include "approaches/locate/faults.hpp"
+#include "approaches/locate/impact.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 

@@ -14,6 +14,7 @@ struct Judgement {
   at::Tensor labels, predictions;       // int64 (N), CPU
   std::vector<int64_t> correct, wrong;  // positions, ascending
 };
+Judgement judgement_of(const at::Tensor& labels, const at::Tensor& predictions);
 Judgement judge_split(const Network& network, const Split& split, const Batching& batching);
 
 // Inputs of class `label` that are taken for class `predicted`; positions, ascending.

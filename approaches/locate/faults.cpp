@@ -1,10 +1,11 @@
-#include "approaches/localise/faults.hpp"
+#include "approaches/locate/faults.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "approaches/batches.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
@@ -18,23 +19,17 @@ std::vector<int64_t> pick(const std::vector<int64_t>& from, int64_t count, Rando
 
 }  // namespace
 
-Judgement judge_split(const Network& network, const Split& split, const Batching& batching) {
-  Judgement judgement;
-  judgement.labels = split.labels();
-  std::vector<at::Tensor> predictions;
-  for (int64_t begin = 0; begin < split.size(); begin += batching.batch) {
-    batching.stop.check();
-    const at::Tensor x =
-        split.inputs(begin, std::min(split.size(), begin + batching.batch)).to(network.device());
-    predictions.push_back(network.classify(x).cpu());
-  }
-  judgement.predictions = predictions.empty() ? at::empty({0}, at::kLong) : at::cat(predictions);
-  const auto label = judgement.labels.accessor<int64_t, 1>();
-  const auto prediction = judgement.predictions.accessor<int64_t, 1>();
-  for (int64_t n = 0; n < split.size(); ++n) {
+Judgement judgement_of(const at::Tensor& labels, const at::Tensor& predictions) {
+  Judgement judgement{.labels = labels, .predictions = predictions, .correct = {}, .wrong = {}};
+  const auto label = labels.accessor<int64_t, 1>(), prediction = predictions.accessor<int64_t, 1>();
+  for (int64_t n = 0; n < labels.numel(); ++n) {
     (label[n] == prediction[n] ? judgement.correct : judgement.wrong).push_back(n);
   }
   return judgement;
+}
+
+Judgement judge_split(const Network& network, const Split& split, const Batching& batching) {
+  return judgement_of(split.labels(), predict(network, split, batching));
 }
 
 std::vector<ErrorType> error_types(const Judgement& judgement) {

@@ -1,4 +1,4 @@
-#include "approaches/localise/layer_rankings.hpp"
+#include "approaches/locate/layer_rankings.hpp"
 
 #include <ATen/ATen.h>
 

@@ -1,0 +1,91 @@
+#include "approaches/locate/sampling.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+
+#include "approaches/batches.hpp"
+
+namespace harness {
+
+std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream) {
+  const auto there = static_cast<int64_t>(from.size());
+  if (maximum == 0 || there <= maximum) return from;
+  std::vector<int64_t> picked;
+  for (const int64_t k : stream.sample(there, maximum)) picked.push_back(from[k]);
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t count, RandomStream& stream) {
+  std::vector<int64_t> drawn;
+  if (from.empty()) return drawn;
+  for (int64_t k = 0; k < count; ++k)
+    drawn.push_back(from[static_cast<size_t>(stream.below(std::ssize(from)))]);
+  return drawn;
+}
+
+std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum, RandomStream& stream) {
+  const auto there = static_cast<int64_t>(judgement.wrong.size());
+  if (maximum == 0 || there <= maximum) return judgement.wrong;
+  const int64_t* const label = judgement.labels.const_data_ptr<int64_t>();
+  std::map<int64_t, std::vector<int64_t>> of_class;
+  for (const int64_t k : stream.permutation(there)) {
+    const int64_t position = judgement.wrong[static_cast<size_t>(k)];
+    of_class[label[position]].push_back(position);
+  }
+  std::vector<int64_t> picked;
+  for (size_t turn = 0; static_cast<int64_t>(picked.size()) < maximum; ++turn) {
+    for (const auto& [name, members] : of_class) {
+      const bool enough = static_cast<int64_t>(picked.size()) == maximum;
+      if (turn < members.size() && !enough) picked.push_back(members[turn]);
+    }
+  }
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t maximum,
+                                    const Batching& batching, RandomStream& stream) {
+  const InputSet mixed{&split, stream.permutation(split.size())};
+  std::vector<int64_t> picked;
+  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
+    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
+    for (const int64_t k : positions_of(right.nonzero().flatten())) {
+      if (maximum > 0 && std::ssize(picked) == maximum) return false;
+      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
+    }
+    return maximum == 0 || std::ssize(picked) < maximum;
+  });
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
+                                           const Batching& batching, RandomStream& stream) {
+  const InputSet mixed{&split, stream.permutation(split.size())};
+  std::vector<int64_t> left(static_cast<size_t>(network.classes()), quota), picked;
+  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
+    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
+    for (const int64_t k : positions_of(right.nonzero().flatten())) {
+      int64_t& open = left[static_cast<size_t>(batch.labels.const_data_ptr<int64_t>()[k])];
+      if (open == 0) continue;
+      --open;
+      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
+    }
+    return std::ssize(picked) < quota * network.classes();
+  });
+  std::sort(picked.begin(), picked.end());
+  return picked;
+}
+
+at::Tensor position_table(const std::vector<int64_t>& positions) {
+  return at::tensor(positions, at::kLong);
+}
+
+std::vector<int64_t> positions_of(const at::Tensor& table) {
+  return {table.const_data_ptr<int64_t>(), table.const_data_ptr<int64_t>() + table.numel()};
+}
+
+}  // namespace harness
