@@ -1,14 +1,16 @@
 #include "harness/cli/arguments.hpp"
 
-#include <charconv>
+#define CXXOPTS_NO_REGEX true  // its regular expressions end a value at a line break
 #include <cxxopts.hpp>
 
 #include "harness/core/error.hpp"
+#include "harness/core/parse_number.hpp"
 
 namespace harness {
 namespace {
 
 const char* const kPlace = "command line";
+const char* const kGiven = "true";  // the value of a flag
 
 const OptionSpec* find_option(const CommandSpec& spec, const std::string& name) {
   for (const OptionSpec& option : spec.options) {
@@ -19,6 +21,10 @@ const OptionSpec* find_option(const CommandSpec& spec, const std::string& name) 
 
 bool is_option(const std::string& word) {
   return word.size() > 2 && word[0] == '-' && word[1] == '-';
+}
+
+std::string name_of(const std::string& word) {
+  return word.substr(2, word.find('=') - 2);
 }
 
 [[noreturn]] void refuse(const std::string& place, const std::string& found, const std::string& expected,
@@ -34,58 +40,50 @@ bool is_option(const std::string& word) {
          "one that harness help " + spec.name + " lists", near.empty() ? "" : "--" + near);
 }
 
-// cxxopts splits list values at commas and gives every option one value: repeated and list options are taken
-// out here, and every name is checked, so that an unknown one comes with a suggestion.
-std::vector<std::string> take_lists(const CommandSpec& spec, const std::vector<std::string>& words,
-                                    std::map<std::string, std::vector<std::string>>* taken) {
-  std::vector<std::string> rest;
+// cxxopts gives every option one value: "--fixed a b" becomes "--fixed=a --fixed=b".
+std::vector<std::string> spread_lists(const CommandSpec& spec, const std::vector<std::string>& words) {
+  std::vector<std::string> spread;
+  std::string list;  // the list option that the next words belong to
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
-    if (word.size() > 1 && word[0] == '-' && !is_option(word)) {
-      refuse(word, "one dash", "an option, with two dashes");
-    }
     if (!is_option(word)) {
-      rest.push_back(word);
+      spread.push_back(list.empty() ? word : list + "=" + word);
       continue;
     }
-    const size_t equals = word.find('=');
-    const std::string name = word.substr(2, equals == std::string::npos ? equals : equals - 2);
-    const OptionSpec* option = find_option(spec, name);
-    if (option == nullptr) refuse_unknown(spec, name);
-    const bool inner = equals != std::string::npos;
-    if (option->kind == OptionKind::flag && inner) {  // "--quiet=false" must not mean --quiet
-      refuse(word, "a value", "--" + name + " alone, or not at all");
-    }
-    if (option->kind == OptionKind::flag || option->kind == OptionKind::single) {
-      rest.push_back(word);
-      if (option->kind == OptionKind::single && !inner) {
-        if (i + 1 >= words.size() || is_option(words[i + 1])) refuse(word, "no value", option->value);
-        rest.back() += "=" + words[++i];  // one word, so that values may begin with a dash
-      }
-      if (rest.back() == "--" + name + "=") refuse("--" + name, "an empty value", option->value);
-      continue;
-    }
-    std::vector<std::string>& values = (*taken)[name];
-    const size_t before = values.size();
-    if (inner) values.push_back(word.substr(equals + 1));
-    const bool list = option->kind == OptionKind::list;
-    while (i + 1 < words.size() && !is_option(words[i + 1]) && (list || values.size() == before)) {
-      values.push_back(words[++i]);
-    }
-    if (values.size() == before) refuse(word, "no value", option->value);
+    const OptionSpec* option = find_option(spec, name_of(word));
+    list = option != nullptr && option->kind == OptionKind::list ? "--" + option->name : "";
+    const bool values_follow = word == list && i + 1 < words.size() && !is_option(words[i + 1]);
+    if (!values_follow) spread.push_back(word);
   }
-  return rest;
+  return spread;
 }
 
-cxxopts::Options parser_of(const CommandSpec& spec) {
-  cxxopts::Options parser("harness " + spec.name, spec.summary);
+// All values are texts here, for cxxopts splits lists at commas and its messages name no expected value.
+cxxopts::ParseResult split_words(const CommandSpec& spec, const std::vector<std::string>& words) {
+  cxxopts::Options parser("harness");
+  parser.allow_unrecognised_options();  // reported below, with what was probably meant
   for (const OptionSpec& option : spec.options) {
-    if (option.kind == OptionKind::flag) parser.add_options()(option.name, option.help);
-    if (option.kind == OptionKind::single) {
-      parser.add_options()(option.name, option.help, cxxopts::value<std::string>(), option.value);
-    }
+    const auto value = cxxopts::value<std::string>();
+    if (option.kind == OptionKind::flag) value->implicit_value(kGiven);
+    parser.add_options()(option.name, option.help, value);
   }
-  return parser;
+  std::vector<const char*> pointers = {"harness"};
+  for (const std::string& word : words) pointers.push_back(word.c_str());
+  try {
+    return parser.parse(static_cast<int>(pointers.size()), pointers.data());
+  } catch (const cxxopts::exceptions::missing_argument&) {  // of the last word
+    refuse(words.back(), "no value", find_option(spec, name_of(words.back()))->value);
+  }
+}
+
+void demand_value(const OptionSpec& option, const std::string& value) {
+  const std::string name = "--" + option.name;
+  if (option.kind == OptionKind::flag) {  // "--quiet=false" must not mean --quiet
+    if (value != kGiven) refuse(name + "=" + value, "a value", name + " alone, or not at all");
+    return;
+  }
+  if (is_option(value)) refuse(name, "no value", option.value);
+  if (value.empty()) refuse(name, "an empty value", option.value);
 }
 
 }  // namespace
@@ -109,32 +107,24 @@ const std::vector<std::string>& Arguments::list(const std::string& option) const
 }
 
 std::optional<int64_t> Arguments::integer(const std::string& option, int64_t min_value,
-                                          int64_t maximum) const {
+                                          int64_t max_value) const {
   const auto value = text(option);
   if (!value) return std::nullopt;
-  int64_t number = 0;
-  const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || number < min_value ||
-      number > maximum) {
-    const bool bounded = maximum < std::numeric_limits<int64_t>::max();
-    refuse("--" + option, '"' + *value + '"',
-           bounded ? "a whole number from " + std::to_string(min_value) + " to " + std::to_string(maximum)
-                   : "a whole number, " + std::to_string(min_value) + " or more");
-  }
-  return number;
+  const auto number = parse_number<int64_t>(*value);
+  if (number && *number >= min_value && *number <= max_value) return number;
+  const bool bounded = max_value < std::numeric_limits<int64_t>::max();
+  refuse("--" + option, '"' + *value + '"',
+         bounded ? "a whole number from " + std::to_string(min_value) + " to " + std::to_string(max_value)
+                 : "a whole number, " + std::to_string(min_value) + " or more");
 }
 
 std::optional<double> Arguments::number(const std::string& option, double min_value) const {
   const auto value = text(option);
   if (!value) return std::nullopt;
-  double number = 0;
-  const auto [end, trouble] = std::from_chars(value->data(), value->data() + value->size(), number);
-  if (trouble != std::errc() || end != value->data() + value->size() || !(number >= min_value) ||
-      std::isinf(number)) {
-    refuse("--" + option, '"' + *value + '"',
-           "a number, " + std::to_string(std::lround(min_value)) + " or more");
-  }
-  return number;
+  const auto number = parse_number<double>(*value);
+  if (number && *number >= min_value && !std::isinf(*number)) return number;
+  refuse("--" + option, '"' + *value + '"',
+         "a number, " + std::to_string(std::lround(min_value)) + " or more");
 }
 
 std::string Arguments::choice(const std::string& option, const std::vector<std::string>& words) const {
@@ -148,39 +138,30 @@ std::string Arguments::choice(const std::string& option, const std::vector<std::
 
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words) {
   Arguments arguments;
-  std::vector<std::string> rest = take_lists(spec, words, &arguments.values_);
-  std::vector<std::string> positionals;
-  std::vector<const char*> pointers = {"harness"};
-  for (const std::string& word : rest) {  // positionals may hold commas, which cxxopts would split
-    if (is_option(word)) {
-      pointers.push_back(word.c_str());
-    } else {
-      positionals.push_back(word);
-    }
+  const cxxopts::ParseResult parsed = split_words(spec, spread_lists(spec, words));
+  for (const std::string& word : parsed.unmatched()) {
+    if (is_option(word)) refuse_unknown(spec, name_of(word));
+    if (word.size() > 1 && word[0] == '-') refuse(word, "one dash", "an option, with two dashes");
+    arguments.positionals_.push_back(word);
   }
-  cxxopts::Options parser = parser_of(spec);
-  try {
-    const cxxopts::ParseResult result = parser.parse(static_cast<int>(pointers.size()), pointers.data());
-    for (const auto& pair : result.arguments()) arguments.values_[pair.key()].push_back(pair.value());
-  } catch (const cxxopts::exceptions::exception& error) {
-    refuse("harness " + spec.name, error.what(), "see harness " + spec.name + " --help");
-  }
-  for (const OptionSpec& option : spec.options) {
-    const auto found = arguments.values_.find(option.name);
+  for (const cxxopts::KeyValue& pair : parsed.arguments()) {
+    const OptionSpec& option = *find_option(spec, pair.key());
+    demand_value(option, pair.value());
+    std::vector<std::string>& values = arguments.values_[option.name];
+    values.push_back(pair.value());
     const bool once = option.kind == OptionKind::single || option.kind == OptionKind::flag;
-    if (once && found != arguments.values_.end() && found->second.size() > 1) {
-      refuse("--" + option.name, "the option twice", "it once");
-    }
+    if (once && values.size() > 1) refuse("--" + option.name, "the option twice", "it once");
   }
+  const std::vector<std::string>& positionals = arguments.positionals_;
   if (positionals.size() != spec.positionals.size()) {
     const bool few = positionals.size() < spec.positionals.size();
     refuse("harness " + spec.name, few ? "nothing" : '"' + positionals[spec.positionals.size()] + '"',
            few ? spec.positionals[positionals.size()] : "no further word");
   }
-  arguments.positionals_ = std::move(positionals);
   return arguments;
 }
 
+// Our own text: that of cxxopts breaks lines at 76 columns and cannot show lists.
 std::string help_text(const CommandSpec& spec) {
   CommandSpec shown = spec;
   shown.options.push_back({"help", OptionKind::flag, "", "this text"});

@@ -38,7 +38,7 @@ class Arguments {
   std::string required(const std::string& option) const;  // UserError where it is absent
   const std::vector<std::string>& list(const std::string& option) const;
   std::optional<int64_t> integer(const std::string& option, int64_t min_value,
-                                 int64_t maximum = std::numeric_limits<int64_t>::max()) const;
+                                 int64_t max_value = std::numeric_limits<int64_t>::max()) const;
   std::optional<double> number(const std::string& option, double min_value) const;
   // One of `words`, the first where the option is absent.
   std::string choice(const std::string& option, const std::vector<std::string>& words) const;

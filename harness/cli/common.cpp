@@ -1,11 +1,11 @@
 #include "harness/cli/common.hpp"
 
-#include <charconv>
 #include <iostream>
 #include <set>
 
 #include "harness/approach/approach.hpp"
 #include "harness/core/error.hpp"
+#include "harness/core/parse_number.hpp"
 #include "harness/data/split_names.hpp"
 
 namespace harness {
@@ -14,10 +14,8 @@ namespace {
 constexpr double kMaxShapeValues = 1e9;
 
 std::optional<int64_t> positive(const std::string& text) {
-  int64_t value = 0;
-  const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (trouble != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
-  return value;
+  const auto number = parse_number<int64_t>(text);
+  return number && *number >= 1 ? number : std::nullopt;
 }
 
 [[noreturn]] void refuse_value(const std::string& option, const std::string& found,
@@ -25,7 +23,7 @@ std::optional<int64_t> positive(const std::string& text) {
   throw UserError({"command line", option, '"' + found + '"', expected, suggestion});
 }
 
-// A limit of a split that no subject has would limit nothing. A file that cannot be read is told of later.
+// A limit of a split that no subject has would limit nothing. A file that cannot be read is reported later.
 void demand_limited_splits(const Config& config) {
   if (config.limit.empty()) return;
   std::set<std::string> known;

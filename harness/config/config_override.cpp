@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <cctype>
-
 #include "harness/config/config_parts.hpp"
 #include "harness/core/json_text.hpp"
 
@@ -9,31 +6,23 @@ namespace harness {
 namespace {
 
 using nlohmann::json;
+using Pointer = json::json_pointer;
 
-// The parts of a JSON pointer (RFC 6901); nothing where it is none.
-std::optional<std::vector<std::string>> split_pointer(const std::string& pointer) {
-  if (pointer.empty() || pointer[0] != '/') return std::nullopt;
-  std::vector<std::string> tokens;
-  for (size_t i = 0; i < pointer.size(); ++i) {
-    if (pointer[i] == '/') {
-      tokens.emplace_back();
-    } else if (pointer[i] != '~') {
-      tokens.back() += pointer[i];
-    } else {
-      if (i + 1 == pointer.size() || (pointer[i + 1] != '0' && pointer[i + 1] != '1')) return std::nullopt;
-      tokens.back() += pointer[++i] == '0' ? '~' : '/';
-    }
+// Whether the document has a value there. "-" and a number with a leading zero are no place in a list.
+bool is_there(const json& document, const Pointer& pointer) {
+  try {
+    return document.contains(pointer);
+  } catch (const json::exception&) {  // an index that no machine number holds
+    return false;
   }
-  return tokens;
 }
 
-std::optional<size_t> list_index(const std::string& token, size_t size) {
-  const bool digits =
-      !token.empty() && token.size() < 10 &&
-      std::all_of(token.begin(), token.end(), [](unsigned char c) { return std::isdigit(c); });
-  if (!digits || (token.size() > 1 && token[0] == '0')) return std::nullopt;
-  const size_t index = std::stoul(token);
-  return index < size ? std::optional(index) : std::nullopt;
+bool is_pointer(const std::string& text) {
+  try {
+    return !Pointer(text).empty();
+  } catch (const json::parse_error&) {
+    return false;
+  }
 }
 
 // JSON, or plain text where it is none: --set /device=cpu needs no quotes.
@@ -48,6 +37,12 @@ json value_of(const std::string& text, const JsonPlace& place) {
   return *value;
 }
 
+// Where "/subjects/0" ends in a pointer that leads further; npos for any other pointer.
+size_t end_of_subject(const std::string& pointer) {
+  const std::string subjects = "/subjects/";
+  return pointer.starts_with(subjects) ? pointer.find('/', subjects.size()) : std::string::npos;
+}
+
 }  // namespace
 
 Overrides::Overrides(const std::vector<std::pair<std::string, std::string>>& set,
@@ -55,65 +50,54 @@ Overrides::Overrides(const std::vector<std::pair<std::string, std::string>>& set
     : problems_(problems) {
   for (const auto& [pointer, text] : set) {
     const JsonPlace place{"command line", "--set " + pointer, problems};
-    if (const auto tokens = split_pointer(pointer)) {
-      overrides_.push_back({pointer, *tokens, value_of(text, place), "", "", false});
+    if (is_pointer(pointer)) {
+      overrides_.push_back({pointer, value_of(text, place)});
     } else {
       place.report(quote_text(pointer), "a JSON pointer such as /runs or /subjects/0/attack/epsilon");
     }
   }
 }
 
-bool Overrides::put(json* document, const Override& override, size_t first_token) const {
-  const auto refuse = [&](const std::string& found, const std::string& expected, const std::string& near) {
-    problems_->push_back({"command line", "--set " + override.pointer, found, expected, near});
-    return false;
-  };
-  json* node = document;
-  std::string location;
-  for (size_t i = first_token; i < override.tokens.size(); ++i) {
-    const std::string& token = override.tokens[i];
-    const bool last = i + 1 == override.tokens.size();
-    const std::string here = location.empty() ? "the document" : location;
-    if (node->is_array()) {
-      const auto index = list_index(token, node->size());
-      if (!index) {
-        return refuse("index " + quote_text(token) + " in " + here,
-                      node->empty() ? "no index: the list is empty"
-                                    : "a whole number from 0 to " + std::to_string(node->size() - 1),
-                      "");
-      }
-      node = &(*node)[*index];
-    } else if (node->is_object()) {
-      if (!last && !node->contains(token)) {
-        std::vector<std::string> names;
-        for (const auto& entry : node->items()) names.push_back(entry.key());
-        return refuse("no key " + quote_text(token) + " in " + here, "a key that is there",
-                      nearest_name(token, names));
-      }
-      node = &(*node)[token];
-    } else {
-      return refuse(describe(*node) + " at " + here, "an object or a list to put the value into", "");
-    }
-    location = pointer_to(location, token);
+bool Overrides::put(json* document, const Override& override, const std::string& inner) const {
+  const Pointer pointer(inner);
+  Pointer missing = pointer;  // the first part of it that is not there, or all of it
+  while (!is_there(*document, missing.parent_pointer())) missing.pop_back();
+  const json& parent = document->at(missing.parent_pointer());
+  if (missing == pointer && (parent.is_object() || (parent.is_array() && is_there(*document, pointer)))) {
+    (*document)[pointer] = override.value;
+    return true;
   }
-  *node = override.value;
-  return true;
+  const std::string& token = missing.back();
+  const std::string where =
+      missing.parent_pointer().empty() ? "the document" : missing.parent_pointer().to_string();
+  const JsonPlace place{"command line", "--set " + override.pointer, problems_};
+  if (parent.is_array()) {
+    place.report("index " + quote_text(token) + " in " + where,
+                 parent.empty() ? "no index: the list is empty"
+                                : "a whole number from 0 to " + std::to_string(parent.size() - 1));
+  } else if (parent.is_object()) {
+    std::vector<std::string> names;
+    for (const auto& entry : parent.items()) names.push_back(entry.key());
+    place.report("no key " + quote_text(token) + " in " + where, "a key that is there",
+                 nearest_name(token, names));
+  } else {
+    place.report(describe(parent) + " at " + where, "an object or a list to put the value into");
+  }
+  return false;
 }
 
 void Overrides::apply_to_config(json* document, const std::string& file) {
   for (Override& override : overrides_) {
-    const std::vector<std::string>& tokens = override.tokens;
-    if (tokens.size() > 2 && tokens[0] == "subjects" && document->is_object()) {
-      const auto subjects = document->find("subjects");
-      const auto index = subjects != document->end() && subjects->is_array()
-                             ? list_index(tokens[1], subjects->size())
-                             : std::nullopt;
-      if (index && (*subjects)[*index].is_string()) {
-        override.waiting = true;
+    const size_t end = end_of_subject(override.pointer);
+    if (end != std::string::npos) {
+      const Pointer subject(override.pointer.substr(0, end));
+      const bool in_list = is_there(*document, subject) && document->at("subjects").is_array();
+      if (in_list && document->at(subject).is_string()) {
+        override.subject = std::stoul(subject.back());
         continue;
       }
     }
-    if (!put(document, override, 0)) continue;
+    if (!put(document, override, override.pointer)) continue;
     override.file = file;
     override.location = override.pointer;
   }
@@ -121,17 +105,13 @@ void Overrides::apply_to_config(json* document, const std::string& file) {
 
 void Overrides::apply_to_subjects(std::vector<std::optional<SubjectDocument>>* subjects) {
   for (Override& override : overrides_) {
-    if (!override.waiting) continue;
-    const auto index = list_index(override.tokens[1], subjects->size());
-    // gone when a later --set shortened the list, empty when the file could not be read: reported there
-    if (!index || !(*subjects)[*index]) continue;
-    SubjectDocument& subject = *(*subjects)[*index];
-    if (!put(&subject.value, override, 2)) continue;
-    override.file = subject.place.file;
-    override.location = subject.place.pointer;
-    for (size_t i = 2; i < override.tokens.size(); ++i) {
-      override.location = pointer_to(override.location, override.tokens[i]);
-    }
+    // a later --set may have shortened the list
+    if (!override.subject || *override.subject >= subjects->size()) continue;
+    std::optional<SubjectDocument>& subject = (*subjects)[*override.subject];  // empty: could not be read
+    const std::string inner = override.pointer.substr(end_of_subject(override.pointer));
+    if (!subject || !put(&subject->value, override, inner)) continue;
+    override.file = subject->place.file;
+    override.location = subject->place.pointer + inner;
   }
 }
 

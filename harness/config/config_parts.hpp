@@ -51,14 +51,14 @@ class Overrides {
 
  private:
   struct Override {
-    std::string pointer;              // as given
-    std::vector<std::string> tokens;  // its parts
+    std::string pointer;  // as given
     nlohmann::json value;
-    std::string file;      // where it was put
-    std::string location;  // the JSON pointer there
-    bool waiting = false;
+    std::optional<size_t> subject = {};  // waits for the file of this one
+    std::string file = {};               // where it was put
+    std::string location = {};           // the JSON pointer there
   };
-  bool put(nlohmann::json* document, const Override& override, size_t first_token) const;
+  // `inner`: the pointer in that document.
+  bool put(nlohmann::json* document, const Override& override, const std::string& inner) const;
 
   std::vector<Override> overrides_;
   std::vector<Problem>* problems_;

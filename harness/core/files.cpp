@@ -23,6 +23,7 @@
 
 #include "harness/core/error.hpp"
 #include "harness/core/json_text.hpp"
+#include "harness/core/parse_number.hpp"
 #include "harness/core/process_name.hpp"
 
 namespace harness {
@@ -66,8 +67,10 @@ Life life_of_writer(const std::string& temporary) {
       !std::getline(parts, writer.started, '-')) {
     return Life::unknown;
   }
-  const auto [end, trouble] = std::from_chars(number.data(), number.data() + number.size(), writer.number);
-  return trouble == std::errc() && end == number.data() + number.size() ? life_of(writer) : Life::unknown;
+  const auto parsed = parse_number<decltype(writer.number)>(number);
+  if (!parsed) return Life::unknown;
+  writer.number = *parsed;
+  return life_of(writer);
 }
 
 constexpr int kMaxNames = 16;  // tried one after another, each with random bits of its own
