@@ -65,7 +65,7 @@ class CellRun {
   // the fix goes too if that was not kept.
   void find_kept_stages() {
     kept_fix_ = read_stage(folder_, Stage::fix, kModel);
-    if (kept_fix_ && !same_fix(kept_fix_->identity)) kept_fix_.reset();
+    if (kept_fix_ && !same_but_for_version(kept_fix_->identity, identity_.of_fix())) kept_fix_.reset();
     if (kept_fix_ && reuse_ == Reuse::nothing && kept_fix_->content.value("redo", "") != context_.redo) {
       kept_fix_.reset();
     }
@@ -74,13 +74,13 @@ class CellRun {
     }
     if (!kept_fix_) return;
     kept_predict_ = read_stage(folder_, Stage::predict);
-    if (kept_predict_ && kept_predict_->identity != predict_identity(identity_, kept_fix_->identity)) {
+    if (kept_predict_ && kept_predict_->identity != identity_.of_predictions(kept_fix_->identity)) {
       kept_predict_.reset();
     }
     if (kept_predict_ && !fits_original()) kept_predict_.reset();
     if (kept_predict_ && wants_attack()) {
       kept_attack_ = read_stage(folder_, Stage::attack);
-      if (kept_attack_ && kept_attack_->identity != attack_identity(identity_, kept_predict_->identity)) {
+      if (kept_attack_ && kept_attack_->identity != identity_.of_attack(kept_predict_->identity)) {
         kept_attack_.reset();
       }
     }
@@ -92,14 +92,6 @@ class CellRun {
       kept_predict_.reset();
       kept_attack_.reset();
     }
-  }
-
-  // A fix by another version of the approach stays until it is asked for again (--redo).
-  bool same_fix(json recorded) const {
-    json planned = fix_identity(identity_);
-    planned.erase("version");
-    recorded.erase("version");
-    return planned == recorded;
   }
 
   // Whether kept predictions lie beside the labels and the original's classes as they are known now.
@@ -164,7 +156,7 @@ class CellRun {
     record_.device = context_.device_name;
     record_.threads = at::get_num_threads();
     record_.concurrent_workers = context_.workers;
-    fix_identity_ = fix_identity(identity_);
+    fix_identity_ = identity_.of_fix();
     StageFile file{fix_identity_, {}, {}};
     if (!context_.subject.data().has("test")) {
       record_.status = Status::unadaptable;
@@ -289,7 +281,7 @@ class CellRun {
 
   void predict_splits() {
     const bool has_repair = context_.subject.data().has("repair");
-    predict_identity_ = predict_identity(identity_, fix_identity_);
+    predict_identity_ = identity_.of_predictions(fix_identity_);
     if (kept_predict_) {
       SplitOutcome test = read_predictions(folder_ / "predictions.csv");
       test.group = context_.subject.groups("test");
@@ -344,7 +336,7 @@ class CellRun {
     model_.phases.clear();
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
-    StageFile file{attack_identity(identity_, predict_identity_), content_of(watch), {}};
+    StageFile file{identity_.of_attack(predict_identity_), content_of(watch), {}};
     file.content["impossible"] = model_.evaluation.attack ? "" : model_.evaluation.no_attack_reason;
     demand_lease();
     if (model_.evaluation.attack) {
@@ -396,9 +388,9 @@ class CellRun {
       record_.phases["measure"] = clock.seconds();
     }
     // a kept fix of another version makes a record of that version: stale until it is redone
-    json identity = identity_;
-    identity["version"] = fix_identity_.at("version");
-    record_.digest = digest_of(identity.dump());
+    Identity identity = identity_;
+    identity.version = version_in(fix_identity_);
+    record_.digest = identity.digest();
     record_.provenance = provenance_of(context_, entry_, nondeterministic_);
     record_.provenance["identity"] = identity;
     record_.provenance["made_by"] = made_by_;
@@ -455,7 +447,7 @@ class CellRun {
 
   const CellContext& context_;
   const PlanEntry& entry_;
-  const json& identity_;
+  const Identity& identity_;
   fs::path folder_;
   Reuse reuse_;
   std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;

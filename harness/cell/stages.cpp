@@ -59,30 +59,6 @@ const char* to_text(Stage stage) {
   interface_misuse("no such stage");
 }
 
-json fix_identity(const json& cell) {
-  json identity;
-  for (const char* key :
-       {"approach", "version", "seed", "batch", "deterministic", "tf32", "device", "files", "limit"}) {
-    identity[key] = cell.at(key);
-  }
-  identity["limit"].erase("test");
-  const json& subject = cell.at("subject");
-  if (subject.contains("training")) identity["training"] = subject["training"];
-  return identity;
-}
-
-json predict_identity(const json& cell, const json& fix) {
-  return {{"fix", digest_of(fix.dump())}, {"limit", cell.at("limit")}};
-}
-
-json attack_identity(const json& cell, const json& predict) {
-  const json& subject = cell.at("subject");
-  return {{"predict", digest_of(predict.dump())},
-          {"subject", subject.at("name")},  // the order of the images follows from it
-          {"seed", cell.at("config_seed")},
-          {"attack", subject.at("attack")}};
-}
-
 std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const std::string& except) {
   const fs::path file = file_of(folder, stage);
   std::error_code ignored;
@@ -111,7 +87,7 @@ std::optional<StageFile> read_stage(const fs::path& folder, Stage stage, const s
 }
 
 void write_stage(const fs::path& folder, Stage stage, const StageFile& file) {
-  if (!is_whole(stage, file.content)) interface_misuse("a stage leaves out what its readers ask for");
+  if (!is_whole(stage, file.content)) interface_misuse("a stage leaves out what its readers need");
   json files = json::object();
   for (const std::string& name : file.files) files[name] = digest_of_file(folder / name);
   write_sealed(file_of(folder, stage), {{"schema", schema_of(stage)},

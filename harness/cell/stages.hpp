@@ -14,16 +14,9 @@ namespace harness {
 enum class Stage { fix, predict, attack, measure };
 const char* to_text(Stage stage);
 
-// The part of a cell's identity (plan.hpp) that decides a stage. The fix of a cell knows nothing of test
-// images and attack; each later stage starts from the identity of the one before as it was recorded, so that
-// a kept fix of another version keeps its predictions.
-nlohmann::json fix_identity(const nlohmann::json& cell);
-nlohmann::json predict_identity(const nlohmann::json& cell, const nlohmann::json& fix);
-nlohmann::json attack_identity(const nlohmann::json& cell, const nlohmann::json& predict);
-
 // What a stage left in the cell's folder.
 struct StageFile {
-  nlohmann::json identity;
+  nlohmann::json identity;         // Identity::of_fix() and so on
   nlohmann::json content;          // of the stage's own
   std::vector<std::string> files;  // that it wrote there; their digests are taken when it is written
 };

@@ -37,7 +37,7 @@ std::string joined(const std::vector<std::string>& parts) {
 
 nlohmann::json recorded_identity(const ResultsTree& tree, const CellId& cell) {
   const std::optional<Record> record = tree.look(cell).record;
-  return record ? record->provenance.value("identity", nlohmann::json::object()) : nlohmann::json::object();
+  return record ? record->identity() : nlohmann::json();
 }
 
 void explain(const ResultsTree& tree, const std::optional<Problem>& damage, PlanRow* row) {

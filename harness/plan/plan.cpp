@@ -11,14 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-// What of a subject decides results: no paths, no budgets, no name of the model.
-json subject_identity(const json& effective) {
-  json subject = effective;
-  for (const char* gone : {"model", "model_name", "data", "published", "history", "budget"})
-    subject.erase(gone);
-  return subject;
-}
-
 class Planner {
  public:
   Planner(const Config& config, const Catalog& catalog, std::string device_class)
@@ -29,17 +21,18 @@ class Planner {
 
   void add_subject(size_t position, std::vector<PlanEntry>* plan) {
     const SubjectConfig& subject = config_.subjects[position];
-    base_ = {{"schema", kRecordSchema},
-             {"subject", subject_identity(effective_["subjects"][position])},
-             {"config_seed", config_.seed},
-             {"corrupted_below", config_.corrupted_below},
-             {"batch", effective_["batch"]},
-             {"deterministic", config_.deterministic},
-             {"tf32", config_.tf32},
-             {"device", device_class_},
-             {"limit", config_.limit},
-             {"metrics", metrics_digest()},
-             {"files", {{"model", digest(subject.model)}, {"data", digest(subject.data)}}}};
+    // no paths, no budgets, no name of the model: they decide no result
+    const json& effective = effective_.at("subjects").at(position);
+    base_.subject = {subject.name, effective.at("attack"), effective.at("groups"), effective.at("training")};
+    base_.config_seed = config_.seed;
+    base_.corrupted_below = config_.corrupted_below;
+    base_.batch = config_.batch;
+    base_.deterministic = config_.deterministic;
+    base_.tf32 = config_.tf32;
+    base_.device = device_class_;
+    base_.limit = config_.limit;
+    base_.metrics = metrics_digest();
+    base_.files = {{"model", digest(subject.model)}, {"data", digest(subject.data)}};
     for (const ApproachConfig& approach : config_.approaches) {
       const PlanEntry of_all_runs = of_approach(subject, approach);
       for (int64_t run = 1; run <= config_.runs; ++run) plan->push_back(as_run(of_all_runs, run));
@@ -63,7 +56,7 @@ class Planner {
   PlanEntry as_run(PlanEntry entry, int64_t run) const {
     entry.planned.cell.run = run;
     entry.planned.seed = derive_seed(config_.seed, entry.planned.cell.text());
-    entry.planned.identity["seed"] = entry.planned.seed;
+    entry.planned.identity.seed = entry.planned.seed;
     entry.planned.seal();
     return entry;
   }
@@ -72,10 +65,8 @@ class Planner {
     PlanEntry entry = start(subject, approach.as);
     entry.approach = &approach;
     entry.planned.key = approach.key;
-    json& identity = entry.planned.identity;
-    identity["approach"] = {{"key", approach.key},
-                            {"shadow", approach.shadow},
-                            {"parameters", approach.hyperparameters.values()}};
+    Identity& identity = entry.planned.identity;
+    identity.approach = {approach.key, approach.shadow, approach.hyperparameters.values()};
     if (approach.external) {
       entry.planned.name = approach.name;
       entry.planned.level = approach.level;
@@ -84,7 +75,7 @@ class Planner {
       add_own(approach, &entry);
     }
     for (size_t k = 0; k < subject.history.size(); ++k) {
-      identity["files"]["history " + std::to_string(k + 1)] = digest(subject.history[k]);
+      identity.files["history " + std::to_string(k + 1)] = digest(subject.history[k]);
     }
     return entry;
   }
@@ -100,24 +91,22 @@ class Planner {
     entry->planned.level = info->level;
     entry->planned.in_study = info->in_study && approach.as == plain;
     // a control works with the engine of the approach it shadows
-    entry->planned.identity["version"] =
+    entry->planned.identity.version =
         shadow ? std::to_string(info->version) + "/" + std::to_string(shadow->version)
                : std::to_string(info->version);
   }
 
   // The program's own files decide its results, wherever they lie.
-  static void add_external(const ExternalProgram& program, json* identity) {
-    json command = json::array();
+  static void add_external(const ExternalProgram& program, Identity* identity) {
+    std::vector<std::string> command;
     for (const std::string& word : program.command) {
       const bool is_file = std::find(program.files.begin(), program.files.end(), word) != program.files.end();
       command.push_back(is_file ? std::filesystem::path(word).filename().string() : word);
     }
-    (*identity)["approach"]["command"] = command;
-    (*identity)["approach"]["needs"] = program.needs;
-    (*identity)["approach"]["uses"] = program.uses;
-    (*identity)["version"] = "external";
+    identity->approach.program = Identity::Program{std::move(command), program.needs, program.uses};
+    identity->version = "external";
     for (size_t k = 0; k < program.files.size(); ++k) {
-      (*identity)["files"]["program " + std::to_string(k + 1)] = digest(program.files[k]);
+      identity->files["program " + std::to_string(k + 1)] = digest(program.files[k]);
     }
   }
 
@@ -128,24 +117,25 @@ class Planner {
     entry.planned.key = entry.planned.cell.approach;
     entry.planned.name = (info ? info->name : models.key) + ", published models";
     entry.planned.level = Level::published;
-    json& identity = entry.planned.identity;
-    identity["subject"].erase("training");
-    identity["approach"] = {{"published", models.key}};
-    identity["version"] = "1";
-    identity["files"]["published"] = digest(entry.published);
+    Identity& identity = entry.planned.identity;
+    identity.subject.training.reset();
+    identity.approach.published = models.key;
+    identity.version = "1";
+    identity.files["published"] = digest(entry.published);
     return as_run(std::move(entry), run);
   }
 
-  static json digest(const std::filesystem::path& file) {
-    std::error_code trouble;
-    if (!std::filesystem::is_regular_file(file, trouble)) return nullptr;
+  static std::optional<std::string> digest(const std::filesystem::path& file) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(file, ignored)) return std::nullopt;
     return digest_of_file(file);
   }
 
   const Config& config_;
   const Catalog& catalog_;
   std::string device_class_;
-  json effective_, base_;
+  json effective_;
+  Identity base_;
 };
 
 }  // namespace

@@ -23,7 +23,6 @@ namespace harness {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using nlohmann::json;
 
 constexpr std::chrono::milliseconds kProgressInterval{500};
 constexpr std::chrono::seconds kLogInterval{60};  // between two lines of progress in a cell's log
@@ -116,14 +115,10 @@ class Worker {
   void open_original(const PlanEntry& entry) {
     open(entry);
     if (original_) return;
-    json identity = entry.planned.identity;
-    for (const char* gone : {"approach", "version", "seed", "corrupted_below", "metrics"})
-      identity.erase(gone);
-    identity["subject"].erase("training");
-    identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
+    const std::string identity = digest_of(entry.planned.identity.of_original().dump());
     const std::filesystem::path folder = tree_->subject(entry.subject->name);
     remove_half_written(folder);
-    original_ = std::make_unique<Original>(*subject_, folder / "original.json", digest_of(identity.dump()));
+    original_ = std::make_unique<Original>(*subject_, folder / "original.json", identity);
     predict_original_ = original_->predict_seconds();
   }
 

@@ -193,14 +193,6 @@ void measure_times(ApproachReport* row) {
   }
 }
 
-// The part of the data that a record or plan was made from, by its identity. Null: all of it, or not known.
-nlohmann::json limit_of(const nlohmann::json& provenance) {
-  const nlohmann::json identity = provenance.value("identity", nlohmann::json::object());
-  const nlohmann::json limit =
-      identity.is_object() ? identity.value("limit", nlohmann::json()) : nlohmann::json();
-  return limit.empty() ? nlohmann::json() : limit;
-}
-
 }  // namespace
 
 std::string TimeGroup::machine() const {
@@ -270,7 +262,7 @@ Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan
     RunCell run{planned, CellState::missing, tree.read(planned.cell), false};
     run.state = state_of(planned, run.record, Compare::tables);
     if (run.state == CellState::outdated) {
-      run.other_limit = limit_of(run.record->provenance) != limit_of({{"identity", planned.identity}});
+      run.other_limit = limit_in(run.record->identity()) != limit_in(planned.identity);
       run.record.reset();
     }
     ++report.planned;

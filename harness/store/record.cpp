@@ -193,6 +193,10 @@ std::filesystem::path CellId::folder() const {
   return std::filesystem::path(subject) / name / std::to_string(run);
 }
 
+json Record::identity() const {
+  return provenance.is_object() ? provenance.value("identity", json()) : json();
+}
+
 std::string Record::failed_checks() const {
   std::string names;
   for (const Invariant& one : invariants) {

@@ -68,6 +68,7 @@ struct Record {
   int64_t concurrent_workers = 1, interruptions = 0;
   nlohmann::json provenance = nlohmann::json::object();
 
+  nlohmann::json identity() const;    // in `provenance`, as it was when the record was made; null: none
   std::string failed_checks() const;  // names of the invariants that do not hold: "random_output, untouched"
   bool mistrusted() const { return !failed_checks().empty(); }
   nlohmann::json to_json() const;  // its keys: harness/docs/design.md, Cells

@@ -2,12 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "harness/core/error.hpp"
+#include "harness/store/identity.hpp"
 #include "harness/store/record.hpp"
 
 namespace harness {
@@ -26,9 +25,7 @@ struct PlannedCell {
   Level level = Level::control;
   bool in_study = false;
   uint64_t seed = 0;
-  // All that decides the result (harness/docs/design.md, Cells): schema, subject, approach, version, seed,
-  // device, limit, files (digests; null where a file was not at hand).
-  nlohmann::json identity;
+  Identity identity;
   std::string digest;  // of `identity`: set by seal()
   void seal();
 };
@@ -42,14 +39,7 @@ enum class CellState {
 };
 const char* to_text(CellState state);
 
-// What may differ between a plan and a record that still belong together: nothing for the run engine; for
-// tables the device, which they show, and files that are not at hand. What was made from part of the data
-// (--limit) is no result of all of it, and the other way round.
-enum class Compare { exact, tables };
 CellState state_of(const PlannedCell& planned, const std::optional<Record>& record, Compare how);
-
-// Where a record's identity differs from the plan's: "subject/attack/epsilon: 0.4, now 0.2", in order.
-std::vector<std::string> differences(const nlohmann::json& recorded, const nlohmann::json& planned);
 
 // What lies where a cell's record should be: a record, or what is wrong with it, or neither.
 struct FoundRecord {

@@ -21,7 +21,10 @@ PlannedCell& Results::plan(const std::string& approach, int64_t run, Level level
   cell.name = "Name of " + approach;
   cell.level = level;
   cell.seed = 100 + static_cast<uint64_t>(run);
-  cell.identity = {{"approach", approach}, {"run", run}, {"version", "1"}, {"device", "cpu"}, {"limit", {}}};
+  cell.identity.approach.key = approach;
+  cell.identity.seed = cell.seed;
+  cell.identity.version = "1";
+  cell.identity.device = "cpu";
   cell.seal();
   planned_.push_back(cell);
   return planned_.back();

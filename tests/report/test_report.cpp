@@ -207,9 +207,9 @@ TEST_CASE("records of another configuration count as outdated, of another versio
   results.ok("B", 1, {{0}, {}, {}, {}}, 1);
   results.ok("C", 1, {{0}, {}, {}, {}}, 1).limited = true;
   results.ok("D", 1, {{0}, {}, {}, {}}, 1).invariants = {{"untouched", false, "w"}, {"finite", true, ""}};
-  results.planned()[0].identity["parameters"] = 7;
-  results.planned()[1].identity["version"] = "2";
-  results.planned()[2].identity["device"] = "cuda";  // shown beside the value, no other result
+  results.planned()[0].identity.approach.parameters = 7;
+  results.planned()[1].identity.version = "2";
+  results.planned()[2].identity.device = "cuda";  // shown beside the value, no other result
   const Report report = results.report();
   CHECK(row_of(report, "A").status == "missing");
   CHECK(row_of(report, "A").reason == "1 of 1 outdated: the configuration changed");
@@ -228,10 +228,11 @@ TEST_CASE("what was made from part of the data is no result of all of it, and th
   results.ok("A", 1, {{0}, {}, {}, {}}, 1);
   results.ok("A", 2, {{0}, {}, {}, {}}, 1);
   results.ok("B", 1, {{0}, {}, {}, {}}, 1);
-  results.ok("C", 1, {{0}, {}, {}, {}}, 1);
-  results.planned()[1].identity["limit"] = {{"test", 20}};
-  results.planned()[2].identity["limit"] = {{"test", 20}};
-  results.planned()[3].identity["limit"] = nlohmann::json::object();  // all of it, as if nothing stood there
+  Record& other_form = results.ok("C", 1, {{0}, {}, {}, {}}, 1);
+  other_form.provenance["identity"]["limit"] = nullptr;  // all of it, as if an empty limit stood there
+  other_form.digest = "of that form";
+  results.planned()[1].identity.limit = {{"test", 20}};
+  results.planned()[2].identity.limit = {{"test", 20}};
   const Report report = results.report();
   CHECK(row_of(report, "A").reason == "1 of 2 outdated: made with another --limit");
   CHECK(row_of(report, "A").ok_runs == 1);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include "harness/approach/approach.hpp"
 #include "harness/cell/checkpoint.hpp"
@@ -79,7 +80,7 @@ json configuration() {
 // Its plan as "id seed digest", a cell a line. Metrics come and go without the schema: they are left out.
 class Pinned {
  public:
-  explicit Pinned(const std::function<void(json&)>& change = {}) {
+  explicit Pinned(const std::function<void(json&)>& change = {}, const ConfigOptions& options = {}) {
     std::ofstream(folder_ / "net.pt") << "a model";
     std::ofstream(folder_ / "data.h5") << "data";
     std::ofstream(folder_ / "program.py") << "a program";
@@ -88,10 +89,10 @@ class Pinned {
     json value = configuration();
     if (change) change(value);
     std::ofstream(folder_ / "c.json") << value.dump();
-    config_ = read_config(folder_ / "c.json", catalog());
+    config_ = read_config(folder_ / "c.json", catalog(), options);
     plan_ = make_plan(config_, catalog(), "cpu");
     for (PlanEntry& entry : plan_) {
-      entry.planned.identity["metrics"] = "some";
+      entry.planned.identity.metrics = "some";
       entry.planned.seal();
     }
   }
@@ -211,9 +212,8 @@ TEST_CASE("every setting that makes cells outdated changes their digest, to the 
 
 TEST_CASE("identities of stages are those that they were", "[pinned]") {
   INFO(kMessage);
-  const json cell = Pinned().cell("S/P_long/2").identity;
-  const json fix = fix_identity(cell), predict = predict_identity(cell, fix),
-             attack = attack_identity(cell, predict);
+  const Identity cell = Pinned().cell("S/P_long/2").identity;
+  const json fix = cell.of_fix(), predict = cell.of_predictions(fix), attack = cell.of_attack(predict);
   CHECK(digest_of(fix.dump()) == "fb23684fd24b69d80f92837bf69c7ea6");
   CHECK(digest_of(predict.dump()) == "2074665539c8aa0bd05d2fc83a396043");
   CHECK(digest_of(attack.dump()) == "d391c35bc99b6b7da1fe79e49c114a95");
@@ -231,14 +231,34 @@ TEST_CASE("cells of files beyond model and data have the digests that they had",
   CHECK(pinned.cell("S/P/1").digest == "2eee05336d26cda06a70e0f7de804857");
   CHECK(pinned.cell("S/X/1").digest == "cc1118604acfae5b66d5eefed2c2addc");
   CHECK(pinned.cell("S/published:AP/1").digest == "9390bd26475518461692102086bb2d53");
-  CHECK(digest_of(fix_identity(pinned.cell("S/X/1").identity).dump()) == "9a3659248a73a0c52af57975834a0682");
-  CHECK(digest_of(fix_identity(pinned.cell("S/published:AP/1").identity).dump()) ==
+  CHECK(digest_of(pinned.cell("S/X/1").identity.of_fix().dump()) == "9a3659248a73a0c52af57975834a0682");
+  CHECK(digest_of(pinned.cell("S/published:AP/1").identity.of_fix().dump()) ==
         "1abbfb3caa31d3c4c7de93caa8a9c329");
-  json identity = pinned.cell("S/X/1").identity;
-  for (const char* gone : {"approach", "version", "seed", "corrupted_below", "metrics"}) identity.erase(gone);
-  identity["subject"].erase("training");
-  identity["files"] = {{"model", identity["files"]["model"]}, {"data", identity["files"]["data"]}};
-  CHECK(digest_of(identity.dump()) == "313a6e2169a5a94f4e66f99e333a5a58");
+  CHECK(digest_of(pinned.cell("S/X/1").identity.of_original().dump()) == "313a6e2169a5a94f4e66f99e333a5a58");
+}
+
+TEST_CASE("an identity comes back from its JSON form, and every key of a subject decides results or not") {
+  const Pinned pinned(
+      [](json& config) {
+        config["subjects"][0]["published"] = {{"AP", {"theirs.pt", "absent.pt"}}};
+        config["approaches"].push_back({{"key", "X"}, {"command", {"python3", "program.py"}}});
+        config["batch"] = 64;
+      },
+      {.set = {}, .need_files = false});
+  for (const PlanEntry& entry : pinned.plan()) {
+    INFO(entry.planned.cell.text());
+    const json value = entry.planned.identity;
+    CHECK(value.get<Identity>().digest() == entry.planned.digest);
+    CHECK(compare(entry.planned.identity, value, Compare::exact) == Match::same);
+  }
+  const json decides = pinned.cell("S/P/1").identity;
+  const std::set<std::string> decides_nothing = {"model",     "model_name", "data",
+                                                 "published", "history",    "budget"};
+  const json subject = pinned.config().effective()["subjects"][0];
+  for (const auto& [key, value] : subject.items()) {
+    INFO(key << ": a key of a subject that decides results belongs into Identity::Subject");
+    CHECK(decides["subject"].contains(key) != (decides_nothing.count(key) > 0));
+  }
 }
 
 TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]") {
@@ -250,11 +270,10 @@ TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]
       CHECK(hexadecimal(entry.planned.seed) == "036c94665e60a2a3");
     if (entry.planned.cell.text() != "digits/NONE/1") continue;  // which no parameter decides
     CHECK(hexadecimal(entry.planned.seed) == "9344abe733b55672");
-    PlannedCell planned = entry.planned;
-    planned.identity["metrics"] = "some";
-    planned.identity["files"] = nullptr;  // as the data is prepared, or not
-    planned.seal();
-    CHECK(planned.digest == "51fbe445d483c2c8fe742ad9b8785a81");
+    json identity = entry.planned.identity;
+    identity["metrics"] = "some";
+    identity["files"] = nullptr;  // as the data is prepared, or not
+    CHECK(digest_of(identity.dump()) == "51fbe445d483c2c8fe742ad9b8785a81");
   }
 }
 
@@ -284,7 +303,7 @@ TEST_CASE("plan.json and the files of stages are written as they were", "[pinned
   CHECK(digest_of(bytes_of(tree.plan())) == "ac4523705a4e3f0bf6a18297f7cbf398");
   std::ofstream(folder / "fixed.pt") << "a model";
   write_stage(folder.path(), Stage::fix,
-              {.identity = fix_identity(pinned.cell("S/P/1").identity),
+              {.identity = pinned.cell("S/P/1").identity.of_fix(),
                .content = {{"record", json::object()},
                            {"made_by", json::object()},
                            {"nondeterministic", json::array()}},

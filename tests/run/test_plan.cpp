@@ -24,7 +24,7 @@ std::vector<PlanEntry> plan_of(int subjects, int approaches, int runs) {
       for (int r = 1; r <= runs; ++r) {
         PlanEntry entry;
         entry.planned.cell = {"S" + std::to_string(s), "m", "A" + std::to_string(a), r};
-        entry.planned.identity = {{"id", entry.planned.cell.text()}};
+        entry.planned.identity.subject.name = entry.planned.cell.text();
         entry.planned.seal();
         plan.push_back(entry);
       }
@@ -122,7 +122,7 @@ TEST_CASE("a frozen plan is read back, and only for the same cells") {
         cells_of_shard(plan, again, {.index = 3, .count = 5}));
   CHECK_THROWS_AS(cells_of_shard(plan, again, {.index = 0, .count = 0, .task = 6}), UserError);
   CHECK_THROWS_AS(cells_of_shard(plan, std::nullopt, {.index = 0, .count = 0, .task = 1}), UserError);
-  plan[3].planned.identity["id"] = "other";
+  plan[3].planned.identity.subject.name = "other";
   plan[3].planned.seal();
   CHECK_FALSE(read_plan(tree, plan));
   write_atomically(tree.plan(), "{\"cells\": [");
