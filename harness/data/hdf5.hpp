@@ -47,7 +47,7 @@ class Lock {
   std::unique_lock<std::recursive_mutex> lock_;
 };
 
-// HDF5 prints its own stack of errors unless told otherwise; ours are told by exceptions.
+// While one lives, HDF5 does not print its stack of errors. Ours are exceptions.
 class Silence {
  public:
   Silence();

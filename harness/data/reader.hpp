@@ -29,7 +29,7 @@ class BatchReader {
 
   const Split& split_;
   int64_t batch_, count_;
-  int64_t position_ = 0;  // first image that has not been asked for
+  int64_t position_ = 0;  // first image that has not been requested
   std::future<at::Tensor> ahead_;
 };
 

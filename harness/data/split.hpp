@@ -43,7 +43,7 @@ struct SplitParts {
 // Raw images [begin, end) as stored; throws UserError where HDF5 cannot read them.
 at::Tensor read_raw(const SplitParts& parts, int64_t begin, int64_t end);
 
-// Keeps the raw images in memory where `resident`, else reads them when asked.
+// Keeps the raw images in memory if `resident`; else reads them when they are needed.
 std::shared_ptr<const Split> make_split(SplitParts parts, const DatasetInfo& info, bool resident);
 
 }  // namespace harness
