@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
     std::cerr << "standard output: found a place that takes no more, expected one that can be written to\n";
     return code == 0 ? 1 : code;
   } catch (const harness::ResultsError& error) {
-    harness::say_damage(error);
+    harness::print_damage(error);
     return 4;
   } catch (const harness::UserError& error) {
     return report(error, 2);

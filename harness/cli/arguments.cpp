@@ -169,15 +169,15 @@ std::string help_text(const CommandSpec& spec) {
   for (const std::string& name : spec.positionals) text += " " + name;
   text += " [options]\n\n";
   size_t width = 0;
-  const auto left = [](const OptionSpec& option) {
+  const auto usage = [](const OptionSpec& option) {
     std::string words = "  --" + option.name;
     if (option.kind == OptionKind::flag) return words;
     words += " " + option.value;
     return option.kind == OptionKind::list ? words + " ..." : words;
   };
-  for (const OptionSpec& option : shown.options) width = std::max(width, left(option).size());
+  for (const OptionSpec& option : shown.options) width = std::max(width, usage(option).size());
   for (const OptionSpec& option : shown.options) {
-    const std::string words = left(option);
+    const std::string words = usage(option);
     text += words + std::string(width + 2 - words.size(), ' ') + option.help + "\n";
   }
   return text;

@@ -23,7 +23,7 @@ std::optional<int64_t> positive(const std::string& text) {
   throw UserError({"command line", option, '"' + found + '"', expected, suggestion});
 }
 
-// A limit of a split that no subject has would limit nothing. A file that cannot be read is reported later.
+// Refuses a limit on a split that no subject has. Data files that cannot be read are reported later.
 void demand_limited_splits(const Config& config) {
   if (config.limit.empty()) return;
   std::set<std::string> known;
@@ -138,7 +138,7 @@ std::function<void(const std::string&)> reporter(const Arguments& arguments) {
   return [](const std::string& line) { std::cerr << line << std::endl; };
 }
 
-void say_damage(const ResultsError& error) {
+void print_damage(const ResultsError& error) {
   for (const Problem& problem : error.problems()) std::cerr << to_text(problem) << "\n";
   std::cerr << "the results are damaged there; harness run computes the cell again\n";
 }

@@ -25,7 +25,7 @@ OptionSpec quiet_option();
 
 // Reads the positional CONFIG with --set, --device and --limit applied.
 Config configured(const Arguments& arguments, bool need_files);
-// --results, else results/<name of the configuration>.
+// The tree of --results, or else results/<name of the configuration>.
 ResultsTree tree_of(const Arguments& arguments, const Config& config);
 // "test=100,repair=50"
 std::map<std::string, int64_t> parse_limit(const std::string& text);
@@ -34,17 +34,17 @@ std::pair<std::string, std::string> parse_assignment(const std::string& option, 
 // "1,3,32,32"
 std::vector<int64_t> parse_shape(const std::string& text);
 
-// Chooses the device, checks the OpenMP runtime and sets the switches; says on standard error what "auto"
+// Chooses the device, checks the OpenMP runtime and sets the switches. Prints on standard error what "auto"
 // chose.
 DeviceChoice prepare_device(const Config& config, const Arguments& arguments);
 
-// Lines for people, on standard error; nothing with --quiet.
+// Prints a line on standard error; nothing with --quiet.
 std::function<void(const std::string&)> reporter(const Arguments& arguments);
 
-// What is wrong in a results tree, and the remedy, on standard error; exit code 4 goes with it.
-void say_damage(const ResultsError& error);
+// Prints what is wrong in a results tree and what to do, on standard error. The exit code is then 4.
+void print_damage(const ResultsError& error);
 
-// A table as --format says.
+// Prints a table on standard output in the format text, csv or json.
 void print_table(const Table& table, const std::string& format);
 
 }  // namespace harness

@@ -52,7 +52,7 @@ int help(const std::vector<std::string>& words) {
   return 0;
 }
 
-// A word that is no command is a configuration if it looks like a file; else it is a misspelt command.
+// A word that is no command is a configuration if it looks like a file, else a misspelt command.
 bool looks_like_file(const std::string& word) {
   return word.find('/') != std::string::npos || word.find('.') != std::string::npos ||
          std::filesystem::exists(word);
@@ -77,7 +77,7 @@ int dispatch(const std::vector<std::string>& words) {
     std::cout << "harness " << harness_version() << "\n";
     return 0;
   }
-  if (words[0] == "worker") return run_worker();  // for harness run alone: no help names it
+  if (words[0] == "worker") return run_worker();  // started by harness run only, so no help names it
   const Command* command = find_command(words[0]);
   std::vector<std::string> rest(words.begin() + (command == nullptr ? 0 : 1), words.end());
   if (command == nullptr) {

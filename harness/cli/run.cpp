@@ -123,7 +123,7 @@ Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEnt
     std::cout << tables_text(report) << std::flush;
     write_tables(tree, report);
   } catch (const ResultsError& error) {
-    say_damage(error);
+    print_damage(error);
     return Tables::damaged;
   } catch (const UserError& error) {  // such as a full disk, which is no error of usage
     std::cerr << error.what() << "\n";

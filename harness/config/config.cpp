@@ -57,7 +57,7 @@ bool is_device(const std::string& text) {
   }
 }
 
-// The file's stem with everything that a folder name may not hold replaced.
+// The file's stem, with _ in place of characters that a name may not have.
 std::string name_of_file(const fs::path& file) {
   std::string name = file.stem().string().substr(0, 100);
   for (size_t i = 0; i < name.size(); ++i) {
@@ -109,8 +109,7 @@ ValueKind<std::string> device_kind() {
       {{"type", "string"}, {"pattern", "^(auto|cpu|cuda(:(0|[1-9][0-9]{0,2})(,(0|[1-9][0-9]{0,2}))*)?)$"}}};
 }
 
-// Without approaches there is something to do only where models are published. That cannot be judged unless
-// every subject could be read.
+// Without approaches, a subject has to have published models. This is checked only if all subjects were read.
 void demand_work(const json& document, const JsonPlace& place, const Config& config) {
   const auto has = [&](const char* key) { return document.contains(key) && document[key].is_array(); };
   if (!has("approaches") || !document["approaches"].empty()) return;
@@ -134,7 +133,7 @@ Schema work_to_do() {
   return {{"if", no_approach}, {"then", {{"properties", {{"subjects", {{"contains", may_publish}}}}}}}};
 }
 
-// `folder`: what paths are relative to.
+// `folder`: paths are relative to it.
 Config read_document(json document, const fs::path& file, const fs::path& folder, const Catalog& catalog,
                      const ConfigOptions& options, std::vector<Problem> problems) {
   Overrides overrides(options.set, &problems);
@@ -219,7 +218,7 @@ Config read_config(const fs::path& file, const Catalog& catalog, const ConfigOpt
 Config read_config_value(json document, const fs::path& name, const Catalog& catalog,
                          const ConfigOptions& options) {
   ConfigOptions once_more = options;
-  once_more.again = true;
+  once_more.from_effective = true;
   return read_document(std::move(document), name, "", catalog, once_more, {});
 }
 

@@ -18,7 +18,7 @@ namespace harness {
 
 // The attack of the study (harness/docs/metrics.md, The attack). Absent `attack`: no ASR rows.
 struct AttackConfig {
-  double epsilon = 0;              // > 0 or 0; in `epsilon_unit`
+  double epsilon = 0;              // at least 0, in `epsilon_unit`
   bool epsilon_in_pixels = false;  // "epsilon_unit": "pixel" (steps of 0..255) or "input" (default)
   int64_t steps = 40;
   std::optional<double> relative_step;  // of epsilon; nullopt = exactly 0.01/0.3
@@ -29,19 +29,19 @@ struct AttackConfig {
   bool margin = true;                           // also measure ASR_MARGIN
 };
 
-// What one fix may take; absent: no limit. None is part of a cell's identity. Memory is counted in 10^6 bytes
-// from what there was when the fix began: model, data and what earlier cells left do not count.
+// Limits of one fix; an absent one does not limit. Budgets are not part of a cell's identity. Memory is
+// counted in 10^6 bytes from the start of the fix: model, data and leftovers of earlier cells do not count.
 struct Budget {
   std::optional<double> seconds = std::nullopt;
   std::optional<double> megabytes = std::nullopt;         // growth of the process's resident memory
   std::optional<double> device_megabytes = std::nullopt;  // growth of LibTorch's tensors on the CUDA device
 };
 
-// An approach that is a program of its own (key "command"). It is started with the path of a request file.
+// An external program as an approach (key "command"). It is started with the path of a request file.
 struct ExternalProgram {
-  std::vector<std::string> command;      // words that name a file beside the configuration are absolute paths
-  std::vector<std::string> needs, uses;  // splits it gets, of train, validation and repair
-  std::vector<std::filesystem::path> files;  // of `command`: part of the cell's identity by their digests
+  std::vector<std::string> command;          // words that name a file are absolute paths
+  std::vector<std::string> needs, uses;      // splits it gets, of train, validation and repair
+  std::vector<std::filesystem::path> files;  // those in `command`; their digests are in the cell's identity
 };
 
 struct PublishedModels {
@@ -63,16 +63,16 @@ struct SubjectConfig {
 
 struct ApproachConfig {
   std::string key;                  // "AR", "RAND"
-  std::string shadow;               // "AR" in "RAND:AR", else empty
+  std::string shadow;               // the imitated approach: "AR" in "RAND:AR", else empty
   std::string as;                   // name in paths, --only and tables; default the key, with ":SHADOW"
-  Hyperparameters hyperparameters;  // checked, defaults filled in; of an external program: as given
+  Hyperparameters hyperparameters;  // checked, with defaults; for an external program as given
   std::optional<Budget> budget;
   std::optional<ExternalProgram> external;  // then `key` is in no catalog
-  std::string name;                         // external: full name in tables
-  Level level = Level::model;               // external
+  std::string name;                         // full name in tables; external programs only
+  Level level = Level::model;               // external programs only
 };
 
-// As a subject's "training" is written, every default included.
+// A subject's "training" as a configuration has it, with every default.
 nlohmann::json training_json(const TrainingConfig& training);
 
 struct Config {
@@ -85,38 +85,39 @@ struct Config {
   double corrupted_below = 0.5;
   std::string device = "auto";  // auto | cpu | cuda | cuda:0,2
   std::string keep = "all";     // all | first | none
-  bool deterministic = true;    // deterministic algorithms where there are any
+  bool deterministic = true;    // use deterministic algorithms if LibTorch has them
   bool tf32 = false;
   std::optional<int64_t> batch;       // images per forward pass; null: follows from the model
-  int64_t resident_megabytes = 1024;  // splits of more stored bytes are read in slabs
+  int64_t resident_megabytes = 1024;  // larger splits (bytes in the file) are read in slabs
   std::optional<Budget> budget;
   double checkpoint_seconds = 30;        // least time between two checkpoints of a fix
   std::map<std::string, int64_t> limit;  // --limit SPLIT=N, empty: none
 
-  // Everything as JSON with every default written out, paths as seen from the working directory, where the
-  // same text can be read back as a config (limit is of the command line and left out); what `check` prints.
+  // The configuration with every default, as `check` prints it. Paths are relative to the working directory,
+  // where the result can be read as a configuration again. `limit` comes from the command line and is left
+  // out.
   nlohmann::json effective() const;
 };
 
 struct ConfigOptions {
   std::vector<std::pair<std::string, std::string>> set;  // --set POINTER=VALUE, VALUE as JSON or plain text
-  bool need_files = true;                                // missing files are problems (off for a listing)
-  bool again = false;  // what effective() gave: a word of a command is a file where its path is absolute
+  bool need_files = true;                                // report missing files
+  bool from_effective = false;  // the document is an effective(): files in commands are absolute paths
 };
 
 // Reads `file` and every subject file it names; throws one UserError with all problems of all files.
-// "approaches": "all" = every entry of `catalog` that shadows none, "study" = the sixteen that are there.
+// "approaches": "all" = every entry of `catalog` that runs alone, "study" = those of the sixteen in it.
 Config read_config(const std::filesystem::path& file, const Catalog& catalog,
                    const ConfigOptions& options = {});
 
-// The same for a value that was read already, such as effective() of another process; `name` is for messages.
+// Reads the effective() of another process. `name` stands for the file in messages.
 Config read_config_value(nlohmann::json document, const std::filesystem::path& name, const Catalog& catalog,
                          const ConfigOptions& options = {});
 
 // The JSON schema for editors, as configs/schema.json holds it.
 std::string config_schema();
 
-// Checks "parameters" of one approach; appends to `problems`, returns them with the defaults filled in.
+// Checks the "parameters" of one approach and adds the defaults. What is wrong is appended to `problems`.
 Hyperparameters read_hyperparameters(const nlohmann::json& object, const ApproachInfo& info,
                                      const std::string& file, const std::string& pointer,
                                      std::vector<Problem>* problems);

@@ -19,7 +19,7 @@ std::string one_of(const std::vector<std::string>& names) {
   return text;
 }
 
-// The keys that a control may stand before.
+// The approaches that a control may be combined with.
 std::vector<std::string> shadowable(const Catalog& catalog, const ApproachInfo& control) {
   std::vector<std::string> keys;
   for (const ApproachInfo& info : catalog) {
@@ -30,12 +30,12 @@ std::vector<std::string> shadowable(const Catalog& catalog, const ApproachInfo& 
   return keys;
 }
 
-// Those of them that it can do something with, where that is known: what a message recommends.
+// Those that a message recommends: the approaches that the control supports, if it says which.
 std::vector<std::string> recommended(const Catalog& catalog, const ApproachInfo& control) {
   return control.imitates.empty() ? shadowable(catalog, control) : control.imitates;
 }
 
-// A parameter's value as its type; nothing (reported) where it does not fit.
+// A parameter's value in its type; nothing if it is wrong, which is reported.
 std::optional<json> read_parameter(const json& value, const HyperparameterSpec& spec,
                                    const JsonPlace& place) {
   if (value.is_null() && spec.nullable) return value;
@@ -63,7 +63,8 @@ struct Chosen {
   std::string shadow;
 };
 
-std::optional<Chosen> choose(const std::string& written, const JsonPlace& place, const Catalog& catalog) {
+std::optional<Chosen> resolve_key(const std::string& written, const JsonPlace& place,
+                                  const Catalog& catalog) {
   const size_t colon = written.find(':');
   const std::string key = written.substr(0, colon);
   const ApproachInfo* info = find(catalog, key);
@@ -100,7 +101,7 @@ std::optional<Chosen> choose(const std::string& written, const JsonPlace& place,
 }
 
 // The approach's own description, with the parameters of the imitated approach added.
-ApproachInfo described(const Chosen& chosen, const Catalog& catalog) {
+ApproachInfo info_of(const Chosen& chosen, const Catalog& catalog) {
   ApproachInfo info = *chosen.info;
   if (chosen.shadow.empty()) return info;
   for (const HyperparameterSpec& spec : find(catalog, chosen.shadow)->hyperparameters) {
@@ -115,13 +116,13 @@ std::string written_key(const ApproachConfig& approach) {
   return approach.shadow.empty() ? approach.key : approach.key + ":" + approach.shadow;
 }
 
-ApproachConfig configured(const Chosen& chosen, const Catalog& catalog) {
+ApproachConfig with_defaults(const Chosen& chosen, const Catalog& catalog) {
   ApproachConfig approach;
   approach.key = chosen.info->key;
   approach.shadow = chosen.shadow;
   approach.as = written_key(approach);
   std::vector<Problem> none;
-  approach.hyperparameters = read_hyperparameters(json::object(), described(chosen, catalog), "", "", &none);
+  approach.hyperparameters = read_hyperparameters(json::object(), info_of(chosen, catalog), "", "", &none);
   return approach;
 }
 
@@ -129,12 +130,12 @@ void read_key(const json& value, const JsonPlace& place, const ReadContext& cont
               ApproachConfig* approach) {
   const auto text = read_text(value, place);
   if (!text) return;
-  if (const auto chosen = choose(*text, place, context.catalog)) {
-    *approach = configured(*chosen, context.catalog);
+  if (const auto chosen = resolve_key(*text, place, context.catalog)) {
+    *approach = with_defaults(*chosen, context.catalog);
   }
 }
 
-// The default name may be written out, though it has a colon.
+// The default name is allowed although it may have a colon.
 void read_as(const json& value, const JsonPlace& place, const ReadContext&, ApproachConfig* approach) {
   if (value.is_string() && value == approach->as) return;
   approach->as = read_name(value, place, false).value_or("");
@@ -143,9 +144,8 @@ void read_as(const json& value, const JsonPlace& place, const ReadContext&, Appr
 void read_parameters(const json& value, const JsonPlace& place, const ReadContext& context,
                      ApproachConfig* approach) {
   if (const ApproachInfo* info = find(context.catalog, approach->key)) {
-    approach->hyperparameters =
-        read_hyperparameters(value, described({info, approach->shadow}, context.catalog), place.file,
-                             place.pointer, place.problems);
+    approach->hyperparameters = read_hyperparameters(
+        value, info_of({info, approach->shadow}, context.catalog), place.file, place.pointer, place.problems);
   } else if (!value.is_object()) {
     place.report(describe(value), "an object");
   }
@@ -154,8 +154,8 @@ void read_parameters(const json& value, const JsonPlace& place, const ReadContex
 std::optional<ApproachConfig> read_entry(const json& value, const JsonPlace& place,
                                          const ReadContext& context) {
   if (value.is_string()) {
-    const auto chosen = choose(value.get<std::string>(), place, context.catalog);
-    return chosen ? std::optional(configured(*chosen, context.catalog)) : std::nullopt;
+    const auto chosen = resolve_key(value.get<std::string>(), place, context.catalog);
+    return chosen ? std::optional(with_defaults(*chosen, context.catalog)) : std::nullopt;
   }
   if (!value.is_object()) {
     place.report(describe(value), "the key of an approach, or an object with \"key\"");
@@ -233,7 +233,7 @@ std::vector<ApproachConfig> read_approaches(const json& value, const JsonPlace& 
     for (const ApproachInfo& info : context.catalog) {
       const bool alone = !info.shadows || info.alone;
       if (alone && (value == "all" || info.in_study))
-        approaches.push_back(configured({&info, ""}, context.catalog));
+        approaches.push_back(with_defaults({&info, ""}, context.catalog));
     }
     if (approaches.empty())
       place.report(describe(value), "a program with approaches: this one has none of these");

@@ -16,7 +16,7 @@ using Splits = std::vector<std::string>;
 
 const Splits kSplits = {"train", "validation", "repair"};
 
-// One word as it is handed to the program.
+// One word of the command as the program will get it; a file's name becomes an absolute path.
 std::string read_word(const json& value, const JsonPlace& place, bool first, const ReadContext& context,
                       std::vector<fs::path>* files) {
   const bool need_files = context.options.need_files;
@@ -32,7 +32,7 @@ std::string read_word(const json& value, const JsonPlace& place, bool first, con
   std::error_code ignored;
   const bool is_option = word.empty() || word[0] == '-';
   const bool is_file =
-      !is_option && !context.options.again && fs::is_regular_file(context.folder / word, ignored);
+      !is_option && !context.options.from_effective && fs::is_regular_file(context.folder / word, ignored);
   if (is_option || (!is_file && !has_slash && !word.ends_with(".py"))) return word;
   const size_t before = place.problems->size();
   const fs::path file = fs::absolute(read_path(value, place, context.folder, need_files));
@@ -56,7 +56,7 @@ void read_command(const json& value, const JsonPlace& place, const ReadContext& 
   }
 }
 
-// A list of splits; none may stand twice, under "needs" and "uses" together.
+// A list of splits. Each may occur once, in "needs" or in "uses".
 Field<ApproachConfig> splits_field(const std::string& key, Splits ExternalProgram::*member,
                                    const std::string& meaning) {
   const auto read = [member](const json& value, const JsonPlace& place, const ReadContext&,

@@ -8,11 +8,11 @@ namespace {
 using nlohmann::json;
 using Pointer = json::json_pointer;
 
-// Whether the document has a value there. "-" and a number with a leading zero are no place in a list.
+// Whether the document has a value there. "-" and numbers with a leading zero are no index of a list.
 bool is_there(const json& document, const Pointer& pointer) {
   try {
     return document.contains(pointer);
-  } catch (const json::exception&) {  // an index that no machine number holds
+  } catch (const json::exception&) {  // an index too large for any integer, or an empty one
     return false;
   }
 }
@@ -25,7 +25,7 @@ bool is_pointer(const std::string& text) {
   }
 }
 
-// JSON, or plain text where it is none: --set /device=cpu needs no quotes.
+// JSON, or else plain text: --set /device=cpu needs no quotes.
 json value_of(const std::string& text, const JsonPlace& place) {
   std::vector<Problem> problems;
   std::optional<json> value = parse_json(text, place.file, &problems);
@@ -37,7 +37,7 @@ json value_of(const std::string& text, const JsonPlace& place) {
   return *value;
 }
 
-// Where "/subjects/0" ends in a pointer that leads further; npos for any other pointer.
+// The length of "/subjects/0" in a pointer into a subject; npos for other pointers.
 size_t end_of_subject(const std::string& pointer) {
   const std::string subjects = "/subjects/";
   return pointer.starts_with(subjects) ? pointer.find('/', subjects.size()) : std::string::npos;
@@ -60,7 +60,7 @@ Overrides::Overrides(const std::vector<std::pair<std::string, std::string>>& set
 
 bool Overrides::put(json* document, const Override& override, const std::string& inner) const {
   const Pointer pointer(inner);
-  Pointer missing = pointer;  // the first part of it that is not there, or all of it
+  Pointer missing = pointer;  // the shortest part of it that is not there, or all of it
   while (!is_there(*document, missing.parent_pointer())) missing.pop_back();
   const json& parent = document->at(missing.parent_pointer());
   if (missing == pointer && (parent.is_object() || (parent.is_array() && is_there(*document, pointer)))) {

@@ -9,8 +9,8 @@
 
 #include "harness/config/fields.hpp"
 
-// The tables of the configuration's objects and the parts of read_config(); for the sources of this folder,
-// for programs that read single entries, and for tests.
+// The tables of the configuration's objects and the parts of read_config(): for the sources of this folder
+// and for commands that read single entries.
 namespace harness {
 
 const ObjectTable<Budget>& budget_table();
@@ -39,25 +39,26 @@ struct SubjectDocument {
   std::filesystem::path folder;  // paths are relative to it
 };
 
-// --set: puts values into documents before they are read, and makes problems of these values name the command
-// line.
+// The values of --set. They are put into the documents before these are read. Problems with such a value name
+// the command line instead of the file.
 class Overrides {
  public:
   Overrides(const std::vector<std::pair<std::string, std::string>>& set, std::vector<Problem>* problems);
-  // All but those that lead into a subject that is a file of its own; these wait for apply_to_subjects().
+  // Applies all values but those inside of a subject that has a file of its own: see apply_to_subjects().
   void apply_to_config(nlohmann::json* document, const std::string& file);
   void apply_to_subjects(std::vector<std::optional<SubjectDocument>>* subjects);
+  // Changes the file and place of problems with these values.
   void attribute_to_command_line() const;
 
  private:
   struct Override {
     std::string pointer;  // as given
     nlohmann::json value;
-    std::optional<size_t> subject = {};  // waits for the file of this one
-    std::string file = {};               // where it was put
-    std::string location = {};           // the JSON pointer there
+    std::optional<size_t> subject = {};  // whose file it is for
+    std::string file = {};               // the document that it was put into
+    std::string location = {};           // the JSON pointer in that document
   };
-  // `inner`: the pointer in that document.
+  // Puts a value at the pointer `inner`. False if that is no place for a value, which is reported.
   bool put(nlohmann::json* document, const Override& override, const std::string& inner) const;
 
   std::vector<Override> overrides_;

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr double kMaxSteps = 100000;
 constexpr double kMaxImages = 1e9;
-constexpr double kMaxRelativeStep = 1e6;  // of epsilon: nobody wants more than 1
+constexpr double kMaxRelativeStep = 1e6;  // useful values are at most 1
 
 bool is_pair(const json& value) {
   return value.is_array() && value.size() == 2;
@@ -121,7 +121,7 @@ Schema momentum_with_sgd_only() {
   return {{"if", is_sgd}, {"else", {{"properties", {{"momentum", {{"const", 0}}}}}}}};
 }
 
-// The model's file names it in tables, unless the key "model_name" follows.
+// The name of the model's file is the default of "model_name", which is read later.
 void name_model(const JsonPlace&, const ReadContext&, SubjectConfig* subject) {
   subject->model_name = subject->model.stem().string();
 }

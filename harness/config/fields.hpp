@@ -19,25 +19,25 @@ class Overrides;
 
 using Schema = nlohmann::ordered_json;  // keys stay in the order of the tables
 
-// What reading a value may depend on beside the JSON.
+// What reading may depend on beside the JSON.
 struct ReadContext {
   const Catalog& catalog;
   ConfigOptions options = {};
   std::filesystem::path folder = {};  // paths are relative to it
-  Overrides* overrides = nullptr;     // those that wait for the files of subjects
+  Overrides* overrides = nullptr;     // applied to the files of subjects
 };
 
 // How values of one kind are read from JSON, printed as JSON and described in the schema.
 template <typename Value>
 struct ValueKind {
-  // Returns nothing where the value is wrong, which is reported then.
+  // Returns nothing if the value is wrong, which is reported.
   std::function<std::optional<Value>(const nlohmann::json&, const JsonPlace&, const ReadContext&)> read;
   std::function<nlohmann::json(const Value&)> print;
   Schema schema;
 };
 
-// One key of an object. Fields are read in the order of their table; an absent key leaves the object as it
-// is.
+// One key of an object. Fields are read in the order of their table. An absent key does not change the
+// object.
 template <typename Object>
 struct Field {
   std::string key;
@@ -48,7 +48,7 @@ struct Field {
   bool required = false;
 };
 
-// A field whose value is a member of the object. Where the value is wrong the member keeps its default.
+// A field whose value is a member of the object. A wrong value does not change the member.
 template <typename Object, typename Value>
 Field<Object> field(std::string key, Value Object::*member, ValueKind<Value> kind, std::string meaning) {
   Field<Object> result{std::move(key), std::move(meaning)};
@@ -67,8 +67,8 @@ Field<Object> required(Field<Object> field) {
   return field;
 }
 
-// `next(place, context, object)` runs after the key was read: it sets members that follow from the value, or
-// reports what is wrong beside values read before.
+// `next(place, context, object)` runs after the key was read. It sets members that depend on the value, or
+// reports a value that does not fit those read before.
 template <typename Object, typename Next>
 Field<Object> followed_by(Field<Object> field, Next next) {
   field.read = [read = field.read, next](const nlohmann::json& value, const JsonPlace& place,
@@ -83,13 +83,13 @@ template <typename Object>
 struct ObjectTable {
   std::string meaning;
   std::vector<Field<Object>> fields;
-  // What concerns several fields, for the reader (after all of them are read) and for the schema.
+  // Rules on several fields: checked after all fields are read, and the same for the schema.
   std::function<void(const nlohmann::json&, const JsonPlace&, const Object&)> check = nullptr;
   Schema rules = Schema::object();
-  Object absent = {};  // the object of which no key is given: the defaults
+  Object absent = {};  // the object with the defaults of all keys
 };
 
-// What is wrong, unknown keys included, is reported. `start`: as `absent` of the table, or with more known.
+// Reads an object into `start`, which has the defaults. Wrong values and unknown keys are reported.
 template <typename Object>
 Object read_object(const ObjectTable<Object>& table, const nlohmann::json& value, const JsonPlace& place,
                    const ReadContext& context, Object start) {
@@ -122,7 +122,7 @@ Schema object_schema(const ObjectTable<Object>& table) {
     if (field.required) {
       required.push_back(field.key);
     } else if (field.print) {
-      // no text may be empty, so an empty one stands for a default that follows from other values
+      // no text may be empty: an empty one means that the default depends on other values
       if (const auto value = field.print(table.absent); value != "") property["default"] = value;
     }
   }
@@ -138,7 +138,7 @@ inline Schema reference_to(const std::string& definition) {
   return {{"$ref", "#/definitions/" + definition}};
 }
 
-// An object inside another one; `definition`: its name in the schema. `table` has to live on.
+// An object inside another one. `definition`: its name in the schema. Keeps a reference to `table`.
 template <typename Object>
 ValueKind<Object> object_kind(const std::string& definition, const ObjectTable<Object>& table) {
   return {[&table](const nlohmann::json& value, const JsonPlace& place, const ReadContext& context) {

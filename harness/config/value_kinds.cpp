@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-// A kind whose values JSON knows; `read(value, place)`.
+// A kind for a type that JSON has; `read(value, place)`.
 template <typename Value, typename Read>
 ValueKind<Value> plain_kind(Read read, Schema schema) {
   return {
@@ -139,7 +139,7 @@ fs::path read_path(const json& value, const JsonPlace& place, const fs::path& fo
   const fs::path written = folder / *text;
   fs::path file = written.lexically_normal();
   std::error_code ignored;
-  // "link/../x" is not "x" where link leads elsewhere
+  // "link/../x" is not "x" if link is a link to another folder
   if (!fs::exists(file, ignored) && fs::exists(written, ignored)) file = written;
   if (!needed) return file;
   if (const auto problem = is_data ? data_file_problem(file) : file_problem(file)) {

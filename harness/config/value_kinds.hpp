@@ -15,7 +15,7 @@ ValueKind<std::string> name_kind(bool dots);               // see is_name(); a w
 ValueKind<std::filesystem::path> path_kind(bool is_data);  // see read_path()
 ValueKind<std::vector<std::filesystem::path>> files_kind(size_t min_count);
 
-// One of several words, each of which stands for a value.
+// One of several words; each stands for a value.
 template <typename Value>
 ValueKind<Value> choice_kind(const std::vector<std::pair<std::string, Value>>& choices) {
   std::vector<std::string> words;
@@ -59,8 +59,8 @@ ValueKind<std::optional<Value>> nullable(const ValueKind<Value>& kind) {
           schema};
 }
 
-// A value of `kind`, or one word for none. Other texts, and what `looks_right` refuses, are reported as not
-// `expected`; the rest is up to `kind`.
+// A value of `kind`, or one word for none. If `looks_right` returns false, the message says `expected`; else
+// `kind` reads the value.
 template <typename Value>
 ValueKind<std::optional<Value>> unless_word(const std::string& word, const ValueKind<Value>& kind,
                                             bool (*looks_right)(const nlohmann::json&),
@@ -82,15 +82,15 @@ ValueKind<std::optional<Value>> unless_word(const std::string& word, const Value
           {{"if", {{"type", "string"}}}, {"then", {{"const", word}}}, {"else", kind.schema}}};
 }
 
-// What the schema calls "text", "name" and "dotted_name".
+// The definitions "text", "name" and "dotted_name" of the schema.
 Schema value_definitions();
 
-// A name that may be a folder: letters, digits, - and _ (and dots, where allowed), no - or dot first.
+// A name that can be a folder: letters, digits, - and _, with `dots` also dots; the first is no - or dot.
 bool is_name(const std::string& text, bool dots);
 std::optional<std::string> read_name(const nlohmann::json& value, const JsonPlace& place, bool dots);
 
-// A path relative to `folder`. Where it is `needed` a file that is missing or cannot be read is reported.
-// `is_data`: a data file; messages then say what makes one of a folder.
+// A path relative to `folder`. If `needed`, a file that is missing or cannot be read is reported. `is_data`:
+// a data file; the message for a folder then says how to make a data file of it.
 std::filesystem::path read_path(const nlohmann::json& value, const JsonPlace& place,
                                 const std::filesystem::path& folder, bool needed, bool is_data = false);
 

@@ -9,22 +9,22 @@ namespace harness {
 
 enum class HyperparameterType { boolean, integer, number, text };
 
-// One typed parameter of an approach; the config reader checks values against it before anything runs.
+// One typed parameter of an approach. The config reader checks values against it before anything runs.
 struct HyperparameterSpec {
   std::string name;
   HyperparameterType type = HyperparameterType::number;
   nlohmann::json default_value;                  // of `type`, or null where `nullable`
   std::string meaning;                           // one line
   std::string unit;                              // "steps"; "number", "word", "yes or no"
-  std::string source;                            // that can be opened: "public code, ...", "our choice"
+  std::string source;                            // one that a reader can open: "public code, ..."
   std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
   std::optional<double> maximum = std::nullopt;
   std::vector<std::string> choices = {};  // text only; empty: any text
   bool nullable = false;
 };
 
-// Checked values of an approach's parameters, defaults filled in. Asking for an unknown name or a wrong type
-// is a misuse of the interface.
+// Checked values of an approach's parameters, with defaults. An unknown name or a wrong type aborts
+// (interface_misuse()).
 class Hyperparameters {
  public:
   Hyperparameters() = default;
@@ -34,7 +34,7 @@ class Hyperparameters {
   double number(const std::string& name) const;
   std::string text(const std::string& name) const;
   bool is_null(const std::string& name) const;
-  const nlohmann::json& values() const { return values_; }  // an object, one entry per spec
+  const nlohmann::json& values() const { return values_; }  // an object with one entry for each parameter
 
  private:
   nlohmann::json values_ = nlohmann::json::object();
@@ -43,25 +43,25 @@ class Hyperparameters {
 enum class Level { model, layer, neuron, control, published };
 const char* to_text(Level level);
 
-// What an approach says of itself; all that the config reader, `list` and the tables need to know.
+// What an approach declares: all that the config reader, `list` and the tables use.
 struct ApproachInfo {
   std::string key;   // "AR"
   std::string name;  // "Arachne"
   Level level = Level::control;
   std::string publication = "";         // "ACM TOSEM 2023"
   int version = 1;                      // raised whenever results may change
-  std::vector<std::string> needs = {};  // splits without which adapt() says missing_split
-  std::vector<std::string> uses = {};   // splits it reads where they are there
+  std::vector<std::string> needs = {};  // splits; without one of them it is UNADAPTABLE (missing_split)
+  std::vector<std::string> uses = {};   // further splits that it gets if the data file has them
   std::vector<HyperparameterSpec> hyperparameters = {};
   bool in_study = false;                    // one of the sixteen
   bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:IR)
-  std::vector<std::string> shadow_of = {};  // keys that may be written there; empty with shadows: any
-  bool alone = false;                       // with shadows: KEY without another one is an approach, too
-  std::vector<std::string> imitates = {};   // with shadows: keys it can do something with; else UNADAPTABLE
+  std::vector<std::string> shadow_of = {};  // with shadows: keys that OTHER may be; empty: any
+  bool alone = false;                       // with shadows: KEY alone is an approach as well
+  std::vector<std::string> imitates = {};   // with shadows: keys that it supports; others are UNADAPTABLE
 };
 
-// Every approach that is linked in, sorted by key. The config reader, plan and tables take it as an argument,
-// so that core knows no approach.
+// Every approach that is linked in, sorted by key. Readers, plan and tables take it as an argument, so that
+// core knows no approach.
 using Catalog = std::vector<ApproachInfo>;
 const ApproachInfo* find(const Catalog& catalog, const std::string& key);
 

@@ -16,7 +16,7 @@ std::string lower(const std::string& word) {
   return result;
 }
 
-// Edit distance with swaps of neighbours counted as one (optimal string alignment).
+// Edit distance in which swapping two neighbours is one step (optimal string alignment).
 size_t distance(const std::string& a, const std::string& b) {
   std::vector<size_t> before(b.size() + 1), previous(b.size() + 1), current(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) previous[j] = j;
@@ -64,7 +64,7 @@ std::string to_text(const Problem& problem) {
             : is_sentence ? "; " + problem.suggestion
                           : "; did you mean " + problem.suggestion + "?";
   }
-  // a line break in a key or a file name must not make two lines of one problem
+  // one problem is one line, even if a key or a file name has a line break
   std::replace_if(
       text.begin(), text.end(), [](unsigned char letter) { return letter < 0x20; }, ' ');
   return text;

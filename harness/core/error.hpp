@@ -6,8 +6,8 @@
 
 namespace harness {
 
-// One thing that is wrong with what the user gave (harness/docs/design.md, Errors). Empty fields are left out
-// of the text.
+// One thing that is wrong with a user's files or options (harness/docs/design.md, Errors). Empty fields are
+// left out of the text.
 struct Problem {
   std::string file;        // as the user named it, or "command line"
   std::string place;       // JSON pointer ("/attack/epsilon"), HDF5 path ("/test/images"), option, line
@@ -19,7 +19,7 @@ struct Problem {
 // "FILE: PLACE: found FOUND, expected EXPECTED; did you mean SUGGESTION?" (one line).
 std::string to_text(const Problem& problem);
 
-// User or file error; main() prints every problem on a line of its own and exits 2, without a trace.
+// An error of the user or of a file. main() prints one line for each problem and exits with 2.
 class UserError : public std::runtime_error {
  public:
   explicit UserError(Problem problem);
@@ -30,11 +30,11 @@ class UserError : public std::runtime_error {
   std::vector<Problem> problems_;
 };
 
-// The entry of `names` that `word` most likely meant (edit distance, case ignored); empty when none is near.
+// The entry of `names` closest to `word` (edit distance, case ignored); empty if none is close.
 std::string nearest_name(const std::string& word, const std::vector<std::string>& names);
 
-// Misuse of an interface inside the program (an approach asking for a split it did not declare): prints the
-// message and aborts, which costs the worker its cell and nothing else.
+// For misuse of an interface inside the program (an approach reads a split that it did not declare): prints
+// the message and aborts. The worker process loses its current cell, nothing else.
 [[noreturn]] void interface_misuse(const std::string& message);
 
 }  // namespace harness

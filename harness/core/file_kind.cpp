@@ -47,7 +47,7 @@ std::optional<std::vector<Entry>> zip_entries(std::ifstream& in, uint64_t size) 
   const std::string end = bytes_at(in, size - tail, tail);
   const size_t found = end.rfind("PK\5\6");
   if (found == std::string::npos || found + kEnd > end.size()) return std::nullopt;
-  // Archives beyond 4 GB have these numbers elsewhere; none of the files told apart here is one.
+  // Archives above 4 GB keep these numbers elsewhere; none of the kinds recognised here is that large.
   const uint64_t length = std::min<uint64_t>({number_at(end, found + 12, 4), size, kLongestDirectory});
   const std::string directory = bytes_at(in, number_at(end, found + 16, 4), length);
   std::vector<Entry> entries;
@@ -77,7 +77,7 @@ std::string first_class(const std::string& pickle) {
   return pickle.substr(begin + 1, middle - begin - 1) + "." + pickle.substr(middle + 1, end - middle - 1);
 }
 
-// What torch.save wrote: a whole module has the dictionary of one inside, a state dict has not.
+// What torch.save wrote: a whole module contains a module's dictionary, a state dict does not.
 FileContent torch_pickle(const std::string& pickle) {
   if (pickle.find("_parameters") == std::string::npos || pickle.find("_buffers") == std::string::npos) {
     return {FileKind::torch_weights, "a state dict: weights by name, without the model", ""};
@@ -146,14 +146,14 @@ bool is_web_page(const std::string& head) {
   return word.starts_with("<!doctype html") || word.starts_with("<html") || word.starts_with("<head");
 }
 
-// No control characters but those of lines.
+// Whether there are no control characters but line breaks and tabs.
 bool is_text(const std::string& head) {
   return std::none_of(head.begin(), head.end(), [](unsigned char c) {
     return (c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f;
   });
 }
 
-// Two lines with as many commas (or semicolons, or tabs) each.
+// Whether two lines have the same number of commas (or semicolons, or tabs).
 bool is_table(const std::string& head) {
   const size_t first = head.find('\n'), second = head.find('\n', first + 1);
   if (first == std::string::npos || first + 1 >= head.size()) return false;
@@ -168,7 +168,7 @@ bool is_table(const std::string& head) {
 FileContent pickle_content(const std::string& head) {
   const std::string old_torch_save("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14);
   if (!head.starts_with(old_torch_save)) return {FileKind::pickle, "a Python pickle", ""};
-  // Behind the magic number come three pickles: protocol version, system, and what was saved.
+  // Three pickles follow the magic number: protocol version, system, and the saved object.
   const size_t at = head.find("\x80\x02", old_torch_save.size());
   const size_t system = head.find("\x80\x02", at + 2), saved = head.find("\x80\x02", system + 2);
   return torch_pickle(saved < head.size() ? head.substr(saved) : "");

@@ -5,10 +5,10 @@
 
 namespace harness {
 
-// What a file is, whatever it is called: told by its first bytes and, of zip archives, by the names of their
-// entries. Models and data files are refused with these words where they are something else.
+// What a file is by its content: its first bytes and, in zip archives, the names of the entries. Names of
+// files are ignored. Messages that refuse a model or data file say what it is instead.
 enum class FileKind {
-  unreadable,     // whoever opens it says why
+  unreadable,     // opening it reports why
   unknown,        // none of these
   folder,         // a directory
   stream,         // a device, a pipe or a socket
@@ -19,7 +19,7 @@ enum class FileKind {
   safetensors,    // weights by name
   npy,            // one NumPy array
   npz,            // several
-  torch_script,   // or what may be it
+  torch_script,   // or a zip archive that may be one
   torch_export,   // .pt2
   torch_module,   // a whole model that torch.save pickled
   torch_weights,  // a state dict or a checkpoint of torch.save
@@ -36,13 +36,13 @@ enum class FileKind {
 struct FileContent {
   FileKind kind = FileKind::unknown;
   std::string found;   // for people: "a Git LFS pointer in place of the file"
-  std::string remedy;  // where it is the same whoever asks: "git lfs pull"
+  std::string remedy;  // what to do, if it is the same for all uses of the file: "git lfs pull"
 };
 
-// Throws no error of its own. Reads a few kilobytes, and the directory of a zip archive.
+// Does not throw. Reads a few kilobytes, and the directory of a zip archive.
 FileContent content_of(const std::filesystem::path& file);
 
-// The command that makes a data file of such a file, or what else to do; empty where nothing is known.
+// The command that makes a data file of such a file, or what else to do; empty if unknown.
 std::string data_remedy(const FileContent& content, const std::filesystem::path& file);
 
 }  // namespace harness

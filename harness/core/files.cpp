@@ -75,7 +75,8 @@ Life life_of_writer(const std::string& temporary) {
 
 constexpr int kMaxNames = 16;  // tried one after another, each with random bits of its own
 
-// `make(name)` says whether it could make a file or folder that was not there. The name it could make.
+// Returns a temporary name at which `make(name)` has made a file or folder. `make` returns false, with errno,
+// where it could not.
 template <typename Make>
 fs::path make_temporary(const fs::path& file, Make make) {
   for (int k = 1;; ++k) {
@@ -85,7 +86,7 @@ fs::path make_temporary(const fs::path& file, Make make) {
   }
 }
 
-// The rename itself must reach the disk too. Some file systems know no fsync of folders; they say EINVAL.
+// A rename is on the disk when its folder is. Some file systems cannot flush folders and answer EINVAL.
 void flush_folder(const fs::path& folder) {
   Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
   if (descriptor && ::fsync(descriptor.number()) != 0 && errno != EINVAL) {
@@ -114,11 +115,11 @@ void read_pieces(const fs::path& file, Take take) {
 // device, inode, size, seconds and nanoseconds of the last change of content
 using Stamp = std::array<int64_t, 5>;
 
-// Digests by (the digest of) a file's absolute name.
+// Digests of files. The key is the digest of the absolute name.
 struct DigestCache {
   std::mutex guard;
   std::map<std::string, std::pair<Stamp, std::string>> entries;
-  bool changed = false;  // something worth keeping
+  bool changed = false;  // a large file was added
 };
 
 DigestCache& digest_cache() {
@@ -126,7 +127,7 @@ DigestCache& digest_cache() {
   return cache;
 }
 
-constexpr int64_t kLargeFile = int64_t{1} << 22;  // bytes; smaller ones are read faster than looked up
+constexpr int64_t kLargeFile = int64_t{1} << 22;  // bytes; reading a smaller one costs less than the cache
 
 std::string hexadecimal(XXH128_hash_t hash) {
   XXH128_canonical_t canonical;
@@ -151,7 +152,7 @@ fs::path temporary_name(const fs::path& file) {
 
 namespace {
 
-// A plain file beside `file` with `content`, under a temporary name. Nothing is left of it where that fails.
+// Writes `content` to a new file beside `file`, under a temporary name. Leaves no file behind on failure.
 fs::path write_temporary(const fs::path& file, std::string_view content, Flush flush) {
   std::optional<Descriptor> descriptor;
   fs::path temporary = make_temporary(file, [&](const fs::path& name) {
@@ -178,7 +179,7 @@ fs::path write_temporary(const fs::path& file, std::string_view content, Flush f
 }  // namespace
 
 void write_atomically(const fs::path& file, std::string_view content, Flush flush) {
-  // the rename uses the temporary file up: whenever a writer is killed, nothing is left beside a whole file
+  // the rename removes the temporary name, so that a kill after it leaves nothing behind
   const fs::path temporary = write_temporary(file, content, flush);
   if (::rename(temporary.c_str(), file.c_str()) != 0) {
     const int error = errno;
@@ -193,7 +194,7 @@ bool write_once(const fs::path& file, std::string_view content) {
   const fs::path temporary = write_temporary(file, content, Flush::nothing);
   const bool linked = ::link(temporary.c_str(), file.c_str()) == 0;
   const int error = errno;
-  // over a network the answer may be lost: the second try finds the file that the first one made
+  // a network may lose the answer and repeat the call, which then finds the file that the first call made
   struct stat status {};
   const bool twice =
       !linked && error == EEXIST && ::stat(temporary.c_str(), &status) == 0 && status.st_nlink > 1;
@@ -238,7 +239,7 @@ void AtomicFile::commit(Flush flush) {
 
 namespace {
 
-// Of a file, or of what changed last in a folder.
+// Of a file, or of the entry of a folder that changed last.
 fs::file_time_type last_change(const fs::path& path) {
   std::error_code ignored;
   fs::file_time_type last = fs::last_write_time(path, ignored);
@@ -248,14 +249,14 @@ fs::file_time_type last_change(const fs::path& path) {
   return last;
 }
 
-// What time it is where `folder` lies; nothing where that does not say.
+// The time by the clock of the file system that holds `folder`; nothing if it cannot be found out.
 std::optional<fs::file_time_type> time_in(const fs::path& folder) {
   try {
     const fs::path probe = write_temporary(folder / "clock", "x", Flush::nothing);
-    std::error_code trouble;
-    const fs::file_time_type now = fs::last_write_time(probe, trouble);
+    std::error_code error;
+    const fs::file_time_type now = fs::last_write_time(probe, error);
     ::unlink(probe.c_str());
-    return trouble ? std::nullopt : std::optional(now);
+    return error ? std::nullopt : std::optional(now);
   } catch (const UserError&) {
     return std::nullopt;
   }
@@ -372,7 +373,7 @@ void save_digests(const fs::path& file) {
     make_folders(folder_of(file));
     write_atomically(file, value.dump() + "\n");
     cache.changed = false;
-  } catch (const UserError&) {  // whoever writes results here will say why
+  } catch (const UserError&) {  // writing the results there will fail too, and report why
   }
 }
 

@@ -50,7 +50,7 @@ JsonPlace JsonPlace::at(size_t index) const {
 }
 
 void JsonPlace::report(std::string found, std::string expected, std::string suggestion) const {
-  // the document itself has the pointer "", which would leave the message without a place
+  // the pointer of a whole document is "", and the message would have no place
   problems->push_back(
       {file, pointer.empty() ? "/" : pointer, std::move(found), std::move(expected), std::move(suggestion)});
 }

@@ -12,7 +12,7 @@
 
 namespace harness {
 
-// Where a value stands, and where what is wrong with it is written down.
+// The place of a value in a file, and the list that problems with it are appended to.
 struct JsonPlace {
   std::string file;
   std::string pointer;
@@ -30,7 +30,7 @@ struct Range {
   bool below_high = false;  // `high` itself is excluded
 };
 
-// Each checks one value; what is wrong is reported and nullopt returned. Whole numbers may be written 3
+// Each checks one value. A wrong one is reported, and nullopt returned. Whole numbers may be written 3
 // or 3.0.
 std::optional<bool> read_boolean(const nlohmann::json& value, const JsonPlace& place);
 std::optional<int64_t> read_integer(const nlohmann::json& value, const JsonPlace& place,
@@ -38,13 +38,12 @@ std::optional<int64_t> read_integer(const nlohmann::json& value, const JsonPlace
 std::optional<uint64_t> read_unsigned(const nlohmann::json& value, const JsonPlace& place);
 std::optional<double> read_number(const nlohmann::json& value, const JsonPlace& place,
                                   const Range& range = {});
-// Not empty, no control characters, one of `choices` unless these are empty.
+// Text that is not empty, without control characters. If `choices` is not empty, one of them.
 std::optional<std::string> read_text(const nlohmann::json& value, const JsonPlace& place,
                                      const std::vector<std::string>& choices = {});
 
-// Reads the keys of one object and knows which were asked for: finish() reports all others. The keys
-// "$schema" and "comment" are allowed everywhere and ignored. A value of another type than object is
-// reported, and every key then counts as absent.
+// Reads the keys of one object. finish() reports all keys that no call has named, except "$schema" and
+// "comment", which are allowed everywhere. A value that is no object is reported, and has no keys.
 class ObjectReader {
  public:
   ObjectReader(const nlohmann::json& value, JsonPlace place);
@@ -53,10 +52,10 @@ class ObjectReader {
   JsonPlace place(const std::string& key) const { return place_.at(key); }
   const JsonPlace& place() const { return place_; }
 
-  const nlohmann::json* find(const std::string& key);     // null where absent
-  const nlohmann::json* require(const std::string& key);  // reported where absent
+  const nlohmann::json* find(const std::string& key);     // nullptr if absent
+  const nlohmann::json* require(const std::string& key);  // nullptr if absent, which is reported
 
-  // The text of a key, or what `target` holds where it is absent or wrong.
+  // Sets `target` to the text of a key; keeps it if the key is absent or the value wrong.
   void text(const std::string& key, std::string* target, const std::vector<std::string>& choices = {});
 
   void finish();

@@ -20,7 +20,7 @@ std::string line_and_column(std::string_view text, size_t position) {
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
 }
 
-// What nlohmann's message says beyond place and token: "expected string literal", "missing closing quote".
+// The reason in nlohmann's message, without place and token: "expected string literal".
 std::string reason_of(const std::string& message) {
   for (const char* mark : {"; expected ", "invalid string: ", "invalid number; ", "invalid "}) {
     const size_t begin = message.find(mark);
@@ -31,7 +31,7 @@ std::string reason_of(const std::string& message) {
   return "";
 }
 
-// Builds the document, watching for what the library's own parser passes over.
+// Builds the document, and reports what the library's own parser accepts: duplicate keys, any depth.
 class DocumentBuilder final : public nlohmann::json_sax<json> {
  public:
   DocumentBuilder(std::string_view text, std::string file, std::vector<Problem>* problems)

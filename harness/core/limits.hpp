@@ -2,11 +2,11 @@
 
 namespace harness {
 
-// The least and the most that numbers of configurations and data files may be in size: single precision has
-// room for them and for what is made of them.
+// Smallest and largest magnitude of numbers in configurations and data files. Single precision holds them,
+// and what is computed from them.
 inline constexpr double kMinNumber = 1e-30, kMaxNumber = 1e30;
 
-// The most of a budget: seconds of thirty years, megabytes of a thousand machines.
+// Largest budget: thirty years in seconds, a thousand machines in megabytes.
 inline constexpr double kMaxBudget = 1e9;
 
 }  // namespace harness

@@ -31,9 +31,9 @@ constexpr std::array<const char*, 10> kArchitectures = {
     "lenet5",   "resnet18", "resnet20", "resnet32",    "resnet44",
     "resnet56", "vgg16",    "facenet",  "densenet121", "efficientnet_lite0"};
 
-// Weights of this one come with a Python package.
+// The weights of this one come with a Python package.
 constexpr const char* kPackaged = "efficientnet_lite0";
-// The data file for it: the same images, other constants of normalisation.
+// Its data file: the same images with other normalisation constants.
 constexpr const char* kLiteData = "imagenet_lite";
 
 std::string prepare_command(const KnownSet& set, const fs::path& file) {
@@ -69,7 +69,7 @@ std::string command_for(const fs::path& file) {
   return "";
 }
 
-std::string neighbour_of(const fs::path& file) {
+std::string similar_file(const fs::path& file) {
   constexpr size_t kMaxNames = 1000;
   std::vector<std::string> names;
   std::error_code ignored;
@@ -88,7 +88,7 @@ std::optional<FileProblem> file_problem(const fs::path& file, bool may_stream) {
   const fs::file_status status = fs::status(file, code);
   if (status.type() == fs::file_type::not_found) {
     const std::string command = command_for(file);
-    return FileProblem{"no file " + file.string(), command.empty() ? neighbour_of(file) : command};
+    return FileProblem{"no file " + file.string(), command.empty() ? similar_file(file) : command};
   }
   if (fs::is_directory(status)) return FileProblem{"a folder, " + file.string(), ""};
   if (code) return FileProblem{file.string() + " (" + code.message() + ")", ""};
@@ -101,11 +101,11 @@ std::optional<FileProblem> file_problem(const fs::path& file, bool may_stream) {
 }
 
 std::optional<FileProblem> data_file_problem(const fs::path& file) {
-  std::optional<FileProblem> trouble = file_problem(file);
-  if (!trouble) return std::nullopt;
+  std::optional<FileProblem> problem = file_problem(file);
+  if (!problem) return std::nullopt;
   const FileContent content = content_of(file);
-  if (content.kind == FileKind::folder) trouble->suggestion = data_remedy(content, file);
-  return trouble;
+  if (content.kind == FileKind::folder) problem->suggestion = data_remedy(content, file);
+  return problem;
 }
 
 }  // namespace harness

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A small file below /proc; empty where there is none, nothing where it cannot be read.
+// The text of a small file below /proc; empty if it does not exist, nothing if it cannot be read.
 std::optional<std::string> proc_text(const std::string& file) {
   const int descriptor = ::open(("/proc/" + file).c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return errno == ENOENT ? std::optional(std::string()) : std::nullopt;
@@ -29,7 +29,7 @@ std::optional<std::string> proc_text(const std::string& file) {
   return std::string(bytes.data(), static_cast<size_t>(count));
 }
 
-// Empty for a process that has gone, also where it is not buried yet; nothing where that cannot be known.
+// When the process started; empty if it has ended (zombies included), nothing if that cannot be found out.
 std::optional<std::string> start_of(int64_t number) {
   const std::optional<std::string> stat = proc_text(std::to_string(number) + "/stat");
   if (!stat) return std::nullopt;
@@ -44,11 +44,11 @@ std::optional<std::string> start_of(int64_t number) {
 }
 
 std::string this_place() {
-  std::error_code trouble;
-  // in a name space of its own without a /proc of its own, numbers below /proc are those of others
-  if (fs::read_symlink("/proc/self", trouble).string() != std::to_string(::getpid())) return "";
+  std::error_code error;
+  // in a PID namespace without a /proc of its own, the numbers below /proc are those of another namespace
+  if (fs::read_symlink("/proc/self", error).string() != std::to_string(::getpid())) return "";
   const std::string boot = proc_text("sys/kernel/random/boot_id").value_or("");
-  const std::string space = fs::read_symlink("/proc/self/ns/pid", trouble).string();
+  const std::string space = fs::read_symlink("/proc/self/ns/pid", error).string();
   return boot.empty() || space.empty() ? "" : digest_of(boot + space).substr(0, 16);
 }
 

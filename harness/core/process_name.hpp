@@ -5,26 +5,25 @@
 
 namespace harness {
 
-// One process among all that ever worked on a results tree.
+// Identifies one process among all that ever worked on a results tree.
 struct ProcessName {
-  // Where process numbers mean the same, as 16 hexadecimal digits: one start of one machine, one name space;
-  // no host name. Empty where /proc is not that of this name space: numbers found there say nothing.
+  // The scope of process numbers: one boot of one machine and one PID namespace, as 16 hexadecimal digits. No
+  // host name. Empty if /proc belongs to another namespace, for its numbers then mean other processes.
   std::string place;
   int64_t number = 0;
-  std::string
-      started;  // in clock ticks since the machine did: tells apart who used a number one after another
+  std::string started;  // in clock ticks since boot; differs between processes that had the same number
 };
 ProcessName this_process();
 
 enum class Life {
   alive,
   gone,
-  unknown,  // of another place: nothing here can tell
+  unknown,  // of another place
 };
 Life life_of(const ProcessName& process);
 
-// `bytes` random bytes of the kernel, as hexadecimal digits: for names and tokens that no other process has,
-// wherever it runs.
+// `bytes` random bytes of the kernel as hexadecimal digits, for names that no other process on any machine
+// has.
 std::string random_name(int bytes);
 
 }  // namespace harness

@@ -69,7 +69,8 @@ double RandomStream::normal() {
 
 int64_t RandomStream::below(int64_t bound) {
   if (bound <= 0) interface_misuse("RandomStream::below of a bound that is not positive");
-  // Lemire's multiplication: the high word is the number, low words under `threshold` would be one too many.
+  // Lemire's multiplication: the high word is the number; products with a low word under `threshold` are
+  // rejected, so that every number is equally likely.
   const uint64_t range = static_cast<uint64_t>(bound);
   auto product = static_cast<unsigned __int128>(bits()) * range;
   if (static_cast<uint64_t>(product) < range) {
@@ -97,7 +98,7 @@ std::vector<int64_t> RandomStream::sample(int64_t count, int64_t size) {
 }
 
 double counter_uniform(uint64_t seed, uint64_t image, uint64_t element) {
-  // element `e` is number e of the splitmix64 sequence that starts at a state of the image's own
+  // element e is number e of a splitmix64 sequence whose start is derived from seed and image
   const uint64_t state = mix(mix(seed + kGolden) ^ (image + 1) * kGolden);
   return to_unit(mix(state + (element + 1) * kGolden));
 }

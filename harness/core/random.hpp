@@ -6,11 +6,11 @@
 
 namespace harness {
 
-// A seed of its own for each purpose ("AR/1/negatives"), so that no stream depends on how much another drew.
+// A seed for one purpose ("AR/1/negatives"), so that no stream depends on how many numbers another one drew.
 uint64_t derive_seed(uint64_t seed, std::string_view purpose);
 
-// A random stream whose every number is the same on every platform (the standard library fixes engines, not
-// distributions). xoshiro256**, seeded by splitmix64.
+// A random stream that gives the same numbers on every platform. (The standard library defines engines
+// exactly, but not distributions.) xoshiro256**, seeded by splitmix64.
 class RandomStream {
  public:
   explicit RandomStream(uint64_t seed);
@@ -28,8 +28,7 @@ class RandomStream {
   bool has_spare_ = false;
 };
 
-// Counter-based uniform number in [0, 1): depends on (seed, image, element) only, whatever the batch or
-// thread.
+// Counter-based uniform number in [0, 1). It depends on (seed, image, element) only, not on batch or thread.
 double counter_uniform(uint64_t seed, uint64_t image, uint64_t element);
 
 }  // namespace harness

@@ -7,24 +7,24 @@
 
 namespace harness {
 
-// Leaves a loop that has to stop before it has its result. Out of fix(): FAILURE timeout or out_of_memory.
+// Thrown to leave a loop that has to stop without a result. If it leaves fix(), the cell is a FAILURE,
+// timeout or out_of_memory.
 struct FixStopped {};
 
-// Whether long work has to end: the one way to say so, from the budget of a fix down to the iterations of a
-// linear program. Copies share their state; a default one never stops.
+// Tells long work that it has to end. Budgets, signals and the iterations of linear programs all use it.
+// Copies share their state. A default one never stops.
 class Stop {
  public:
   Stop() = default;
-  // From any function that says true when the work has to end; it may be called from several threads, one
-  // call at a time.
+  // `source` returns true when the work has to end. It may be called from several threads, one at a time.
   template <typename Source>
   requires(std::is_invocable_r_v<bool, Source&> && !std::is_same_v<std::decay_t<Source>, Stop>)
       Stop(Source source)
       : Stop(std::function<bool()>(std::move(source)), 0) {}
 
-  // Asks the source. True from the first time on that it says so.
+  // Calls the source. Once it has returned true, always true.
   bool requested() const;
-  // Whether requested() has been true, without asking again: how the work ended.
+  // Whether requested() has ever been true. Does not call the source.
   bool seen() const;
   // Throws FixStopped when requested().
   void check() const;
@@ -35,9 +35,9 @@ class Stop {
   std::shared_ptr<State> state_;
 };
 
-// How many inputs go through a network at once; `stop` is checked before each batch.
+// The number of inputs that go through a network at once. `stop` is checked before each batch.
 struct Batching {
-  Batching(int64_t inputs, Stop stop_before = {})  // implicit: a number alone will do
+  Batching(int64_t inputs, Stop stop_before = {})  // implicit, so that a number can be passed
       : batch(inputs), stop(std::move(stop_before)) {}
   int64_t batch;
   Stop stop;

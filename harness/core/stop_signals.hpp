@@ -2,14 +2,14 @@
 
 namespace harness {
 
-// Thrown at a poll point after a stop signal: the cell is left, what is finished of it stays, exit 3.
+// Thrown at a poll point after a stop signal. The cell's finished stages stay; the program exits with 3.
 struct Interrupted {};
 
-// SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask to stop at the next poll point. `one_is_enough`: every further one
-// ends this process at once (a command that computes by itself); else they are counted (the planner, which
-// has workers to end) or mean the same again (a worker).
+// SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 request a stop at the next poll point. With `one_is_enough`, the
+// second signal ends this process at once (a command that computes by itself). Without, signals are counted
+// (the planner kills its workers at the second; a worker ignores further ones).
 void install_stop_signals(bool one_is_enough);
-int stop_signals();  // so far
+int stop_signals();  // number of them so far
 bool stop_requested();
 void throw_if_stopped();
 

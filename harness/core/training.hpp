@@ -5,7 +5,7 @@
 
 namespace harness {
 
-// How the original was trained; what retraining approaches need, as TorchScript holds neither.
+// How the original was trained. Retraining approaches need it, and TorchScript files do not say it.
 struct TrainingConfig {
   std::string optimizer = "adam";  // sgd | adam
   double learning_rate = 1e-3;

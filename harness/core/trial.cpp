@@ -18,15 +18,15 @@ namespace {
 
 constexpr std::chrono::seconds kMaxWaiting(300);
 
-// The copy: says nothing, leaves no core file, and dies with whoever asked.
+// The copy prints nothing, leaves no core file, and ends when its parent ends.
 [[noreturn]] void run_copy(const std::function<void()>& attempt, int seconds) {
   for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU}) ::signal(signal, SIG_DFL);
-  // Stops reach a whole group of processes. What they mean is for whoever asked to say.
+  // Stop signals reach the whole process group. The parent handles them.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit none = {0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
-  // A copy begins with no time of its own.
+  // CPU time of the copy counts from 0.
   const rlimit time = {static_cast<rlim_t>(seconds), static_cast<rlim_t>(seconds) + 1};
   ::setrlimit(RLIMIT_CPU, &time);
   const int nowhere = ::open("/dev/null", O_WRONLY);
@@ -36,7 +36,7 @@ constexpr std::chrono::seconds kMaxWaiting(300);
   }
   try {
     attempt();
-  } catch (...) {  // whoever tries it again in earnest says why
+  } catch (...) {  // the parent's own attempt reports it
   }
   ::_exit(0);
 }
@@ -54,7 +54,7 @@ std::string ended_by(const std::function<void()>& attempt, int seconds) {
     const pid_t ended = ::waitpid(copy, &status, WNOHANG);
     if (ended == copy) break;
     if (ended < 0 && errno != EINTR) return "";
-    // It waits for a file system, or for another thread's lock.
+    // It waits for a file system, or for a lock of another thread.
     if (std::chrono::steady_clock::now() - start > kMaxWaiting) {
       ::kill(copy, SIGKILL);
       ::waitpid(copy, &status, 0);

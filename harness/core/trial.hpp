@@ -5,12 +5,12 @@
 
 namespace harness {
 
-// Tries something that may end the process or never come to an end, because a library trusts the file that it
-// reads: `attempt` runs first in a forked copy of this process, on one thread, for at most `seconds` of
-// computing. Says how the copy was ended, "SIGSEGV" or "20 s of computing"; empty where it came to an end,
-// also by an exception; where it waited for five minutes without an end, which no reading does; where
-// somebody killed it; and where the system has no process to spare. Requests to stop are for this process
-// alone. Only this thread goes on in the copy: locks of others stay locked there.
+// Runs `attempt` in a forked copy of this process, because it may crash or never return (a library trusts the
+// file that it reads). The copy gets at most `seconds` of CPU time. Returns what ended the copy: "SIGSEGV",
+// "20 s of computing" or "exit code 3". Returns an empty text if `attempt` returned or threw, if somebody
+// else killed the copy, if it took more than five minutes of wall time (it waits for a file system or a
+// lock), and if no process could be forked. The copy ignores stop signals. It has this thread only, so locks
+// that other threads hold stay locked in it.
 std::string ended_by(const std::function<void()>& attempt, int seconds);
 
 }  // namespace harness

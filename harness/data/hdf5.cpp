@@ -139,8 +139,8 @@ std::string last_error() {
 
 Handle open_file(const std::filesystem::path& file) {
   const std::string name = file.string();
-  if (const auto trouble = data_file_problem(file)) {
-    throw UserError({name, "", trouble->found, "a data file (HDF5)", trouble->suggestion});
+  if (const auto problem = data_file_problem(file)) {
+    throw UserError({name, "", problem->found, "a data file (HDF5)", problem->suggestion});
   }
   if (H5Fis_hdf5(name.c_str()) <= 0) {
     const FileContent content = content_of(file);

@@ -305,7 +305,7 @@ TEST_CASE("a file of a command has an absolute path, wherever the configuration 
   // read again elsewhere, a word is what it was, whatever lies there
   write_atomically(space / "other", "x");
   ConfigOptions again;
-  again.again = true;
+  again.from_effective = true;
   json effective = config.effective();
   effective["subjects"] = json::array({"toy.json"});
   const ExternalProgram same =

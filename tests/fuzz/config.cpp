@@ -16,7 +16,7 @@ void fuzz_config(std::string_view bytes, const std::filesystem::path& folder) {
   } catch (const UserError&) {
     return;
   }
-  const ConfigOptions again{.set = {}, .need_files = false, .again = true};
+  const ConfigOptions again{.set = {}, .need_files = false, .from_effective = true};
   const Config second = read_config_value(nlohmann::json::parse(first), file, catalog, again);
   if (second.effective().dump() != first) fault("the effective configuration reads as another one");
 }
