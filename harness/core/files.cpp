@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <mutex>
 #include <sstream>
 #include <utility>
@@ -25,6 +24,7 @@
 #include "harness/core/json_text.hpp"
 #include "harness/core/parse_number.hpp"
 #include "harness/core/process_name.hpp"
+#include "harness/core/stamp_cache.hpp"
 
 namespace harness {
 
@@ -112,13 +112,9 @@ void read_pieces(const fs::path& file, Take take) {
   }
 }
 
-// device, inode, size, seconds and nanoseconds of the last change of content
-using Stamp = std::array<int64_t, 5>;
-
-// Digests of files. The key is the digest of the absolute name.
-struct DigestCache {
+// Digests by (the digest of) a file's absolute name.
+struct DigestCache : StampCache<std::string, true> {
   std::mutex guard;
-  std::map<std::string, std::pair<Stamp, std::string>> entries;
   bool changed = false;  // a large file was added
 };
 
@@ -325,25 +321,21 @@ std::string digest_of(std::string_view bytes) {
 }
 
 std::string digest_of_file(const fs::path& file) {
-  struct stat status {};
-  if (::stat(file.c_str(), &status) != 0) system_error(file, "a readable file");
-  const Stamp stamp = {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
-                       static_cast<int64_t>(status.st_size), static_cast<int64_t>(status.st_mtim.tv_sec),
-                       static_cast<int64_t>(status.st_mtim.tv_nsec)};
+  const std::optional<DigestCache::Stamp> stamp = DigestCache::stamp_of(file);
+  if (!stamp) system_error(file, "a readable file");
   const std::string name = digest_of(fs::absolute(file).lexically_normal().string());
   DigestCache& cache = digest_cache();
   {
     const std::lock_guard lock(cache.guard);
-    const auto known = cache.entries.find(name);
-    if (known != cache.entries.end() && known->second.first == stamp) return known->second.second;
+    if (const std::string* known = cache.find(name, *stamp)) return *known;
   }
   XXH3_state_t state;
   XXH3_128bits_reset(&state);
   read_pieces(file, [&](const char* bytes, size_t count) { XXH3_128bits_update(&state, bytes, count); });
   const std::string digest = hexadecimal(XXH3_128bits_digest(&state));
   const std::lock_guard lock(cache.guard);
-  cache.entries[name] = {stamp, digest};
-  cache.changed = cache.changed || stamp[2] >= kLargeFile;
+  cache.set(name, *stamp, digest);
+  cache.changed = cache.changed || DigestCache::bytes_in(*stamp) >= kLargeFile;
   return digest;
 }
 
@@ -355,7 +347,7 @@ void load_digests(const fs::path& file) {
     DigestCache& cache = digest_cache();
     const std::lock_guard lock(cache.guard);
     for (const auto& [name, entry] : value.items()) {
-      cache.entries.emplace(name, std::pair(entry.at(0).get<Stamp>(), entry.at(1).get<std::string>()));
+      cache.add(name, entry.at(0).get<DigestCache::Stamp>(), entry.at(1));
     }
   } catch (const std::exception&) {  // they are computed again
   }
@@ -366,8 +358,9 @@ void save_digests(const fs::path& file) {
   const std::lock_guard lock(cache.guard);
   if (!cache.changed) return;
   nlohmann::json value = nlohmann::json::object();
-  for (const auto& [name, entry] : cache.entries) {
-    if (entry.first[2] >= kLargeFile) value[name] = {entry.first, entry.second};
+  for (const auto& [name, entry] : cache.entries()) {
+    const auto& [stamp, digest] = entry;
+    if (DigestCache::bytes_in(stamp) >= kLargeFile) value[name] = {stamp, digest};
   }
   try {
     make_folders(folder_of(file));

@@ -1,7 +1,5 @@
 #include "harness/store/record_index.hpp"
 
-#include <sys/stat.h>
-
 #include "harness/core/files.hpp"
 
 namespace harness {
@@ -27,9 +25,9 @@ RecordIndex::RecordIndex(const ResultsTree& tree) : tree_(tree) {
     const json value = json::parse(read_text(file_of(tree)));
     if (value.at("schema") != kRecordSchema) return;
     for (const auto& [cell, entry] : value.at("records").items()) {
-      known_.emplace(cell, std::pair(entry.at(0).get<Stamp>(),
-                                     RecordSummary{entry.at(1), static_cast<Status>(entry.at(2).get<int>()),
-                                                   entry.at(3), entry.at(4), entry.at(5), entry.at(6)}));
+      known_.add(cell, entry.at(0).get<Known::Stamp>(),
+                 {entry.at(1), static_cast<Status>(entry.at(2).get<int>()), entry.at(3), entry.at(4),
+                  entry.at(5), entry.at(6)});
     }
   } catch (const std::exception&) {  // records are read again
     known_.clear();
@@ -39,22 +37,18 @@ RecordIndex::RecordIndex(const ResultsTree& tree) : tree_(tree) {
 RecordIndex::Found RecordIndex::look(const PlannedCell& planned) {
   const std::filesystem::path file = tree_.record(planned.cell);
   const std::string cell = planned.cell.text();
-  struct stat status {};
-  if (::stat(file.c_str(), &status) != 0) return {};
-  const Stamp stamp = {static_cast<int64_t>(status.st_ino), static_cast<int64_t>(status.st_size),
-                       static_cast<int64_t>(status.st_mtim.tv_sec),
-                       static_cast<int64_t>(status.st_mtim.tv_nsec)};
-  const auto known = known_.find(cell);
-  const bool current = known != known_.end() && known->second.first == stamp;
-  if (current && known->second.second.digest == planned.digest) {
-    return {known->second.second, std::nullopt, CellState::finished};
+  const std::optional<Known::Stamp> stamp = Known::stamp_of(file);
+  if (!stamp) return {};
+  const RecordSummary* known = known_.find(cell, *stamp);
+  if (known != nullptr && known->digest == planned.digest) {
+    return {*known, std::nullopt, CellState::finished};
   }
   FoundRecord found = tree_.look(planned.cell);
   if (found.damage) return {std::nullopt, std::move(found.damage), CellState::damaged};
   if (!found.record) return {};
   RecordSummary summary = summary_of(*found.record);
-  if (!current) {
-    known_[cell] = {stamp, summary};
+  if (known == nullptr) {
+    known_.set(cell, *stamp, summary);
     changed_ = true;
   }
   return {std::move(summary), std::nullopt, state_of(planned, found.record, Compare::exact)};
@@ -63,7 +57,7 @@ RecordIndex::Found RecordIndex::look(const PlannedCell& planned) {
 void RecordIndex::save() {
   if (!changed_) return;
   json records = json::object();
-  for (const auto& [cell, entry] : known_) {
+  for (const auto& [cell, entry] : known_.entries()) {
     const auto& [stamp, summary] = entry;
     records[cell] = {stamp,
                      summary.digest,

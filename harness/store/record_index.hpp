@@ -1,11 +1,10 @@
 #pragma once
 
-#include <array>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "harness/core/stamp_cache.hpp"
 #include "harness/store/results.hpp"
 
 namespace harness {
@@ -21,8 +20,8 @@ struct RecordSummary {
 };
 RecordSummary summary_of(const Record& record);
 
-// Looks at many records quickly: what is known of a record.json that has not changed since (inode, size,
-// time) comes from a cache, <results>/records.json. Only a cache: what cannot be read or written is left.
+// Looks at many records quickly: what is known of a record.json that has not changed since comes from a
+// cache, <results>/records.json. Only a cache: what cannot be read or written is left.
 class RecordIndex {
  public:
   explicit RecordIndex(const ResultsTree& tree);
@@ -36,10 +35,10 @@ class RecordIndex {
   void save();
 
  private:
-  using Stamp = std::array<int64_t, 4>;  // inode, size, seconds and nanoseconds of the last change
+  using Known = StampCache<RecordSummary, false>;
 
   const ResultsTree& tree_;
-  std::map<std::string, std::pair<Stamp, RecordSummary>> known_;  // by the cell's text
+  Known known_;  // by the cell's text
   bool changed_ = false;
 };
 
