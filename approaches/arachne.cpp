@@ -2,6 +2,8 @@
 // (approaches/docs/AR.md).
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/impact.hpp"
 #include "approaches/search/pareto.hpp"
@@ -122,6 +124,9 @@ class Arachne {
     log.scalars["front_size"] = static_cast<double>(weights.size());
     log.scalars["original_fitness"] = evaluator.original_fitness();
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
+    // An original whose fitness is not a number is no better than a candidate that has one.
+    const bool keep_original =
+        hyper_.boolean("keep_original") && !std::isnan(log.scalars["original_fitness"]);
     return run_search(original_, context_,
                       differential_evolution(evolution_settings(weights), context_.seed("search"),
                                              [&](auto candidates, auto floors, auto fitness) {
@@ -132,8 +137,7 @@ class Arachne {
                         const Verdict verdict = evaluator.judge(found.best);
                         log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
                         log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-                        return judged(evaluator, found.best_fitness, found.best,
-                                      hyper_.boolean("keep_original"));
+                        return judged(evaluator, found.best_fitness, found.best, keep_original);
                       });
   }
 

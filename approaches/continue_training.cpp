@@ -105,7 +105,7 @@ class LossSeries {
   std::vector<at::Tensor> unread_;
 };
 
-// Trains `network`; the number of steps made, fewer than `steps` when asked to stop.
+// Trains `network`; the number of steps made, fewer than `steps` when it is stopped.
 int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, FixContext& context) {
   std::optional<CheckpointState> saved = context.load_checkpoint();
   if (saved && saved->count(kSteps) == 0) saved.reset();  // of the fix whose steps were counted

@@ -87,13 +87,13 @@ class GenMuNN {
   }
 
   // Ranks the layer that the generation mutates; false when stopped on the way.
-  virtual bool rank(const GeneticState& state, const std::function<void(const std::string&)>& pause) {
+  virtual bool rank(const GeneticState& state, const std::function<void(const std::string&)>& between) {
     const PhaseTimer timer(context_.log(), "localise");
     const int64_t rerank = hyper_.integer("rerank");
     if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
       rankings_->begin_anew(state.population[0], state.generation);
     }
-    return rankings_->rank(layer_of(state.generation), context_.stop(), [&] { pause("rank"); });
+    return rankings_->rank(layer_of(state.generation), context_.stop(), [&] { between("rank"); });
   }
 
   EditEvaluator make_evaluator() const {
@@ -128,8 +128,9 @@ class GenMuNN {
             }};
     return run_search(
         original_, context_,
-        genetic_search(settings, context_.seed("search"), problem,
-                       [this](const GeneticState& state, const auto& pause) { return rank(state, pause); }),
+        genetic_search(
+            settings, context_.seed("search"), problem,
+            [this](const GeneticState& state, const auto& between) { return rank(state, between); }),
         {.measured = "correct",
          .first = "population was evaluated",
          .save = [this](CheckpointState& tensors) { rankings_->save(tensors); }},

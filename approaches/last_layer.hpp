@@ -37,7 +37,7 @@ HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const a
                        int64_t batch);
 
 // What a fix does to the split that `before` shows the original on, by the fixed network itself. Logged as
-// correct_before, correct_kept, faults and faults_fixed; not where the fix is told to stop meanwhile.
+// correct_before, correct_kept, faults and faults_fixed; not where the fix is stopped meanwhile.
 void log_effect(const Network& fixed, const HeadView& before, const Split& split, FixContext& context);
 
 // The logits (float64) of a head with another kernel (classes, features).

@@ -161,20 +161,20 @@ class Reassure {
   FixResult patch() {
     std::vector<int64_t> patched, labels;
     std::vector<RegionSolution> answers;
-    std::string trouble;
+    std::string unsolved;
     for (size_t t = 0; t < answers_.size(); ++t) {
       if (answers_[t].outcome == lp::Outcome::optimal) {
         patched.push_back(static_cast<int64_t>(t));
         labels.push_back(labels_[t]);
         answers.push_back(answers_[t]);
-      } else if (trouble.empty()) {
-        trouble = lp::to_text(answers_[t].outcome);
+      } else if (unsolved.empty()) {
+        unsolved = lp::to_text(answers_[t].outcome);
       }
     }
     count_programs(patched);
     if (patched.empty()) {
       return stopped_ ? failed("timeout", "stopped before the first fault had its patch")
-                      : failed("no_fix", "no linear program was solved: " + trouble);
+                      : failed("no_fix", "no linear program was solved: " + unsolved);
     }
     PatchSetting setting;
     const at::Tensor features = features_.index_select(0, at::tensor(patched, at::kLong));
@@ -200,9 +200,9 @@ class Reassure {
     } else if (search_stopped_) {
       result.note = "stopped in the search of the sharpness";
     }
-    if (!trouble.empty()) {
+    if (!unsolved.empty()) {
       result.note += (result.note.empty() ? "" : "; ") + std::to_string(answers_.size() - patched.size()) +
-                     " faults without a patch: " + trouble;
+                     " faults without a patch: " + unsolved;
     }
     return result;
   }

@@ -5,7 +5,7 @@
 namespace harness {
 
 // Why a control cannot imitate `shadowed` here: a split that approach needs is not there, or its own adapt(),
-// asked with the parameters that the control hands on.
+// called with the parameters that the control hands on.
 std::optional<Refusal> refuse_as_shadowed(const Approach& shadowed, const FixRequest& context);
 
 }  // namespace harness

@@ -174,7 +174,7 @@ class VeRe {
     return fit;
   }
 
-  // VERE.md, Steps in this project, 3; nothing when told to stop.
+  // VERE.md, Steps in this project, 3; nothing when it is stopped.
   std::optional<UnitMoves> bound(const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "bounds");
     const MarginQuestion question{

@@ -13,7 +13,7 @@ struct AffineForms {
   at::Tensor offset;                   // float64 (N, R)
 };
 
-// Linear relaxation of a graph over boxes of its sources' values, backwards from what is asked to the sources
+// Linear relaxation of a graph over boxes of its sources' values, backwards from the results to the sources
 // (CROWN): activations between two lines, the intervals of their inputs from the same procedure, cut with
 // interval arithmetic. Sound as kRoundoff* says. Memory: a node of m values whose interval needs relaxing
 // takes N m times the widest node before it.

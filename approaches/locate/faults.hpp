@@ -25,7 +25,7 @@ struct ErrorType {
 // All there are, the most frequent first (of equals the one of the smaller label, then prediction).
 std::vector<ErrorType> error_types(const Judgement& judgement);
 
-// Which of the misclassified inputs a fix is asked to repair (approaches/docs/AR.md, Hyper-parameters). The
+// Which of the misclassified inputs a fix is to repair (approaches/docs/AR.md, Hyper-parameters). The
 // others belong to neither set.
 struct NegativeChoice {
   std::string which = "fraction";  // all | fraction | pair

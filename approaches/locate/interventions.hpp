@@ -25,7 +25,7 @@ struct InterventionSettings {
   std::function<bool(double done)> go_on = nullptr;  // false: leave at once
 };
 
-// One entry for each of `layers` (dense ones); nothing when told to leave. There must be negatives.
+// One entry for each of `layers` (dense ones); nothing when it was left. There must be negatives.
 std::vector<UnitEffects> intervention_effects(const Network& network, const std::vector<TargetLayer>& layers,
                                               const SearchInputs& inputs,
                                               const InterventionSettings& settings);

@@ -37,7 +37,7 @@ struct InfluenceSums {
   static InfluenceSums load(const std::map<std::string, at::Tensor>& tensors);  // fresh where absent
 };
 
-// Goes on through `inputs` in slabs of `batch`, adding what `by` needs. `stop` is asked between candidates
+// Goes on through `inputs` in slabs of `batch`, adding what `by` needs. `stop` is checked between candidates
 // (the slab is then not counted), `after_slab` called after each slab; false: stopped.
 //
 // Removing a unit sets its incoming weights and its bias to zero, so its channel of the output is zero; where

@@ -6,13 +6,13 @@
 
 namespace harness::lp {
 
-// Says when a solve has to end. over() is called at every iteration; it looks at the clock each time, but at
-// memory and at the caller's stop only every 50 ms.
+// Tells when a solve must end: called at every iteration, looks at clock, memory and the caller's poll only
+// now and then.
 class Watch {
  public:
   explicit Watch(const Limits& limits);
-  bool over();                          // stays true
-  Outcome why() const { return why_; }  // where over() is true
+  bool over();                          // true from then on
+  Outcome why() const { return why_; }  // once over
   double seconds() const;               // since the start
   double seconds_left() const { return limits_.seconds - seconds(); }
 
@@ -24,7 +24,7 @@ class Watch {
   Outcome why_ = Outcome::stopped;
 };
 
-// Such as "not finished within 2 s".
+// "time limit of 2 s" and the like.
 std::string limit_text(Outcome why, const Limits& limits);
 
 }  // namespace harness::lp

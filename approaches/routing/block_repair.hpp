@@ -24,7 +24,7 @@ struct BlockRepairSettings {
   double alpha = 0.8, temperature = 3;  // cross-entropy against distillation, on the probe
   bool train_mode = true;               // batch norm, dropout and probes; moves running averages
   uint64_t seed = 0;                    // of dropout
-  Stop stop = {};                       // asked before each batch
+  Stop stop = {};                       // checked before each batch
 };
 
 // The masked training of INNER (approaches/docs/IN.md, Formulas: phases 1 and 2): plain gradient descent on

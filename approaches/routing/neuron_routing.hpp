@@ -11,7 +11,7 @@ struct RoutingSettings {
   int64_t steps = 40;
   double rate = 0.009, shrink = 0.005;
   int64_t together = 0;  // inputs at once; 0: by the layer's size and the device
-  Stop stop = {};        // asked before each step
+  Stop stop = {};        // checked before each step
 };
 
 // Which weights of a block's layer keep the probe at what it says of single inputs (approaches/docs/IN.md,

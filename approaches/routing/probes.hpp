@@ -41,7 +41,7 @@ struct ProbeTraining {
   double learning_rate = 0.01;  // Adam
   int64_t epochs = 50, batch = 128;
   uint64_t seed = 0;  // of the order of the inputs
-  Stop stop = {};     // asked before each batch
+  Stop stop = {};     // checked before each batch
 };
 
 // Trains on a block's outputs `values` (n, ...) and true labels (n), and keeps the state of the epoch with

@@ -46,14 +46,14 @@ class CandidateEvaluator {
     std::vector<WeightRef> weights;  // at least one
     Objective objective;
     Batching batching = 250;  // while an evaluator is made; evaluate() goes through as many at once
-    Stop stop = {};           // asked by evaluate(), from any thread
+    Stop stop = {};           // checked by evaluate(), from any thread
   };
   explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();
   CandidateEvaluator(const CandidateEvaluator&) = delete;
   CandidateEvaluator& operator=(const CandidateEvaluator&) = delete;
 
-  // Fitness of K candidates; the signature differential_evolution.hpp asks for. Several candidates are
+  // Fitness of K candidates; the signature of EvaluateCandidates. Several candidates are
   // evaluated in parallel or as one batch.
   void evaluate(std::span<const double> candidates, std::span<const double> floors,
                 std::span<double> fitness) const;

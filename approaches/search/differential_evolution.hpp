@@ -72,7 +72,7 @@ struct EvolutionState {
 };
 
 struct EvolutionHooks {
-  Stop stop;  // asked before every individual (generational: every generation)
+  Stop stop;  // checked before every individual (generational: every generation)
   std::function<void(const EvolutionState&)> after_generation;
 };
 

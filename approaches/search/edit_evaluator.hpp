@@ -36,7 +36,7 @@ class EditEvaluator {
   // Which individuals are evaluated together; a function of the individuals and the network's shapes. Each of
   // the groups, given alone, is one group again.
   std::vector<std::vector<size_t>> groups(std::span<const Edits> individuals) const;
-  // Verdicts on all inputs. Asked before every pass through the network, `stop` may end it: false, and no
+  // Verdicts on all inputs. Checked before every pass through the network, `stop` may end it: false, and no
   // verdict is valid.
   bool judge(std::span<const Edits> individuals, std::span<Verdict> verdicts, const Stop& stop = {});
   Verdict judge(const Edits& individual);

@@ -74,7 +74,7 @@ struct GeneticState {
 };
 
 struct GeneticHooks {
-  Stop stop;  // asked before every generation and every group
+  Stop stop;  // checked before every generation and every group
   // Before a generation's individuals are made, also when it is taken up again. False: stopped.
   std::function<bool(const GeneticState&)> prepare;
   std::function<void(const GeneticState&)> after_group;

@@ -38,11 +38,11 @@ struct MoveSearchState {
   static std::optional<MoveSearchState> load(const CheckpointState& tensors);
 };
 
-// Cost of a vector, infinite where it is no good; nothing when told to stop before it was known: the proposal
+// Cost of a vector, infinite where it is no good; nothing when stopped before it was known: the proposal
 // then does not count.
 using MoveCost = std::function<std::optional<double>(const std::vector<int64_t>&)>;
 
-// From the zero vector with `zero_cost`, or on from `resumed`. `go_on` is asked before each proposal.
+// From the zero vector with `zero_cost`, or on from `resumed`. `go_on` is called before each proposal.
 MoveSearchState search_moves(const MoveSearchSettings& settings, double zero_cost, const MoveCost& cost,
                              const std::function<bool(const MoveSearchState&)>& go_on,
                              const std::optional<MoveSearchState>& resumed);

@@ -86,7 +86,7 @@ struct SwarmState {
 };
 
 struct SwarmHooks {
-  Stop stop;  // asked before every evaluation
+  Stop stop;  // checked before every evaluation
   std::function<void(const SwarmState&)> after_iteration;
 };
 

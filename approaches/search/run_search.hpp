@@ -12,43 +12,45 @@
 
 namespace harness {
 
-// Adds what it stands for to a checkpoint.
+// Adds tensors to a checkpoint.
 using AddState = std::function<void(CheckpointState&)>;
 
-// One search of a fix, beside its optimiser: all that differs in what every search does.
+// One search of a fix, beside its optimiser.
 struct SearchStage {
-  std::string what = "search";       // text of its progress
-  std::string measured = "fitness";  // scalars "original_fitness" and "best_fitness", and a series
-  bool log_series = true;            // "best_fitness" for each round
-  std::string first = "candidate was evaluated";  // what a search that is stopped before has not done
-  AddState save = {};                             // what the approach itself needs to go on from a checkpoint
-  int64_t number = 0, of = 1;                     // its place among all searches of the fix
-  bool resumes = true;  // whether the fix's checkpoint, if there is one, was written in it
+  std::string what = "search";       // text of the progress
+  std::string measured = "fitness";  // logged as "original_fitness", "best_fitness" and a series of that name
+  bool log_series = true;            // false: the caller does
+  std::string first = "candidate was evaluated";  // "stopped before the first ...", of a FAILURE timeout
+  AddState save = {};          // what the approach needs beside the optimiser's state to go on
+  int64_t number = 0, of = 1;  // place among the searches of the fix, for the progress
+  bool resumes = true;         // goes on from the fix's checkpoint, where there is one
 };
 
 // What an optimiser found, whichever it was.
 struct SearchResult {
   bool found = false;             // false: stopped before anything was evaluated
-  std::vector<double> best = {};  // of vectors of numbers
+  std::vector<double> best = {};  // one number a dimension; not of genetic searches
   double best_fitness = 0;
-  Edits best_edits = {};  // both of genetic searches
+  Edits best_edits = {};  // genetic searches: the best individual and its score
   GeneticScore best_score = {};
   int64_t rounds = 0;                         // finished ones
   std::string name_of_rounds = "iterations";  // or "generations"
   int64_t evaluations = 0;
-  std::vector<double> series = {};  // best fitness of each round
+  std::vector<double> series = {};  // best fitness after each round
   bool stopped = false;
 };
 
-// A search under way: shows its progress and saves it. Each function gets the optimiser's own state.
+// What an optimiser needs of the fix that it runs in.
 class SearchWatch {
  public:
+  // Both must outlive it.
   SearchWatch(FixContext& context, const SearchStage& stage) : context_(context), stage_(stage) {}
   const Stop& stop() const { return context_.stop(); }
   // The checkpoint to go on from; null where the search begins.
   const CheckpointState* saved() const;
-  // `done`: share of this search, from 0 to 1; `what`: in place of the stage's text.
+  // `done`: share of this search, from 0 to 1. `what` replaces the stage's text.
   void progress(double done, const std::string& what = "") const;
+  // Checkpoints of the optimiser's state, which `own` adds, and the approach's.
   void save_if_due(const AddState& own) const;
   void save(const AddState& own) const;
 
@@ -57,18 +59,19 @@ class SearchWatch {
   const SearchStage& stage_;
 };
 
-// An optimiser with its settings and what it evaluates candidates with.
+// An optimiser with its settings, and a way to evaluate its candidates.
 using Optimiser = std::function<SearchResult(const SearchWatch&)>;
 Optimiser differential_evolution(EvolutionSettings settings, uint64_t seed, EvaluateCandidates evaluate);
 Optimiser particle_swarm(SwarmSettings settings, uint64_t seed, EvaluateSwarm evaluate);
-// `prepare`: before each generation, as in GeneticHooks; it may call `pause` wherever it could go on from.
+// `prepare` is that of GeneticHooks. It calls `between` where the search could go on from, with the text of
+// the progress.
 using PrepareGeneration =
-    std::function<bool(const GeneticState&, const std::function<void(const std::string& what)>& pause)>;
+    std::function<bool(const GeneticState&, const std::function<void(const std::string& what)>& between)>;
 Optimiser genetic_search(GeneticSettings settings, uint64_t seed, GeneticProblem problem,
                          PrepareGeneration prepare);
 
-// Runs the optimiser from its beginning or from the fix's checkpoint, with progress and checkpoints, also
-// where a stop ends it. Adds to the counters "evaluations" and "generations" or "iterations".
+// Runs an optimiser from its beginning or from the fix's checkpoint, and saves it where it is stopped. Adds
+// to the counters "evaluations" and "generations" or "iterations".
 SearchResult search(FixContext& context, const Optimiser& optimiser, const SearchStage& stage);
 
 // What the best candidate of a search is worth.
@@ -81,8 +84,9 @@ struct Judged {
 Judged judged(const CandidateEvaluator& evaluator, double best_fitness, const std::vector<double>& values,
               bool keep_original);
 
-// search(), and its end as the result of the fix: the original with the best candidate's values, or the
-// original, or FAILURE timeout where nothing was evaluated. `judge` is called where something was.
+// A whole fix by one search: the original with the best candidate's values; the original itself, with a note,
+// where `judge` says why; FAILURE timeout where a stop came before anything was evaluated, which `judge` then
+// is not called for.
 FixResult run_search(const Network& original, FixContext& context, const Optimiser& optimiser,
                      const SearchStage& stage, const std::function<Judged(const SearchResult&)>& judge);
 
