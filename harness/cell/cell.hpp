@@ -34,6 +34,10 @@ struct CellContext {
   std::function<void(const CellPart&)> begin;
   // The clock of a fix has started; resident memory of this process at that moment, which is not the fix's.
   std::function<void(double megabytes)> fix_begun = {};
+
+  bool wants_attack() const { return subject.config().attack.has_value(); }
+  // Percent on the test split, below which a fixed model is corrupted.
+  double min_accuracy() const { return config.corrupted_below * original.accuracy(); }
 };
 
 // Runs what is needed of one cell's stages and writes its folder, record.json last; that record. The caller
