@@ -60,7 +60,7 @@ class CellRun {
   }
 
  private:
-  // What a kept record must not bring along.
+  // Of a kept record too, which may be of another plan.
   void identify_record() {
     identify(context_.config, entry_, &record_);
     record_.classes = context_.subject.data().info().classes;
@@ -181,7 +181,7 @@ class CellRun {
     reload(*outcome.result.network);
   }
 
-  // From here on the model is the saved one, so that it does not matter where a run is cut.
+  // From here on the saved model is used, so that the result is the same where a run is interrupted.
   void reload(const Network& in_memory) {
     const PhaseClock clock(device());
     network_ = context_.subject.load_model(folder_.model());
@@ -274,7 +274,7 @@ class CellRun {
     throw_if_stopped();
   }
 
-  // Why the record's model may answer otherwise the next time, empty where nothing shows it.
+  // Why the fixed model may give other answers the next time; empty where nothing shows that.
   std::string randomness() {
     for (Invariant& check : record_.invariants) {
       if (check.name != "random_output") continue;
@@ -325,7 +325,7 @@ class CellRun {
     folder_.demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
     if (!keeps_model(context_.config, entry_)) fs::remove(folder_.model());
-    // what ran out of its budget goes on from its checkpoint once that has grown
+    // a fix that ran out of its budget goes on from its checkpoint once the budget is larger
     if (!failed_with({"timeout", "out_of_memory"})) folder_.remove_checkpoint();
     write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
   }

@@ -9,8 +9,8 @@
 
 namespace harness {
 
-// The folder of one cell while it is computed. Two processes at one cell must not mix their files: what
-// changes the folder throws LeaseLost first where the cell's lease is another's by now.
+// The folder of one cell while it is computed. Two processes must not mix their files: functions that change
+// the folder first throw LeaseLost where the cell's lease belongs to another process by now.
 class CellFolder {
  public:
   static constexpr const char* kModel = "fixed.pt";
@@ -30,7 +30,7 @@ class CellFolder {
   void remove_checkpoint() const;
   // One for each owner of the cell, so that no two programs share one.
   std::filesystem::path scratch() const;
-  // What a program left there that was interrupted becomes this owner's.
+  // Gives this owner the scratch folder that an interrupted program left.
   void adopt_scratch() const;
 
  private:

@@ -43,8 +43,8 @@ class Lease {
     std::map<std::filesystem::path, Seen> seen_;
   };
 
-  // Takes the lease of a cell's folder (made where it is absent), also one whose owner has ended. Nothing where
-  // another process has it, or was quicker. Throws UserError where it cannot be written.
+  // Takes the lease of a cell's folder (made where it is absent), also one whose owner has ended. Nothing
+  // where another process has it, or was quicker. Throws UserError where it cannot be written.
   static std::unique_ptr<Lease> take(const std::filesystem::path& folder, Watch& watch);
   ~Lease();  // gives it back, where it is still ours
   Lease(const Lease&) = delete;
