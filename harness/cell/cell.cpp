@@ -2,7 +2,9 @@
 
 #include <ATen/Parallel.h>
 
+#include "harness/cell/cell_folder.hpp"
 #include "harness/cell/checks.hpp"
+#include "harness/cell/kept_stages.hpp"
 #include "harness/cell/provenance.hpp"
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
@@ -12,7 +14,6 @@
 #include "harness/measure/evaluate.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
 #include "harness/measure/random_output.hpp"
-#include "harness/store/lease.hpp"
 #include "harness/store/sealed.hpp"
 
 namespace harness {
@@ -22,8 +23,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int64_t kReloadImages = 250;  // that the saved model is compared on
-constexpr const char* kModel = "fixed.pt";
-const std::string kScratch = "external";
 
 json json_of(const std::optional<FixMemory>& memory) {
   if (!memory) return nullptr;
@@ -43,13 +42,13 @@ class CellRun {
       : context_(context),
         entry_(entry),
         identity_(entry.planned.identity),
-        folder_(context.tree.cell(entry.planned.cell)),
+        folder_(context.tree.cell(entry.planned.cell), context.lease),
         reuse_(reuse) {}
 
   Record run() {
-    make_folders(folder_);
-    remove_half_written(folder_);
-    find_kept_stages();
+    make_folders(folder_.path());
+    remove_half_written(folder_.path());
+    kept_ = find_kept_stages(context_, entry_, reuse_, folder_);
     fix();
     if (record_.status == Status::ok) {
       predict_splits();
@@ -61,77 +60,7 @@ class CellRun {
   }
 
  private:
-  // Which stages are still right. Where a later one has to be computed again, it needs the fixed model, and
-  // the fix goes too if that was not kept.
-  void find_kept_stages() {
-    kept_fix_ = read_stage(folder_, Stage::fix, kModel);
-    if (kept_fix_ && !same_but_for_version(kept_fix_->identity, identity_.of_fix())) kept_fix_.reset();
-    if (kept_fix_ && reuse_ == Reuse::nothing && kept_fix_->content.value("redo", "") != context_.redo) {
-      kept_fix_.reset();
-    }
-    if (kept_fix_ && reuse_ == Reuse::retry && kept_fix_->content.at("record").at("status") == "FAILURE") {
-      kept_fix_.reset();
-    }
-    if (!kept_fix_) return;
-    kept_predict_ = read_stage(folder_, Stage::predict);
-    if (kept_predict_ && kept_predict_->identity != identity_.of_predictions(kept_fix_->identity)) {
-      kept_predict_.reset();
-    }
-    if (kept_predict_ && !fits_original()) kept_predict_.reset();
-    if (kept_predict_ && wants_attack()) {
-      kept_attack_ = read_stage(folder_, Stage::attack);
-      if (kept_attack_ && kept_attack_->identity != identity_.of_attack(kept_predict_->identity)) {
-        kept_attack_.reset();
-      }
-    }
-    const bool evaluated = kept_predict_ && (kept_attack_ || !wants_attack());
-    const bool has_model = entry_.published.empty() ? fs::exists(folder_ / kModel) : true;
-    if (!evaluated && !has_model && kept_fix_->content.at("record").at("status") == "ok" &&
-        !kept_corrupted()) {
-      kept_fix_.reset();
-      kept_predict_.reset();
-      kept_attack_.reset();
-    }
-  }
-
-  // Whether kept predictions lie beside the labels and the original's classes as they are known now.
-  bool fits_original() const {
-    const auto fits = [&](const char* split, const char* file) {
-      const SplitOutcome kept = read_predictions(folder_ / file);
-      return kept.label == context_.subject.labels(split) &&
-             kept.original == context_.original.classes(split);
-    };
-    try {
-      return fits("test", "predictions.csv") &&
-             (!context_.subject.data().has("repair") || fits("repair", "predictions_repair.csv"));
-    } catch (const UserError&) {  // damaged
-      return false;
-    }
-  }
-
-  // Before anything of the folder is changed: two processes at one cell must not mix their files.
-  void demand_lease() const {
-    if (!context_.lease.empty() && !Lease::is_held(folder_, context_.lease)) throw LeaseLost{};
-  }
-  void clear(Stage stage) const {
-    demand_lease();
-    clear_from(folder_, stage);
-  }
-  void keep(Stage stage, const StageFile& file) const {
-    demand_lease();
-    write_stage(folder_, stage, file);
-  }
-
-  bool kept_corrupted() const {
-    return kept_predict_ && (!kept_predict_->content.at("not_finite").get<std::string>().empty() ||
-                             kept_predict_->content.at("accuracy").get<double>() < min_accuracy());
-  }
-
-  double min_accuracy() const { return context_.config.corrupted_below * context_.original.accuracy(); }
-
-  bool wants_attack() const { return context_.subject.config().attack.has_value(); }
-
-  // What a kept record must not bring along.
+  // Of a kept record too, which may be of another plan.
   void identify_record() {
     identify(context_.config, entry_, &record_);
     record_.classes = context_.subject.data().info().classes;
@@ -140,17 +69,17 @@ class CellRun {
 
   void fix() {
     reset_peak();
-    if (kept_fix_) {
-      record_ = Record::from_json(kept_fix_->content.at("record"), folder_ / "fix.json");
-      made_by_["fix"] = kept_fix_->content.at("made_by");
-      nondeterministic_ = names_in(kept_fix_->content.at("nondeterministic"));
-      memory_ = kept_fix_->content.value("memory", json());
-      fix_identity_ = kept_fix_->identity;
-      fix_redo_ = kept_fix_->content.value("redo", "");
+    if (kept_.fix) {
+      record_ = Record::from_json(kept_.fix->content.at("record"), folder_.path() / "fix.json");
+      made_by_["fix"] = kept_.fix->content.at("made_by");
+      nondeterministic_ = names_in(kept_.fix->content.at("nondeterministic"));
+      memory_ = kept_.fix->content.value("memory", json());
+      fix_identity_ = kept_.fix->identity;
+      fix_redo_ = kept_.fix->content.value("redo", "");
       identify_record();
       return;
     }
-    clear(Stage::fix);
+    folder_.clear_from(Stage::fix);
     if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
     identify_record();
     record_.device = context_.device_name;
@@ -177,7 +106,7 @@ class CellRun {
                     {"nondeterministic", nondeterministic_},
                     {"redo", fix_redo_},
                     {"memory", memory_}};
-    keep(Stage::fix, file);
+    folder_.keep(Stage::fix, file);
     throw_if_stopped();
   }
 
@@ -188,16 +117,16 @@ class CellRun {
 
   void compute_fix(StageFile* file) {
     const std::string fix_digest = digest_of(fix_identity_.dump());
-    auto checkpoint = read_checkpoint(checkpoint_file(), fix_digest);
+    auto checkpoint = read_checkpoint(folder_.checkpoint(), fix_digest);
     if (checkpoint && reuse_ == Reuse::nothing && checkpoint->redo != context_.redo) checkpoint.reset();
     FixSpent before;
     if (checkpoint) {
       fix_redo_ = checkpoint->redo;
       before = std::move(checkpoint->spent);
       ++before.interruptions;
-      adopt_scratch(scratch_folder());
+      folder_.adopt_scratch();
     } else {
-      remove_checkpoint();
+      folder_.remove_checkpoint();
     }
     const Approach approach = approach_of(before.seconds);
     FixJob job = fix_job(approach, context_.subject, *entry_.approach, repair_counts(), entry_.planned.seed);
@@ -208,8 +137,8 @@ class CellRun {
     job.before = before;
     if (checkpoint) job.resumed = std::move(checkpoint->state);
     job.save = [&](const CheckpointState& state, const FixSpent& spent) {
-      demand_lease();
-      write_checkpoint(checkpoint_file(), fix_digest, {state, spent, fix_redo_});
+      folder_.demand_lease();
+      write_checkpoint(folder_.checkpoint(), fix_digest, {state, spent, fix_redo_});
     };
     context_.begin({.name = "fix", .spent = before.seconds, .keeps_own_budget = approach.in_other_process});
     take(job, run_fix(job), file);
@@ -223,7 +152,7 @@ class CellRun {
                 .load_model = [&](const fs::path& file) { return context_.subject.load_model(file); },
                 .budget = budget_of(context_.config, entry_),
                 .seconds_before = seconds_before,
-                .scratch = scratch_folder()});
+                .scratch = folder_.scratch()});
   }
 
   void take(const FixJob& job, FixOutcome outcome, StageFile* file) {
@@ -243,19 +172,19 @@ class CellRun {
     const PhaseClock clock(device());
     record_.invariants = check_parameters(context_.subject.original(), *outcome.result.network,
                                           outcome.result.touched, &record_.counters);
-    AtomicFile saved(folder_ / kModel);
+    AtomicFile saved(folder_.model());
     outcome.result.network->save(saved.temporary());
-    demand_lease();
+    folder_.demand_lease();
     saved.commit(Flush::content);
-    file->files.push_back(kModel);
+    file->files.push_back(CellFolder::kModel);
     record_.phases["save"] = clock.seconds();
     reload(*outcome.result.network);
   }
 
-  // From here on the model is the saved one, so that it does not matter where a run is cut.
+  // From here on the saved model is used, so that the result is the same where a run is interrupted.
   void reload(const Network& in_memory) {
     const PhaseClock clock(device());
-    network_ = context_.subject.load_model(folder_ / kModel);
+    network_ = context_.subject.load_model(folder_.model());
     const Split& test = context_.subject.data().split("test");
     const int64_t images = std::min(kReloadImages, test.size());
     const auto classes = [&](const Network& network) {
@@ -269,7 +198,7 @@ class CellRun {
 
   const Network& network() {
     if (!network_) {
-      network_ = context_.subject.load_model(entry_.published.empty() ? folder_ / kModel : entry_.published);
+      network_ = context_.subject.load_model(entry_.published.empty() ? folder_.model() : entry_.published);
     }
     return *network_;
   }
@@ -282,21 +211,21 @@ class CellRun {
   void predict_splits() {
     const bool has_repair = context_.subject.data().has("repair");
     predict_identity_ = identity_.of_predictions(fix_identity_);
-    if (kept_predict_) {
-      SplitOutcome test = read_predictions(folder_ / "predictions.csv");
+    if (kept_.predict) {
+      SplitOutcome test = read_predictions(folder_.path() / "predictions.csv");
       test.group = context_.subject.groups("test");
       std::optional<SplitOutcome> repair;
       if (has_repair) {
-        repair = read_predictions(folder_ / "predictions_repair.csv");
+        repair = read_predictions(folder_.path() / "predictions_repair.csv");
         repair->group = context_.subject.groups("repair");
       }
       model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
-      model_.not_finite = kept_predict_->content.at("not_finite");
-      model_.random = kept_predict_->content.at("random");
-      take_part("predict", kept_predict_->content);
+      model_.not_finite = kept_.predict->content.at("not_finite");
+      model_.random = kept_.predict->content.at("random");
+      take_part("predict", kept_.predict->content);
       return;
     }
-    clear(Stage::predict);
+    folder_.clear_from(Stage::predict);
     context_.begin({.name = "predict"});
     const DeterminismWatch watch;
     model_ = evaluate_predictions(context_.subject, context_.original, network());
@@ -305,14 +234,12 @@ class CellRun {
     file.content["not_finite"] = model_.not_finite;
     file.content["random"] = model_.random;
     file.content["accuracy"] = model_.accuracy;
-    demand_lease();
-    write_atomically(folder_ / "predictions.csv", predictions_csv(model_.evaluation.test), Flush::content);
+    folder_.write("predictions.csv", predictions_csv(model_.evaluation.test));
     if (model_.evaluation.repair) {
-      write_atomically(folder_ / "predictions_repair.csv", predictions_csv(*model_.evaluation.repair),
-                       Flush::content);
+      folder_.write("predictions_repair.csv", predictions_csv(*model_.evaluation.repair));
       file.files.push_back("predictions_repair.csv");
     }
-    keep(Stage::predict, file);
+    folder_.keep(Stage::predict, file);
     take_part("predict", file.content);
     throw_if_stopped();
   }
@@ -322,33 +249,32 @@ class CellRun {
       model_.evaluation.no_attack_reason = "corrupted: the model is not attacked";
       return;
     }
-    if (!wants_attack()) return;
-    if (kept_attack_) {
-      model_.evaluation.no_attack_reason = kept_attack_->content.at("impossible");
+    if (!context_.wants_attack()) return;
+    if (kept_.attack) {
+      model_.evaluation.no_attack_reason = kept_.attack->content.at("impossible");
       if (model_.evaluation.no_attack_reason.empty()) {
-        model_.evaluation.attack = read_attack(folder_ / "attack.csv");
+        model_.evaluation.attack = read_attack(folder_.path() / "attack.csv");
       }
-      take_part("attack", kept_attack_->content);
+      take_part("attack", kept_.attack->content);
       return;
     }
-    clear(Stage::attack);
+    folder_.clear_from(Stage::attack);
     context_.begin({.name = "attack"});
     model_.phases.clear();
     const DeterminismWatch watch;
     evaluate_attack(context_.subject, &context_.original, network(), &model_);
     StageFile file{identity_.of_attack(predict_identity_), content_of(watch), {}};
     file.content["impossible"] = model_.evaluation.attack ? "" : model_.evaluation.no_attack_reason;
-    demand_lease();
     if (model_.evaluation.attack) {
-      write_atomically(folder_ / "attack.csv", attack_csv(*model_.evaluation.attack), Flush::content);
+      folder_.write("attack.csv", attack_csv(*model_.evaluation.attack));
       file.files.push_back("attack.csv");
     }
-    keep(Stage::attack, file);
+    folder_.keep(Stage::attack, file);
     take_part("attack", file.content);
     throw_if_stopped();
   }
 
-  // Why the record's model may answer otherwise the next time, empty where nothing shows it.
+  // Why the fixed model may give other answers the next time; empty where nothing shows that.
   std::string randomness() {
     for (Invariant& check : record_.invariants) {
       if (check.name != "random_output") continue;
@@ -363,7 +289,7 @@ class CellRun {
     if (!model_.finite()) {
       record_.status = Status::corrupted;
       record_.reason = "not_finite: " + model_.not_finite;
-    } else if (model_.accuracy < min_accuracy()) {
+    } else if (model_.accuracy < context_.min_accuracy()) {
       record_.status = Status::corrupted;
       record_.reason = "accuracy: " + format_number(model_.accuracy) + " percent on the test split, below " +
                        format_number(context_.config.corrupted_below) + " x the original's " +
@@ -396,11 +322,11 @@ class CellRun {
     record_.provenance["made_by"] = made_by_;
     record_.provenance["memory"] = memory_;
     if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
-    demand_lease();
+    folder_.demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
-    if (!keeps_model(context_.config, entry_)) fs::remove(folder_ / kModel);
-    // what ran out of its budget goes on from its checkpoint once that has grown
-    if (!failed_with({"timeout", "out_of_memory"})) remove_checkpoint();
+    if (!keeps_model(context_.config, entry_)) fs::remove(folder_.model());
+    // a fix that ran out of its budget goes on from its checkpoint once the budget is larger
+    if (!failed_with({"timeout", "out_of_memory"})) folder_.remove_checkpoint();
     write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
   }
 
@@ -419,38 +345,12 @@ class CellRun {
 
   json made_by() const { return maker_of(context_); }
 
-  fs::path checkpoint_file() const { return folder_ / "checkpoint.bin"; }
-  void remove_checkpoint() const {
-    fs::remove(checkpoint_file());
-    for (const fs::path& left : scratch_folders()) fs::remove_all(left);
-  }
-
-  // Of an external program: one for each owner of the cell, so that no two programs share one.
-  fs::path scratch_folder() const {
-    return folder_ / (context_.lease.empty() ? kScratch : kScratch + "-" + context_.lease.substr(0, 12));
-  }
-  std::vector<fs::path> scratch_folders() const {
-    std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-      if (entry.path().filename().string().starts_with(kScratch)) found.push_back(entry.path());
-    }
-    return found;
-  }
-  // What an interrupted program left becomes this owner's.
-  void adopt_scratch(const fs::path& scratch) const {
-    for (const fs::path& left : scratch_folders()) {
-      if (left == scratch) continue;
-      fs::remove_all(scratch);
-      fs::rename(left, scratch);
-    }
-  }
-
   const CellContext& context_;
   const PlanEntry& entry_;
   const Identity& identity_;
-  fs::path folder_;
-  Reuse reuse_;
-  std::optional<StageFile> kept_fix_, kept_predict_, kept_attack_;
+  const CellFolder folder_;
+  const Reuse reuse_;
+  KeptStages kept_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
   std::string fix_redo_;  // token of the redo that made the fix, else empty
   json memory_;           // of the fix; null where there was none or it is not known

@@ -16,7 +16,7 @@ namespace harness {
 struct CellPart {
   std::string name;               // "load", "fix", "save", "predict", "attack"
   double spent = 0;               // of a fix: seconds that an interrupted run of it used up
-  bool keeps_own_budget = false;  // of a fix: it ends itself at its budget, however long it is at one step
+  bool keeps_own_budget = false;  // of a fix: fix() itself ends it at its budget
 };
 
 // What all cells of a subject share while they run in one worker.
@@ -34,11 +34,15 @@ struct CellContext {
   std::function<void(const CellPart&)> begin;
   // The clock of a fix has started; resident memory of this process at that moment, which is not the fix's.
   std::function<void(double megabytes)> fix_begun = {};
+
+  bool wants_attack() const { return subject.config().attack.has_value(); }
+  // Percent on the test split, below which a fixed model is corrupted.
+  double min_accuracy() const { return config.corrupted_below * original.accuracy(); }
 };
 
-// Runs what is needed of one cell's stages and writes its folder, record.json last; that record. The caller
-// holds the cell's lease. Throws Interrupted (finished stages and the checkpoint stay, nothing of the record
-// is written), LeaseLost (the same, and nothing else of the folder is changed any more) and UserError.
+// Computes the stages of one cell that are not kept, and writes its folder, record.json last. Returns the
+// record. The caller holds the cell's lease. Throws Interrupted (finished stages and the checkpoint stay, no
+// record is written), LeaseLost (the same, and nothing of the folder is changed any more) and UserError.
 Record run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
 
 }  // namespace harness

@@ -5,9 +5,9 @@
 
 namespace harness {
 
-// log.txt of a cell, one part for each time it was computed. While the object lives, this process's standard
-// error goes there too: LibTorch's warnings, an abort's last words, an external program's output. Host name
-// and Slurm job stand here and nowhere else, so that a broken node can be found.
+// log.txt of a cell, with one part for each time it was computed. While the object lives, this process's
+// standard error goes there too: LibTorch's warnings, the message of an abort, an external program's output.
+// Host name and Slurm job are here and nowhere else; they show which node is broken.
 class CellLog {
  public:
   explicit CellLog(const std::filesystem::path& folder);  // throws UserError where it cannot be written

@@ -79,7 +79,7 @@ std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, con
   const std::string content = read_text(file);
   try {
     return parse(content, identity);
-  } catch (const std::exception&) {  // another fix's, or cut short: no harm but lost time
+  } catch (const std::exception&) {  // another fix's, or cut short: the fix starts from its beginning
     return std::nullopt;
   }
 }

@@ -27,7 +27,7 @@ struct Checkpoint {
 
 // `identity`: digest of the fix's identity. Nothing where there is no file, or one that is damaged or of
 // another fix: then the fix starts from its beginning. Throws UserError for a file that is there and cannot
-// be read: what may hold days of work is not given up for that.
+// be read, as it may hold days of work.
 std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, const std::string& identity);
 void write_checkpoint(const std::filesystem::path& file, const std::string& identity,
                       const Checkpoint& checkpoint);

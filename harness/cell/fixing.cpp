@@ -43,7 +43,7 @@ class Watch {
 
   double seconds() const { return job_.before.seconds + since(start_); }
   bool out_of_time() const { return job_.budget.seconds && seconds() > *job_.budget.seconds; }
-  // Empty, or which limit does not hold. Stays as it is once one did not.
+  // Which limit was passed, else empty. Once one was, that stays.
   const std::string& out_of_memory() {
     if (!over_.empty() || (!job_.budget.megabytes && !job_.budget.device_megabytes)) return over_;
     const Clock::time_point now = Clock::now();
@@ -102,8 +102,8 @@ FixContext context_of(const FixJob& job, Watch& watch) {
   return FixContext(std::move(setup));
 }
 
-// Libraries and kernels of both directions are loaded by their first use, which is no part of a fix. Models
-// without a derivative are left at the forward pass.
+// The first use of both directions loads libraries and kernels, which is no part of a fix. Models without a
+// derivative do the forward pass alone.
 void warm_up(const Network& original, const at::Tensor& sample) {
   const at::Tensor x = sample.to(original.device());
   original.classify(x);

@@ -14,23 +14,23 @@
 
 namespace harness {
 
-// Wrong and right predictions of the original on the repair split, where there is one; of the wrong ones how
-// many each pair of label and prediction has.
+// Numbers of wrong and right predictions of the original on the repair split, where there is one, and of the
+// wrong ones by each pair of label and prediction.
 struct RepairCounts {
   std::optional<int64_t> faults, correct;
   std::optional<std::vector<int64_t>> error_types;
 };
 RepairCounts count_repair(const std::vector<int32_t>& labels, const std::vector<int32_t>& classes);
 
-// Memory of one fix in megabytes (10^6 bytes): the most there was, and the most by which it grew since the
-// fix began. Host: resident memory of the process. Device: tensors of LibTorch on the CUDA device, 0 on the
-// CPU. Where the kernel does not let its peak be forgotten, the host's are those since the process started.
+// Memory of one fix in megabytes (10^6 bytes): its peak, and the largest growth since the fix began. Host:
+// resident memory of the process. Device: tensors of LibTorch on the CUDA device, 0 on the CPU. Where the
+// kernel cannot reset its peak, the host's values count from the start of the process.
 struct FixMemory {
   double peak = 0, growth = 0;
   double device_peak = 0, device_growth = 0;
 };
 
-// One fix to do: everything but the cell it belongs to.
+// All that a fix needs, whatever cell it belongs to.
 struct FixJob {
   const Approach* approach = nullptr;
   FixRequest request = {};
@@ -43,7 +43,7 @@ struct FixJob {
   std::function<void(const CheckpointState&, const FixSpent&)> save = {};  // empty: no checkpoints
   double checkpoint_seconds = 30;                                          // least time between two
 };
-// The job of one approach on a subject; budget, hooks and checkpoints are still to come.
+// The job of one approach on a subject; the caller adds budget, hooks and checkpoints.
 FixJob fix_job(const Approach& approach, const Subject& subject, const ApproachConfig& entry,
                const RepairCounts& repair, uint64_t seed);
 

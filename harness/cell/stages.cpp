@@ -12,8 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Of a stage's file. Predictions and attacks of 1 do not say where a model is not finite, or why it cannot be
-// attacked, predictions of 2 not whether its answers are random: they are made again.
+// Of a stage's file. Older ones are made again: predictions and attacks of schema 1 do not say where a model
+// is not finite or why it cannot be attacked, predictions of schema 2 not whether its answers are random.
 int schema_of(Stage stage) {
   return stage == Stage::fix ? 1 : stage == Stage::predict ? 3 : 2;
 }
@@ -31,7 +31,7 @@ bool is_whole(Stage stage, const json& content) {
   return std::all_of(keys.begin(), keys.end(), [&](const char* key) { return content.contains(key); });
 }
 
-// In the order they are removed: what is judged by a file goes before the file.
+// In the order they are removed: the stage's JSON file before the files that it describes.
 const std::vector<std::vector<std::string>> kFiles = {
     {"fix.json", "fixed.pt"},
     {"predict.json", "predictions.csv", "predictions_repair.csv"},

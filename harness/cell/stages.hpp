@@ -28,8 +28,8 @@ std::optional<StageFile> read_stage(const std::filesystem::path& folder, Stage s
                                     const std::string& except = "");
 void write_stage(const std::filesystem::path& folder, Stage stage, const StageFile& file);
 
-// Removes the files of this stage and all later ones, the record first: at no time does a record lie beside
-// another one's files.
+// Removes the files of this stage and all later ones, the record first: it never lies beside files of another
+// computation.
 void clear_from(const std::filesystem::path& folder, Stage stage);
 
 }  // namespace harness

@@ -9,7 +9,7 @@
 
 namespace harness {
 
-// What a program is told of its subject, beside the request of the fix. References outlive the approach.
+// What a program gets to know of its subject, beside the request of the fix. References outlive the approach.
 struct ExternalSetting {
   const SubjectConfig& subject;  // model and history as files
   std::function<Network(const std::filesystem::path&)> load_model;

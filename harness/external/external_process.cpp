@@ -55,7 +55,7 @@ struct Start {
   const char* program;
   char* const* arguments;
   const char* folder;
-  int output, trouble;
+  int output, error;
   pid_t parent;
 };
 
@@ -76,18 +76,18 @@ void close_from(unsigned first) {
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != start.parent) ::_exit(1);  // it died before it could be told of
+  if (::getppid() != start.parent) ::_exit(1);  // it died before it could take this one along
   ::setsid();
   const int input = ::open("/dev/null", O_RDONLY);
   const bool ready = input >= 0 && ::dup2(input, STDIN_FILENO) >= 0 &&
                      ::dup2(start.output, STDOUT_FILENO) >= 0 && ::dup2(start.output, STDERR_FILENO) >= 0 &&
-                     (start.trouble == kErrorPipe || ::dup3(start.trouble, kErrorPipe, O_CLOEXEC) >= 0);
+                     (start.error == kErrorPipe || ::dup3(start.error, kErrorPipe, O_CLOEXEC) >= 0);
   if (ready) {
     close_from(kErrorPipe + 1);  // the data file with its test split among them
     if (::chdir(start.folder) == 0) ::execve(start.program, start.arguments, environ);
   }
   const int reason = errno;
-  [[maybe_unused]] const auto count = ::write(ready ? kErrorPipe : start.trouble, &reason, sizeof reason);
+  [[maybe_unused]] const auto count = ::write(ready ? kErrorPipe : start.error, &reason, sizeof reason);
   ::_exit(127);
 }
 
@@ -101,9 +101,9 @@ std::string proc_text(pid_t process, const char* file) {
 
 std::vector<pid_t> session_of(pid_t leader) {
   std::vector<pid_t> members;
-  std::error_code trouble;
-  for (fs::directory_iterator entry("/proc", trouble), end; !trouble && entry != end;
-       entry.increment(trouble)) {
+  std::error_code error;
+  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end;
+       entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
     const auto process = static_cast<pid_t>(std::stol(name));
@@ -136,17 +136,17 @@ ExternalProcess::ExternalProcess(const std::vector<std::string>& command, const 
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  Pipe output, trouble;
+  Pipe output, error;
   const Start start = {file.c_str(),   arguments.data(), place.c_str(),
-                       output.ends[1], trouble.ends[1],  ::getpid()};
+                       output.ends[1], error.ends[1],  ::getpid()};
   process_ = ::fork();
   if (process_ == 0) become(start);
   if (process_ < 0) throw UserError({file, "", std::strerror(errno), kExpected, ""});
   output.close(1);
-  trouble.close(1);
+  error.close(1);
   int reason = 0;
   ssize_t count = 0;
-  while ((count = ::read(trouble.ends[0], &reason, sizeof reason)) < 0 && errno == EINTR) {
+  while ((count = ::read(error.ends[0], &reason, sizeof reason)) < 0 && errno == EINTR) {
   }
   if (count > 0) {  // nothing comes where exec succeeds, as it closes the pipe
     ::waitpid(process_, nullptr, 0);

@@ -24,7 +24,7 @@ class ExternalProcess {
   // Batching on what is printed, for at most `patience`. True once the program has ended: whatever it left
   // running has then been killed.
   bool wait(std::chrono::milliseconds patience);
-  void terminate();  // asks it to end: SIGTERM to its process group
+  void terminate();  // SIGTERM to its process group
   void kill();       // SIGKILL to everything in its session
   // Whether it and everything it started hold more resident memory, in 10^6 bytes. Shared pages count once.
   bool exceeds(double megabytes) const;

@@ -39,11 +39,11 @@ void read_table(ObjectReader& object, const std::string& key, std::map<std::stri
 
 ExternalReport read_report(const std::filesystem::path& file) {
   const std::string name = "report";
-  std::error_code trouble;
-  if (!std::filesystem::is_regular_file(file, trouble)) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(file, ignored)) {
     throw UserError({name, "", "no such file", "the program to write it", ""});
   }
-  if (std::filesystem::file_size(file, trouble) > kMaxBytes) {
+  if (std::filesystem::file_size(file, ignored) > kMaxBytes) {
     throw UserError({name, "", "more than 16 MiB", "a short report", ""});
   }
   std::vector<Problem> problems;

@@ -12,8 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// On a GPU sums may be taken in another order each time; what that does to a search has no bound, so these
-// are what a sound run keeps in practice.
+// On a GPU the order of sums may change from run to run. What that does to a search has no bound; these
+// limits are what correct runs keep in practice.
 constexpr AuditTolerance kGpuTolerance{.percent_points = 2, .differing_predictions = 0.01, .exact = false};
 
 const char* const kFiles[] = {"fixed.pt", "predictions.csv", "predictions_repair.csv", "attack.csv"};

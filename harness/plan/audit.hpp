@@ -13,7 +13,7 @@ namespace harness {
 // where there are fewer. Sorted.
 std::vector<size_t> audit_sample(const std::vector<CellState>& states, int64_t count, uint64_t seed);
 
-// How far two computations of a cell may lie apart. On the CPU not at all.
+// How much two computations of a cell may differ. On the CPU not at all.
 struct AuditTolerance {
   double percent_points = 0;         // of metrics in percent
   double differing_predictions = 0;  // share of images
@@ -21,8 +21,8 @@ struct AuditTolerance {
 };
 AuditTolerance audit_tolerance(const std::string& device_class);
 
-// What differs between the cell's folders in two trees, in words; empty: nothing that matters. Times and
-// provenance are not compared. Throws ResultsError for a damaged record.
+// In words, what differs between the cell's folders in two trees; empty where nothing that matters does.
+// Times and provenance are not compared. Throws ResultsError for a damaged record.
 std::vector<std::string> audit_differences(const CellId& cell, const ResultsTree& before,
                                            const ResultsTree& again, const AuditTolerance& tolerance);
 

@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-// Cells that nobody knows anything of are taken as equal; none is free.
+// Seconds of a cell of unknown cost, and the least that any cell counts.
 constexpr double kUnknownSeconds = 60, kMinSeconds = 0.01;
 
 std::vector<int64_t> divided(const std::vector<PlanEntry>& plan,
@@ -60,7 +60,7 @@ std::optional<FrozenPlan> read_plan(const ResultsTree& tree, const std::vector<P
 
 void write_plan(const ResultsTree& tree, const Config& config, const std::vector<PlanEntry>& plan,
                 const FrozenPlan& frozen) {
-  // a line a cell: quick to write, and to look at
+  // one line for each cell: quick to write, and readable
   std::string text =
       "{\"schema\": " + std::to_string(kRecordSchema) + ", \"name\": " + json(config.name).dump() +
       ", \"shards\": " + (frozen.shards > 0 ? std::to_string(frozen.shards) : "null") + ", \"cells\": [";

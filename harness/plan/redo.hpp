@@ -9,20 +9,20 @@
 
 namespace harness {
 
-// One pass of --redo over its cells (harness/docs/running.md). It has a token, kept in redo/ of the results
-// tree as long as it is not through, and in every checkpoint, fix and record that it makes: so the same
-// command goes on after an interruption, and begins anew once all its cells have records of it.
+// One pass of --redo over its cells (harness/docs/running.md). Its token is in redo/ of the results tree
+// until the pass is complete, and in every checkpoint, fix and record that it makes. So the same command goes
+// on after an interruption, and starts a new pass once all its cells have records of this one.
 struct Redo {
   std::filesystem::path file;
   std::string token;
-  bool begun = false;  // by an earlier command, which did not get through
+  bool begun = false;  // by an earlier command that did not complete it
 };
 
-// That of this command: one that was begun, else a new one. Nothing without --redo. Writes nothing.
+// The redo of this command: the one that was begun, else a new one. Nothing without --redo. Writes nothing.
 std::optional<Redo> find_redo(const ResultsTree& tree, const Selection& selection);
 
-// Writes it down before its first cell is computed; another process that began the same one meanwhile is
-// joined. Throws UserError.
+// Writes its file, before the first cell is computed. Where another process has begun the same one meanwhile,
+// takes the token of that one. Throws UserError.
 void begin(Redo* redo);
 void end(const Redo& redo);
 

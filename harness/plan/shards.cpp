@@ -6,9 +6,9 @@
 namespace harness {
 namespace {
 
-constexpr double kBalanced = 1.01;    // fullest shard over mean below which nothing is moved any more
-constexpr double kGoodEnough = 1.03;  // above that, balance goes before keeping subjects together
-constexpr int kMaxMoves = 100000;     // far more than needed; a bound all the same
+constexpr double kBalanced = 1.01;    // fullest shard over mean; below it nothing is moved any more
+constexpr double kGoodEnough = 1.03;  // the same; above it subjects need not stay together
+constexpr int kMaxMoves = 100000;     // far more than are ever needed
 
 class Division {
  public:
@@ -20,7 +20,7 @@ class Division {
   std::vector<int64_t> run() {
     fill_in_order();
     move_while_better();
-    if (peak() > kGoodEnough * share()) {  // where subjects stay together there is no balance
+    if (peak() > kGoodEnough * share()) {  // not balanced while subjects stay together
       const Division together = *this;
       fill_dearest_first();
       move_while_better();
@@ -42,7 +42,7 @@ class Division {
   double peak() const { return *std::max_element(loads_.begin(), loads_.end()); }
   double share() const { return total_ / static_cast<double>(loads_.size()); }
 
-  // Within a subject the dear cells come first, so that the cheap ones fill what is left of a shard.
+  // Within a subject the expensive cells come first, so that the cheap ones fill what is left of a shard.
   void fill_in_order() {
     std::vector<size_t> order(costs_.size());
     std::iota(order.begin(), order.end(), 0);
@@ -51,7 +51,7 @@ class Division {
     });
     size_t shard = 0;
     for (const size_t cell : order) {
-      // a cell belongs where its middle falls
+      // a cell goes to the shard in which the middle of its cost lies
       while (shard + 1 < loads_.size() && loads_[shard] > 0 && loads_[shard] + costs_[cell] / 2 > share())
         ++shard;
       members_[shard].push_back(cell);
@@ -59,7 +59,7 @@ class Division {
     }
   }
 
-  // Each cell to the shard that has least, dear ones first (longest processing time).
+  // Each cell to the shard with the least, expensive ones first (longest processing time).
   void fill_dearest_first() {
     std::vector<size_t> order(costs_.size());
     std::iota(order.begin(), order.end(), 0);

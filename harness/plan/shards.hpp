@@ -6,12 +6,12 @@
 
 namespace harness {
 
-// Divides cells among `shards` tasks: the shard (from 1) of each cell. Cells are given in plan order with
-// what they are expected to cost and the subject they belong to. Cells of a subject stay together as far as
-// balance allows: shards are first filled in plan order up to their share, then cells move or change places
-// between the fullest shard and the others while that makes the fullest one smaller; where that does not
-// balance them, the dearest cells go first, each to the shard that has least. A pure function of its
-// arguments.
+// Divides cells among `shards` tasks; returns the shard (from 1) of each cell. `costs` (expected seconds) and
+// `subjects` have one entry for each cell, in plan order. Cells of a subject stay together as far as balance
+// allows: shards are first filled in plan order up to their share; then cells move between the fullest shard
+// and the others, or change places, while that makes the fullest one smaller. Where the shards are still not
+// balanced, the most expensive cells are dealt out first, each to the shard with the least. A pure function
+// of its arguments.
 std::vector<int64_t> divide(const std::vector<double>& costs, const std::vector<std::string>& subjects,
                             int64_t shards);
 

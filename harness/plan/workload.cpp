@@ -11,7 +11,7 @@ std::string code_of(const RecordSummary& record) {
   return record.reason.substr(0, record.reason.find(':'));
 }
 
-// What ran out of its budget is no answer once that grew.
+// Whether the record is a failure at a budget that is larger now.
 bool outgrown(const Config& config, const ResultsTree& tree, const PlanEntry& entry,
               const RecordSummary& record) {
   if (record.status != Status::failure ||

@@ -15,7 +15,7 @@
 
 namespace harness {
 
-// What an earlier computation of the cell left that may be used again.
+// Which results of earlier computations of a cell may be used again.
 enum class Reuse {
   everything,  // every stage that is still right, and the checkpoint
   retry,       // the same, but not a recorded failure of the fix (--retry, a budget that grew)
@@ -32,14 +32,14 @@ struct Task {
   int failures = 0;     // so far: how often it ended without a result
 };
 
-// What there is to do: of the selected cells those that are neither finished nor kept.
+// The selected cells, and those of them that are to be computed.
 struct Workload {
   std::vector<size_t> selected;  // places in the plan, by --only and --shard
   std::vector<Task> todo;
   std::map<CellState, int64_t> states;                // of the selected, before anything ran
   std::vector<std::pair<size_t, Problem>> damaged;    // records that cannot be trusted
   std::vector<std::optional<RecordSummary>> records;  // of the whole plan, as they were
-  std::optional<Redo> redo;                           // that tasks with Reuse::nothing belong to
+  std::optional<Redo> redo;                           // of the tasks with Reuse::nothing
 };
 Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex& index,
                      const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,

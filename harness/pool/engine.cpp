@@ -386,7 +386,7 @@ class Engine {
                   cell.task.expected);
   }
 
-  // The worker is gone.
+  // The worker has ended.
   void reap(Slot& slot) {
     const ProcessEnd end = slot.process()->wait();
     slot.stop();

@@ -31,7 +31,7 @@ class Progress {
   void part(int worker, const std::string& part);
   void portion(int worker, double done, const std::string& what);
   void end(int worker, const FinishedCell& finished, double expected_seconds);
-  void idle(int worker);  // without news: the cell will be run again
+  void idle(int worker);  // its cell did not end: it will be run again
   void tick();            // to be called often
 
  private:

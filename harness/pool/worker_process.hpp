@@ -33,7 +33,7 @@ class WorkerProcess {
   std::vector<Reply> receive(bool* closed);
   void signal(int number) const;
   ProcessEnd wait();                  // until it has ended
-  double resident_megabytes() const;  // 0 where it is gone
+  double resident_megabytes() const;  // 0 once it has ended
 
  private:
   pid_t pid_ = -1;
@@ -42,7 +42,7 @@ class WorkerProcess {
   std::optional<ProcessEnd> end_;
 };
 
-// In the worker: dies with the process that started it. False where that one is gone already.
+// In the worker: dies with the process that started it. False where that one has ended already.
 bool die_with_parent();
 
 // How many processes the kernel has killed for want of memory since it started (or this container did).

@@ -81,8 +81,8 @@ Found look(const fs::path& file) {
   return found;
 }
 
-// Takes the file away, if it still is the one with this stamp. By a rename to a name of its own, so that one
-// of several that try gets it; what turns out to be another's, or was renewed in between, is put back.
+// Removes the file if it still has this stamp. It is first renamed to a name of its own, so that only one of
+// several processes that try gets it. A file that turns out to have another stamp is put back.
 bool take_away(const fs::path& file, const std::string& stamp) {
   const fs::path aside = temporary_name(file);
   if (::rename(file.c_str(), aside.c_str()) != 0) return false;
@@ -152,7 +152,7 @@ Lease::~Lease() {
     if (found.token == token_ && take_away(file_, found.stamp)) return;
     const std::lock_guard lock(left().guard);
     left().tokens.insert(token_);
-  } catch (const std::exception&) {  // a lease that stays is dead as soon as this process is
+  } catch (const std::exception&) {  // a lease that stays is dead once this process has ended
   }
 }
 
@@ -170,7 +170,7 @@ bool Lease::is_held(const fs::path& folder, const std::string& token) {
   try {
     content = read_text(file);
   } catch (const UserError&) {
-    if (!is_there(file)) return false;  // it went in between
+    if (!is_there(file)) return false;  // it was removed in between
     throw;
   }
   const json value = json::parse(content, nullptr, false);

@@ -9,7 +9,7 @@
 namespace harness {
 
 // Thrown where a process finds that the cell it computes is another's by now. No std::exception, so that no
-// fix takes it for trouble of its own.
+// approach catches it as an error of its own.
 struct LeaseLost {};
 
 // Who computes a cell says so in lease.json of its folder (harness/docs/running.md). Advice, not a lock:
@@ -19,15 +19,16 @@ class Lease {
   static constexpr double kBeatSeconds = 15;
   static constexpr double kDeadSeconds = 120;  // without a heartbeat, as watched from here
 
-  // What this process has seen of the leases of others. A process of the same place is alive or not; another
-  // machine's or name space's lease is dead once it did not change for `dead_seconds` of our own monotonic
-  // clock: nobody's time of day is asked for. Unreadable leases are judged like those of other places.
+  // What this process has seen of the leases of others. Of a process on the same machine (and in the same
+  // name space) the kernel says whether it lives. The lease of any other is dead once it did not change for
+  // `dead_seconds` of our own monotonic clock, so that wrong times of day do no harm. A lease that cannot be
+  // read is judged like one of another machine.
   class Watch {
    public:
     explicit Watch(double dead_seconds = kDeadSeconds) : dead_seconds_(dead_seconds) {}
     // True where some process computes the cell now, or may.
     bool is_alive(const std::filesystem::path& folder);
-    // Removes a lease whose owner is gone: one that was killed after it had finished the cell.
+    // Removes a lease whose owner has ended: one that was killed after it had finished the cell.
     void sweep(const std::filesystem::path& folder);
 
    private:
@@ -36,14 +37,14 @@ class Lease {
       std::string stamp;  // of content and time of change
       std::chrono::steady_clock::time_point since;
     };
-    // Of a lease that is there and whose owner is gone its stamp, else "".
+    // The stamp of a lease that is there and whose owner has ended, else "".
     std::string stamp_of_dead(const std::filesystem::path& file);
     double dead_seconds_;
     std::map<std::filesystem::path, Seen> seen_;
   };
 
-  // Takes the lease of a cell's folder (made where it is absent), also one whose owner is gone. Nothing where
-  // another process has it, or was quicker. Throws UserError where it cannot be written.
+  // Takes the lease of a cell's folder (made where it is absent), also one whose owner has ended. Nothing
+  // where another process has it, or was quicker. Throws UserError where it cannot be written.
   static std::unique_ptr<Lease> take(const std::filesystem::path& folder, Watch& watch);
   ~Lease();  // gives it back, where it is still ours
   Lease(const Lease&) = delete;

@@ -2,12 +2,16 @@
 #include <ATen/record_function.h>
 #include <c10/util/Exception.h>
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "harness/core/process_name.hpp"
 #include "harness/pool/machine.hpp"
+#include "harness/pool/worker_process.hpp"
 #include "tests/run/job.hpp"
 
 using namespace harness;
@@ -72,6 +76,14 @@ const bool kFailingApproaches =
     add_approach("T_SPOILS",
                  [](const Network& original, auto&) {
                    std::ofstream(variable(kMark)) << "no data any more";
+                   return unchanged(original);
+                 }) &&
+    // writes among the replies to the engine
+    add_approach("T_GARBLES",
+                 [](const Network& original, auto&) {
+                   const std::string garbage = "no message\n";
+                   if (::write(WorkerProcess::kReplies, garbage.data(), garbage.size()) < 0) std::abort();
+                   std::this_thread::sleep_for(std::chrono::seconds(1));
                    return unchanged(original);
                  }) &&
     // another process takes the cell over, and dies
@@ -149,6 +161,16 @@ TEST_CASE("cells that break their device each time cost themselves and nobody be
     CHECK(times(log_of(job, name), "begins;") == 2);
   }
   CHECK(job.todo().empty());  // and nothing is left to be tried by the next run
+}
+
+TEST_CASE("a worker whose replies are none costs its cell, not the run") {
+  Job job(json{{"approaches", {"T_GARBLES", "T_GOOD"}}});
+  const RunSummary summary = job.run();
+  CHECK(outcome(job.record("T_GOOD")) == "ok ");
+  const std::string reason = outcome(job.record("T_GARBLES"));
+  CHECK(reason.rfind("FAILURE crashed: no message between engine and worker (", 0) == 0);
+  CHECK(reason.ends_with("): no message, in fix"));
+  CHECK(summary.done == 2);
 }
 
 TEST_CASE("one device assertion costs nothing but the time of a second try") {
