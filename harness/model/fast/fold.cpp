@@ -1,4 +1,4 @@
-#include "harness/model/fold.hpp"
+#include "harness/model/fast/fold.hpp"
 
 #include <ATen/ATen.h>
 
