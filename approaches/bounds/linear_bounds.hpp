@@ -13,17 +13,17 @@ struct AffineForms {
   at::Tensor offset;                   // float64 (N, R)
 };
 
-// Linear relaxation of a graph over boxes of its sources' values, backwards from what is asked to the sources
-// (CROWN): activations between two lines, the intervals of their inputs from the same procedure, cut with
-// interval arithmetic. Sound as kRoundoff* says. Memory: a node of m values whose interval needs relaxing
-// takes N m times the widest node before it.
+// Linear relaxation of a graph over boxes of its sources' values, backwards from what is wanted to the
+// sources (CROWN): activations between two lines, the intervals of their inputs from the same procedure, cut
+// with interval arithmetic. Sound as kRoundoff* says. Memory: a node of m values whose interval needs
+// relaxing takes N m times the widest node before it.
 class LinearBounds {
  public:
   LinearBounds(const PartialGraph& graph, const Boxes& given, double roundoff = kRoundoffDouble);
 
   // Forms that nowhere in the boxes exceed coefficients . target; coefficients: (N or 1, R, target's values).
   AffineForms below(const at::Tensor& coefficients) const { return below(graph_.target(), coefficients); }
-  // Their least values in the boxes: float64 (N, R).
+  // Their minima in the boxes: float64 (N, R).
   at::Tensor min_value(const AffineForms& forms) const;
   // Bounds of a node's value; without relaxation where intervals are as good.
   Box box(NodeId id) const;

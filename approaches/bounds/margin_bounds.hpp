@@ -10,7 +10,7 @@
 
 namespace harness {
 
-// What VeRe asks of bounds (approaches/docs/VERE.md, Formulas): how far the margin z_label - z_predicted can
+// What VeRe needs of bounds (approaches/docs/VERE.md, Formulas): how far the margin z_label - z_predicted can
 // fall while one unit of a layer moves through an interval and all others keep their values.
 struct MarginQuestion {
   at::Tensor values;             // float64 (N, V), CPU: the layer's output, activation included
