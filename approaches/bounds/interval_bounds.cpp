@@ -57,13 +57,13 @@ Box activation(const PartialGraph& graph, NodeId id, const Box& input, double ro
     low = at::where((input.low <= bottom->high) & (input.high >= bottom->low),
                     at::full_like(low, bottom->min_value), low);
   } else if (node.kind == NodeKind::leaky_relu || node.kind == NodeKind::elu) {
-    // With a negative slope the least value may lie at 0.
+    // With a negative slope the minimum may lie at 0.
     low = at::where((input.low <= 0) & (input.high >= 0), low.clamp_max(0), low);
   }
   return widened(low, at::maximum(a, b), kFunctionRoundings * roundoff);
 }
 
-// log p_i = -log(1 + sum over j of exp(x_j - x_i)): least with all others at their greatest.
+// log p_i = -log(1 + sum over j of exp(x_j - x_i)): its minimum is where all others are at their maximum.
 at::Tensor log_share(const at::Tensor& own, const at::Tensor& others) {
   const int64_t classes = own.size(-1);
   const at::Tensor same = at::eye(classes, at::kBool);

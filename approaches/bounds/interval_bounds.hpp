@@ -8,7 +8,7 @@
 
 namespace harness {
 
-// Least and greatest values: float64, CPU, (N, shape of the node), low <= high, finite.
+// Minimum and maximum values: float64, CPU, (N, shape of the node), low <= high, finite.
 struct Box {
   at::Tensor low, high;
   at::Tensor max_size() const;  // max(|low|, |high|)

@@ -15,7 +15,7 @@ struct IntervalSettings {
 // float64 (V, count + 1), ascending; `values`: float64 (N, V).
 at::Tensor interval_edges(const at::Tensor& values, const IntervalSettings& settings);
 
-// What moving each unit through its intervals does at least for the margins of N faults.
+// The minimum that moving each unit through its intervals does for the margins of N faults.
 struct UnitMoves {
   at::Tensor edges;         // float64 (V, T + 1)
   at::Tensor bounds;        // float64 (V, N, T, 2): of MarginBounds::ends()

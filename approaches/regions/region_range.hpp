@@ -9,7 +9,7 @@
 
 namespace harness {
 
-// The greatest or least value of a linear function over a region.
+// The maximum or minimum of a linear function over a region.
 struct Extreme {
   lp::Outcome outcome = lp::Outcome::doubtful;  // but for `optimal` there is no value
   double value = 0;  // the bound that the program's duals prove: never inside the true one

@@ -53,11 +53,11 @@ RegionSolution solve_region(const LinearRegions& regions, int64_t number, int64_
   std::vector<double> lows = numbers_of(min_in_box(directions, target.low, target.high));
   if (target.exact) {
     RegionRange region(regions.rows[number], regions.bounds[number], target.low, target.high, stop);
-    // All greatest values first: successive programs of one sense are near each other.
+    // All maxima first: successive programs of one sense are near each other.
     for (const bool max_value : {true, false}) {
       for (size_t j = 0; j < highs.size() && answer.outcome == lp::Outcome::optimal; ++j) {
         const auto row = static_cast<int64_t>(j);
-        // The least value matters only where it may be too low.
+        // The minimum matters only where it may be too low.
         const bool may_be_low = highs[j] - lows[j] > target.max_value - target.min_value ||
                                 lows[j] + offsets[row].item<double>() < target.min_value;
         if (!max_value && !may_be_low) continue;

@@ -22,7 +22,7 @@ struct RegionTarget {
 struct RegionSolution {
   std::vector<double> alpha, beta;
   int64_t programs = 0;                        // linear programs solved
-  int64_t lower_programs = 0;                  // those of them for least values
+  int64_t lower_programs = 0;                  // those of them for minima
   int64_t iterations = 0;                      // of the simplex method
   lp::Outcome outcome = lp::Outcome::optimal;  // of the first program that was not solved
 };

@@ -12,7 +12,7 @@ namespace harness {
 namespace {
 
 constexpr size_t kDeepNetwork = 4;  // conv stages from which the first two get the deeper probe
-constexpr int64_t kDeepMap = 8;     // least rows and columns of a map that the deeper probe halves twice
+constexpr int64_t kDeepMap = 8;     // min rows and columns of a map that the deeper probe halves twice
 
 class Stages {
  public:

@@ -16,6 +16,10 @@ namespace harness {
 // that treats channels apart (activations, pooling, batch norm, sums, flatten), and the next layer adds the
 // product of their change to its clean output. From there on, or from the first node on that the channels
 // cannot pass, everything runs as a whole. Agrees with the changed network to float32 rounding.
+//
+// Gain over all from the touched node on (build/bench_fast, six weights, one thread, 64 images): LeNet5 1.8
+// (first convolution) to 2.8 (first dense layer), ResNet20 1.0 (first), 1.2 (in the middle), 40 (last
+// convolution), VGG16 1.1, 2.6 and, in the last hidden layer, 28.
 class PartialPass {
  public:
   // `network` must outlive the pass. `narrow` false: all from the first touched node on runs as a whole,

@@ -7,8 +7,8 @@
 
 #include "harness/core/error.hpp"
 #include "harness/model/backward.hpp"
-#include "harness/model/conv_pool.hpp"
 #include "harness/model/execute.hpp"
+#include "harness/model/fast/conv_pool.hpp"
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 

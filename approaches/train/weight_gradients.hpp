@@ -14,8 +14,10 @@ namespace harness {
 // inputs that come in chunks: one forward pass a chunk, then reverse sweeps in which every input has a seed
 // of its own and every group of inputs adds to a sum of its own. Reverse sweeps go no further than the chosen
 // weights; what a sweep costs depends on all inputs, not on the number of groups. Layer nodes whose
-// derivative has no rule here go through autograd one by one. On one device, same results for the same
-// chunks.
+// derivative has no rule (harness/model/backward.hpp) go through autograd one by one. On one device, same
+// results for the same chunks. Gain over autograd for each group apart (build/bench_fast, two groups, one
+// thread, 64 images): 1.4 times on LeNet5, none on ResNet20, ResNet18 and VGG16 (0.9 to 1.0). What it saves
+// is memory and, where groups share inputs, passes.
 class WeightGradients {
  public:
   // `weights` and `network` must outlive it; values are read at each forward().

@@ -7,7 +7,7 @@
 #include "harness/cli/commands.hpp"
 #include "harness/cli/common.hpp"
 #include "harness/core/files.hpp"
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 
 namespace harness {
 namespace {

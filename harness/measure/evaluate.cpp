@@ -3,7 +3,7 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/device.hpp"
 #include "harness/model/cause.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 
 namespace harness {
 namespace {

@@ -11,8 +11,8 @@
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 #include "harness/measure/pgd_step.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "harness/model/graph.hpp"
-#include "harness/model/input_gradient.hpp"
 #include "harness/model/memory_class.hpp"
 
 namespace harness {
@@ -161,10 +161,10 @@ PgdResult attack(const Network& network, const at::Tensor& x, const at::Tensor& 
   std::mutex mutex;
   size_t next = 0;
   bool stopped = false;
-  std::exception_ptr trouble;
+  std::exception_ptr failure;
   const auto take = [&]() -> std::optional<size_t> {
     const std::lock_guard<std::mutex> lock(mutex);
-    if (stopped || trouble || next == pieces.size()) return std::nullopt;
+    if (stopped || failure || next == pieces.size()) return std::nullopt;
     if (keep_going && !keep_going()) {
       stopped = true;
       return std::nullopt;
@@ -177,7 +177,7 @@ PgdResult attack(const Network& network, const at::Tensor& x, const at::Tensor& 
         attack.run(pieces[*piece]);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex);
-        if (!trouble) trouble = std::current_exception();
+        if (!failure) failure = std::current_exception();
       }
     }
   };
@@ -187,7 +187,7 @@ PgdResult attack(const Network& network, const at::Tensor& x, const at::Tensor& 
   } else {
     work(0, 1);
   }
-  if (trouble) std::rethrow_exception(trouble);
+  if (failure) std::rethrow_exception(failure);
   return attack.take(next == 0 ? 0 : pieces[next - 1].end);
 }
 

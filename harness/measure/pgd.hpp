@@ -34,7 +34,7 @@ struct PgdResult {
 int64_t preferred_piece(const Network& network);
 
 // Attacks inputs x (N,C,H,W) with labels (N) int64; `images` (N) are their numbers in the test split, for the
-// random start. `keep_going` is asked between pieces; false ends early with what is done. Black-box models
+// random start. `keep_going` is called between pieces; false ends early with what is done. Black-box models
 // are attacked through TorchScript's autograd.
 PgdResult attack(const Network& network, const at::Tensor& x, const at::Tensor& labels,
                  const std::vector<int64_t>& images, const PgdOptions& options,

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "harness/core/random.hpp"
-#include "harness/model/wide.hpp"
+#include "harness/model/fast/wide.hpp"
 
 namespace harness {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "harness/core/stop_signals.hpp"
 #include "harness/data/reader.hpp"
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "harness/model/random_draws.hpp"
 
 namespace harness {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "harness/model/random_draws.hpp"
 
 namespace harness {

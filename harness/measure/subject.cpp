@@ -10,7 +10,7 @@
 #include "harness/measure/device.hpp"
 #include "harness/measure/random_output.hpp"
 #include "harness/model/cause.hpp"
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 
 namespace harness {
 namespace {

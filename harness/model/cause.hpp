@@ -20,7 +20,7 @@ bool is_out_of_memory(const std::exception& error);
 // them.
 bool is_device_error(const std::exception& error);
 
-// The cause that an exception tells (cause_of), in one line and without absolute paths.
+// The cause in an exception (cause_of), in one line and without absolute paths.
 std::string one_line(const std::exception& error);
 std::string one_line(const std::string& text);  // its first line
 

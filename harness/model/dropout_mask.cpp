@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "harness/model/wide.hpp"
+#include "harness/model/fast/wide.hpp"
 
 namespace harness {
 namespace {

@@ -7,7 +7,7 @@
 namespace harness {
 
 // The mask of a dropout layer in one pass: 1/keep with probability `keep`, else 0; of the shape, type and
-// device asked for. A counter-based hash without state: element e (row-major) is kept where number e of the
+// device wanted. A counter-based hash without state: element e (row-major) is kept where number e of the
 // splitmix64 sequence (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014) that
 // starts at `stream` lies below `keep`. So it is the same on every device, whatever the number of threads,
 // and nothing is copied.

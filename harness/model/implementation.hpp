@@ -56,7 +56,7 @@ void import_graph(Network::Implementation& implementation, const at::Tensor& sam
 // `count` images, those of `images` over and over.
 at::Tensor repeated(const at::Tensor& images, int64_t count);
 // Compares with TorchScript on one image, where the batch size is not baked, and on all of `images`, for
-// which it answers `theirs` (undefined: it is asked). Makes a black box of what differs.
+// which it answers `theirs` (undefined: it is run). Makes a black box of what differs.
 void verify_import(Network::Implementation& implementation, const at::Tensor& images,
                    const at::Tensor& theirs);
 // A module of its own on the CPU with the network's values, of the original structure or generated.

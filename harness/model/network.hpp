@@ -30,7 +30,7 @@ struct ImportReport {
   std::string unknown_operator;
   std::string detail;               // one sentence: where and why; also what else the owner should know
   std::string training_limitation;  // empty, or why retraining approaches are UNADAPTABLE
-  double max_abs_difference = 0;    // outputs, imported against TorchScript, the greatest that was seen
+  double max_abs_difference = 0;    // outputs, imported against TorchScript, the maximum seen
   double max_rel_difference = 0;    // the same over the largest absolute output of the batch
   int64_t baked_batch = 0;          // batch size a trace has baked into a flatten; 0: none
   bool follows_train = false;       // train() changes what the TorchScript computes (scripted, not traced)
@@ -60,7 +60,7 @@ class Network {
   static Network load(const std::filesystem::path& file, const at::Tensor& sample);
   // Compares the output on device() with TorchScript's: of one image, and of `batch` images (those of
   // `sample` over and over); of a trace with a baked batch size, at that size alone. Where they are more than
-  // 1e-4 of the greatest output apart, or no numbers, the network is a black box from then on ("differs from
+  // 1e-4 of the largest output apart, or no numbers, the network is a black box from then on ("differs from
   // TorchScript"). For whoever moves a loaded network to a device or computes in batches; does nothing for
   // black boxes.
   void verify(const at::Tensor& sample, int64_t batch);

@@ -69,7 +69,7 @@ std::shared_ptr<torch::jit::Function> placed_forward(const torch::jit::Module& m
   return std::make_shared<torch::jit::GraphFunction>("forward", graph, nullptr);
 }
 
-// What still asks for another device: "aten::cpu in line 12 of net.py", or the whole forward().
+// What still needs another device: "aten::cpu in line 12 of net.py", or the whole forward().
 std::string culprit(const torch::jit::Function& forward) {
   auto graph = static_cast<const torch::jit::GraphFunction&>(forward).graph();
   for (const torch::jit::Node* node : all_nodes(graph)) {

@@ -347,7 +347,7 @@ NodeId Recorder::emit(Node node, c10::IValue& output, bool in_place) {
     stop(to_text(node.kind), "the images of a batch do not stay apart in the first dimension");
   }
   if (is_input && node.kind == NodeKind::dropout) {
-    value = value.clone();  // an identity of its own: train mode tells the two apart
+    value = value.clone();  // an identity of its own: in train mode the two differ
     output = value;
   }
   node.shape = value.sizes().slice(1).vec();

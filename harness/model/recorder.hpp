@@ -128,7 +128,7 @@ class Recorder {
 
 // Turns `call` into nodes of `recorder` (operators.cpp). False: no layer operator of that name.
 bool recognise(Recorder& recorder, Call& call);
-// Operators that only ask for shape, type or identity of a tensor.
+// Operators that only read shape, type or identity of a tensor.
 bool is_shape_query(const std::string& name);
 // Operators whose result has the shape and type of an argument, and one number everywhere: zeros_like.
 bool is_filled(const std::string& name);

@@ -9,7 +9,7 @@
 namespace harness {
 namespace {
 
-// Of the greatest output of a batch: 100 times what rounding makes of float32 in deep networks.
+// Of the largest output of a batch: 100 times what rounding makes of float32 in deep networks.
 constexpr double kMaxDifference = 1e-4;
 
 void differs(Network::Implementation& implementation, const std::string& detail) {
@@ -25,7 +25,7 @@ class Verification {
     module_.to(device_);
   }
 
-  // `theirs`: what TorchScript is known to answer; undefined: it is asked.
+  // `theirs`: what TorchScript is known to answer; undefined: it is run.
   void compare(const at::Tensor& images, at::Tensor theirs = {}) {
     if (!network_.report.importable) return;
     const int64_t count = images.size(0);
@@ -45,7 +45,7 @@ class Verification {
   }
 
  private:
-  // Graphs may hold tensors of the CPU, which then is where they are asked.
+  // Graphs may hold tensors of the CPU, which then is where they are run.
   at::Tensor answer(const at::Tensor& images) {
     if (!device_.is_cpu()) {
       try {

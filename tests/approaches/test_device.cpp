@@ -8,7 +8,7 @@
 #include "approaches/train/weight_gradients.hpp"
 #include "approaches/weights.hpp"
 #include "harness/model/dropout_mask.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "harness/model/memory_class.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/entries.hpp"

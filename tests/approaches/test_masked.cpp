@@ -5,7 +5,7 @@
 #include "approaches/routing/blocks.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
-#include "harness/model/conv_pool.hpp"
+#include "harness/model/fast/conv_pool.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "approaches/regions/region_solution.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/headed.hpp"

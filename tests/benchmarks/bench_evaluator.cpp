@@ -11,7 +11,7 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
 #include "harness/core/error.hpp"
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "tests/benchmarks/setting.hpp"
 
 namespace {

@@ -12,7 +12,7 @@
 #include "approaches/train/weight_gradients.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/dropout_mask.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "tests/benchmarks/setting.hpp"
 
 namespace {

@@ -10,7 +10,7 @@
 #include "harness/core/error.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/measure/predict.hpp"
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "tests/benchmarks/setting.hpp"
 
 namespace {

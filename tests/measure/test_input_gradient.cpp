@@ -1,6 +1,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "tests/measure/fixture.hpp"
 #include "tests/support.hpp"
 

@@ -2,8 +2,8 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
-#include "harness/model/inference.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/inference.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/support.hpp"
 

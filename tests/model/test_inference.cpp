@@ -1,6 +1,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/support.hpp"
 

@@ -3,8 +3,8 @@
 #include <set>
 
 #include "harness/core/random.hpp"
-#include "harness/model/inference.hpp"
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/inference.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/model_files.hpp"
 #include "tests/support.hpp"

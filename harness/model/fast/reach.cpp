@@ -1,4 +1,4 @@
-#include "harness/model/reach.hpp"
+#include "harness/model/fast/reach.hpp"
 
 #include <ATen/ATen.h>
 

@@ -1,9 +1,9 @@
-#include "harness/model/conv_pool.hpp"
+#include "harness/model/fast/conv_pool.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "harness/model/wide.hpp"
+#include "harness/model/fast/wide.hpp"
 
 namespace harness {
 namespace {

@@ -1,14 +1,14 @@
 #pragma once
 
-// Internal to harness/model: how large the values of a network can become. Activations that clamp (and, in
-// oneDNN's fused kernels, ReLU) turn NaN and infinity into numbers, so that a model whose values overflow can
-// look sound. A bound that is carried through the steps costs nothing; only where it cannot exclude an
-// overflow is a value itself looked at.
+// Internal to harness/model, no path of its own but what the fused kernels of inference.cpp need: how large
+// the values of a network can become. Activations that clamp (and, in oneDNN's fused kernels, ReLU) turn NaN
+// and infinity into numbers, so that a model whose values overflow can look sound. A bound that is carried
+// through the steps costs nothing; only where it cannot exclude an overflow is a value itself looked at.
 #include <ATen/core/Tensor.h>
 
 #include <vector>
 
-#include "harness/model/fold.hpp"
+#include "harness/model/fast/fold.hpp"
 
 namespace harness {
 

@@ -1,23 +1,22 @@
 #pragma once
 
-// Internal to harness/model: what InputGradient runs instead of the network's nodes.
+// Internal to harness/model: what InputGradient runs instead of the network's nodes. Its gain:
+// input_gradient.hpp.
 #include <ATen/core/Tensor.h>
 
 #include <optional>
 #include <vector>
 
 #include "harness/model/backward.hpp"
-#include "harness/model/conv_pool.hpp"
-#include "harness/model/fold.hpp"
+#include "harness/model/fast/conv_pool.hpp"
+#include "harness/model/fast/fold.hpp"
 
 namespace harness {
 
 // A step with the rule of its gradient, and where there is one a faster way than that.
 struct GradientStep : PlanStep {
   BackwardRule rule = BackwardRule::autograd;
-  bool in_place = false;  // relu, sum: may overwrite its first input's value
-  at::Tensor flipped;     // conv: the kernel of its input gradient as a forward convolution
-  std::vector<int64_t> flipped_padding;
+  bool in_place = false;              // relu, sum: may overwrite its first input's value
   std::optional<ConvPool> conv_pool;  // stands for a convolution and the max pooling behind it
 };
 

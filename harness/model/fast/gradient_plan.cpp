@@ -1,4 +1,4 @@
-#include "harness/model/gradient_plan.hpp"
+#include "harness/model/fast/gradient_plan.hpp"
 
 #include <ATen/ATen.h>
 
@@ -6,10 +6,6 @@
 
 namespace harness {
 namespace {
-
-// Below this many input channels oneDNN's backward convolution is slower than a forward one with the flipped
-// kernel, by 1.5 (3 channels) to 5 times (1 channel).
-constexpr int64_t kFlipBelowChannels = 16;
 
 // relu, max_pool  ->  max_pool, relu: fewer values to clamp and to mask.
 void pool_before_relu(std::vector<GradientStep>& steps) {
@@ -41,19 +37,10 @@ void join_conv_and_pool(std::vector<GradientStep>& steps) {
   }
 }
 
-void prepare_conv(GradientStep& step) {
-  const auto& a = std::get<ConvAttributes>(step.node.attributes);
-  at::Tensor& weight = step.parameters[0];
+// Weights of images' convolutions, in the order in memory that their values have.
+void order_weight(at::Tensor& weight) {
   if (weight.dim() != 4) return;
-  const auto order = weight.is_cpu() ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  weight = weight.contiguous(order);
-  const std::vector<int64_t> ones = {1, 1};
-  const bool simple = a.groups == 1 && a.stride == ones && a.dilation == ones &&
-                      a.padding[0] < weight.size(2) && a.padding[1] < weight.size(3);
-  if (weight.is_cpu() && simple && weight.size(1) < kFlipBelowChannels) {
-    step.flipped = weight.flip({2, 3}).transpose(0, 1).contiguous(order);
-    step.flipped_padding = {weight.size(2) - 1 - a.padding[0], weight.size(3) - 1 - a.padding[1]};
-  }
+  weight = weight.contiguous(weight.is_cpu() ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
 
 // A value that nothing but its one reader needs, neither here nor in the reverse sweep, and that shares its
@@ -84,7 +71,7 @@ std::vector<GradientStep> plan_gradient(const Network& network, NodeId target) {
   const auto node_of = [&](NodeId id) -> const Node& { return steps[static_cast<size_t>(id)].node; };
   for (GradientStep& step : steps) {
     step.rule = step.scale ? BackwardRule::scale : backward_rule(step.node, node_of);
-    if (step.rule == BackwardRule::conv && !step.conv_pool) prepare_conv(step);
+    if (step.rule == BackwardRule::conv && !step.conv_pool) order_weight(step.parameters[0]);
     if (step.rule != BackwardRule::relu && step.rule != BackwardRule::sum) continue;
     step.in_place = is_expendable(steps[static_cast<size_t>(step.node.inputs[0])]);
   }

@@ -1,13 +1,13 @@
-#include "harness/model/input_gradient.hpp"
+#include "harness/model/fast/input_gradient.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "harness/model/backward.hpp"
 #include "harness/model/execute.hpp"
-#include "harness/model/gradient_plan.hpp"
+#include "harness/model/fast/gradient_plan.hpp"
+#include "harness/model/fast/inference.hpp"
 #include "harness/model/graph.hpp"
-#include "harness/model/inference.hpp"
 
 namespace harness {
 namespace {
@@ -110,12 +110,6 @@ class Pass {
       return pass_on(step, 0, std::move(gradient.sum), true);
     }
     const at::Tensor from = step.rule == BackwardRule::conv ? ordered(g) : g;
-    if (step.flipped.defined()) {
-      return pass_on(step, 0,
-                     at::convolution(from, step.flipped, {}, {1, 1}, step.flipped_padding, {1, 1},
-                                     /*transposed=*/false, {0, 0}, /*groups=*/1),
-                     true);
-    }
     const std::vector<at::Tensor> inputs = inputs_of(step);
     // A reshaped gradient is a view of one that nothing else needs any more.
     const bool owned = !shares_gradient(step.rule) || (step.rule == BackwardRule::reshape && gradient.owned);

@@ -1,4 +1,4 @@
-#include "harness/model/inference.hpp"
+#include "harness/model/fast/inference.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -9,9 +9,9 @@
 #include <limits>
 
 #include "harness/model/execute.hpp"
-#include "harness/model/fold.hpp"
+#include "harness/model/fast/fold.hpp"
+#include "harness/model/fast/reach.hpp"
 #include "harness/model/graph.hpp"
-#include "harness/model/reach.hpp"
 
 namespace harness {
 namespace {

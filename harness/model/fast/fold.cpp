@@ -1,4 +1,4 @@
-#include "harness/model/fold.hpp"
+#include "harness/model/fast/fold.hpp"
 
 #include <ATen/ATen.h>
 
@@ -40,7 +40,7 @@ void fold_batch_norm(std::vector<PlanStep>& steps) {
     const NodeId before = steps[i].node.inputs[0];
     PlanStep& layer = steps[static_cast<size_t>(before)];
     const bool conv = layer.node.kind == NodeKind::conv;
-    const bool linear = layer.node.kind == NodeKind::linear && layer.node.shape.size() == 1;
+    const bool linear = graph::is_dense(layer.node);
     const auto [factor, addend] = graph::batch_norm_map(steps[i].node, steps[i].parameters);
     if ((conv || linear) && layer.readers == 1) {
       at::Tensor& weight = layer.parameters[0];
