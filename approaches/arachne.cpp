@@ -31,7 +31,7 @@ class Arachne {
     std::vector<WeightRef> weights;
     {
       const PhaseTimer timer(context_.log(), "localise");
-      const Judgement judgement = judge_split(original_, split_, context_.batching());
+      const locate::Judgement judgement = locate::judge_split(original_, split_, context_.batching());
       RandomStream stream = context_.stream("localise");
       choose_sets(judgement, stream);
       if (sets_.negatives.empty()) {
@@ -50,26 +50,26 @@ class Arachne {
   }
 
  protected:
-  void choose_sets(const Judgement& judgement, RandomStream& stream) {
-    const NegativeChoice choice{.which = hyper_.text("negatives"),
-                                .fraction = hyper_.number("negative_fraction"),
-                                .pair_rank = hyper_.integer("pair_rank")};
-    sets_.negatives = choose_negatives(judgement, choice, stream);
+  void choose_sets(const locate::Judgement& judgement, RandomStream& stream) {
+    const locate::NegativeChoice choice{.which = hyper_.text("negatives"),
+                                        .fraction = hyper_.number("negative_fraction"),
+                                        .pair_rank = hyper_.integer("pair_rank")};
+    sets_.negatives = locate::choose_negatives(judgement, choice, stream);
     sets_.positives = judgement.correct;
     context_.log().scalars["negatives"] = static_cast<double>(sets_.negatives.size());
     context_.log().scalars["positives"] = static_cast<double>(sets_.positives.size());
   }
 
   // The weights on the Pareto front of both scores, over all layers.
-  virtual std::vector<WeightRef> locate(const Judgement& judgement, RandomStream& stream) {
+  virtual std::vector<WeightRef> locate(const locate::Judgement& judgement, RandomStream& stream) {
     context_.progress(0, "localise");
-    const ImpactSettings settings{.compat_softmax = hyper_.boolean("compat_softmax"),
-                                  .conv_per_sample = hyper_.text("conv_front") == "per_sample",
-                                  .batching = context_.batching()};
+    const locate::ImpactSettings settings{.compat_softmax = hyper_.boolean("compat_softmax"),
+                                          .conv_per_sample = hyper_.text("conv_front") == "per_sample",
+                                          .batching = context_.batching()};
     const std::vector<int64_t> positives =
-        matching_positives(judgement, static_cast<int64_t>(sets_.negatives.size()), stream);
-    const auto of_negatives = weight_scores(original_, layers_, split_, sets_.negatives, settings);
-    const auto of_positives = weight_scores(original_, layers_, split_, positives, settings);
+        locate::matching_positives(judgement, static_cast<int64_t>(sets_.negatives.size()), stream);
+    const auto of_negatives = locate::weight_scores(original_, layers_, split_, sets_.negatives, settings);
+    const auto of_positives = locate::weight_scores(original_, layers_, split_, positives, settings);
     // The front of all weights is the front of the layers' fronts.
     std::vector<WeightRef> weights;
     std::vector<double> gradient, impact;
@@ -80,24 +80,24 @@ class Arachne {
       const auto span = [](const at::Tensor& cost) {
         return std::span<const double>(cost.data_ptr<double>(), cost.numel());
       };
-      for (const int64_t index : pareto_front(span(costs[0]), span(costs[1]))) {
+      for (const int64_t index : search::pareto_front(span(costs[0]), span(costs[1]))) {
         weights.push_back({layers_[l].weight, index});
         gradient.push_back(span(costs[0])[index]);
         impact.push_back(span(costs[1])[index]);
       }
     }
     std::vector<WeightRef> front;
-    for (const int64_t k : pareto_front(gradient, impact)) front.push_back(weights[k]);
+    for (const int64_t k : search::pareto_front(gradient, impact)) front.push_back(weights[k]);
     return front;
   }
 
-  EvolutionSettings evolution_settings(const std::vector<WeightRef>& weights) const {
-    EvolutionSettings settings{.population = hyper_.integer("population"),
-                               .generations = hyper_.integer("generations"),
-                               .factor_low = hyper_.number("mutation_low"),
-                               .factor_high = hyper_.number("mutation_high"),
-                               .crossover = hyper_.number("crossover"),
-                               .generational = hyper_.text("update") == "generational"};
+  search::EvolutionSettings evolution_settings(const std::vector<WeightRef>& weights) const {
+    search::EvolutionSettings settings{.population = hyper_.integer("population"),
+                                       .generations = hyper_.integer("generations"),
+                                       .factor_low = hyper_.number("mutation_low"),
+                                       .factor_high = hyper_.number("mutation_high"),
+                                       .crossover = hyper_.number("crossover"),
+                                       .generational = hyper_.text("update") == "generational"};
     settings.patience = hyper_.is_null("patience") ? std::max<int64_t>(10, settings.generations / 10)
                                                    : hyper_.integer("patience");
     for (const WeightRef& weight : weights) {
@@ -113,11 +113,11 @@ class Arachne {
   }
 
   FixResult search(const std::vector<WeightRef>& weights) {
-    const CandidateEvaluator evaluator(
+    const search::CandidateEvaluator evaluator(
         {.network = original_,
          .inputs = {{&split_, sets_.positives, false}, {&split_, sets_.negatives, true}},
          .weights = weights,
-         .objective = arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
+         .objective = search::arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
          .batching = context_.batching(),
          .stop = context_.stop()});
     FixLog& log = context_.log();
@@ -127,18 +127,19 @@ class Arachne {
     // An original whose fitness is not a number is no better than a candidate that has one.
     const bool keep_original =
         hyper_.boolean("keep_original") && !std::isnan(log.scalars["original_fitness"]);
-    return run_search(original_, context_,
-                      differential_evolution(evolution_settings(weights), context_.seed("search"),
-                                             [&](auto candidates, auto floors, auto fitness) {
-                                               evaluator.evaluate(candidates, floors, fitness);
-                                             }),
-                      {.save = [&](CheckpointState& tensors) { tensors["weights"] = weight_table(weights); }},
-                      [&](const SearchResult& found) {
-                        const Verdict verdict = evaluator.judge(found.best);
-                        log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
-                        log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-                        return judged(evaluator, found.best_fitness, found.best, keep_original);
-                      });
+    return search::run_search(
+        original_, context_,
+        search::differential_evolution(evolution_settings(weights), context_.seed("search"),
+                                       [&](auto candidates, auto floors, auto fitness) {
+                                         evaluator.evaluate(candidates, floors, fitness);
+                                       }),
+        {.save = [&](CheckpointState& tensors) { tensors["weights"] = weight_table(weights); }},
+        [&](const search::SearchResult& found) {
+          const search::Verdict verdict = evaluator.judge(found.best);
+          log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+          log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
+          return search::judged(evaluator, found.best_fitness, found.best, keep_original);
+        });
   }
 
   const Network& original_;
@@ -155,7 +156,7 @@ class RandomArachne final : public Arachne {
   using Arachne::Arachne;
 
  protected:
-  std::vector<WeightRef> locate(const Judgement& judgement, RandomStream& stream) override {
+  std::vector<WeightRef> locate(const locate::Judgement& judgement, RandomStream& stream) override {
     const std::vector<WeightRef> front = Arachne::locate(judgement, stream);
     RandomStream chance = context_.stream("random_weights");
     return random_weights(original_, layers_, std::ssize(front), chance);

@@ -15,9 +15,9 @@ namespace harness {
 namespace {
 
 // The cost (CARE.md, Formulas): the less the better, so the swarm maximises its negative.
-Objective care_objective(double alpha) {
-  return {.measure = Measure::counts, .value = [alpha](const Verdict& verdict) {
-            const auto rate = [](const Tally& tally) {
+search::Objective care_objective(double alpha) {
+  return {.measure = search::Measure::counts, .value = [alpha](const search::Verdict& verdict) {
+            const auto rate = [](const search::Tally& tally) {
               return static_cast<double>(tally.misses) / static_cast<double>(tally.inputs);
             };
             return -((1 - alpha) * rate(verdict.negative) + alpha * rate(verdict.positive));
@@ -76,16 +76,17 @@ class Care {
               : context_.has_split("validation") ? "validation"
                                                  : "repair";
     if (saved_) {
-      negatives_ = positions_of(saved_->at("negatives"));
-      positives_ = positions_of(saved_->at("positives"));
+      negatives_ = locate::positions_of(saved_->at("negatives"));
+      positives_ = locate::positions_of(saved_->at("positives"));
     } else {
-      const Judgement judgement = judge_split(original_, context_.split("repair"), context_.batching());
+      const locate::Judgement judgement =
+          locate::judge_split(original_, context_.split("repair"), context_.batching());
       RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
       const int64_t positives = hyper_.integer("positives");
-      negatives_ = first_of(judgement.wrong, hyper_.integer("negatives"), some_wrong);
-      positives_ = source_ == "repair" ? first_of(judgement.correct, positives, some_right)
-                                       : correct_inputs(original_, context_.split(source_), positives,
-                                                        context_.batching(), some_right);
+      negatives_ = locate::first_of(judgement.wrong, hyper_.integer("negatives"), some_wrong);
+      positives_ = source_ == "repair" ? locate::first_of(judgement.correct, positives, some_right)
+                                       : locate::correct_inputs(original_, context_.split(source_), positives,
+                                                                context_.batching(), some_right);
     }
     context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
     context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
@@ -93,19 +94,19 @@ class Care {
 
   // The units whose value has the largest effect on the faults, over all layers; nothing when stopped.
   std::optional<std::vector<Unit>> locate() const {
-    const SearchInputs set(original_, inputs());
-    const auto found = intervention_effects(original_, layers_, set,
-                                            {.values = hyper_.integer("intervention_values"),
-                                             .batch = context_.batch(),
-                                             .go_on = [this](double done) {
-                                               context_.progress(done, "localise");
-                                               return !context_.stop().requested();
-                                             }});
+    const search::SearchInputs set(original_, inputs());
+    const auto found = locate::intervention_effects(original_, layers_, set,
+                                                    {.values = hyper_.integer("intervention_values"),
+                                                     .batch = context_.batch(),
+                                                     .go_on = [this](double done) {
+                                                       context_.progress(done, "localise");
+                                                       return !context_.stop().requested();
+                                                     }});
     if (found.empty()) return std::nullopt;
     std::vector<Unit> all;
     std::vector<double> scores;
     for (size_t l = 0; l < found.size(); ++l) {
-      const at::Tensor score = unit_scores(found[l], hyper_.text("score"));
+      const at::Tensor score = locate::unit_scores(found[l], hyper_.text("score"));
       for (int64_t i = 0; i < score.numel(); ++i) {
         all.push_back({static_cast<int64_t>(l), i});
         scores.push_back(score[i].item<double>());
@@ -154,60 +155,61 @@ class Care {
   }
 
   // All particles start at the original (CARE.md, Steps in this project, 4).
-  SwarmSettings swarm_settings(size_t units) const {
-    return {.dimensions = std::vector<SwarmDimension>(units, SwarmDimension{.mean = 1}),
+  search::SwarmSettings swarm_settings(size_t units) const {
+    return {.dimensions = std::vector<search::SwarmDimension>(units, search::SwarmDimension{.mean = 1}),
             .particles = hyper_.integer("particles"),
             .iterations = hyper_.integer("iterations"),
-            .rule = Inertia{.inertia = hyper_.number("w"),
-                            .own = hyper_.number("c1"),
-                            .common = hyper_.number("c2"),
-                            .start_speed = 1,
-                            .low = hyper_.number("low"),
-                            .high = hyper_.number("high"),
-                            .tolerance = hyper_.number("ftol"),
-                            .patience = hyper_.integer("ftol_iterations")}};
+            .rule = search::Inertia{.inertia = hyper_.number("w"),
+                                    .own = hyper_.number("c1"),
+                                    .common = hyper_.number("c2"),
+                                    .start_speed = 1,
+                                    .low = hyper_.number("low"),
+                                    .high = hyper_.number("high"),
+                                    .tolerance = hyper_.number("ftol"),
+                                    .patience = hyper_.integer("ftol_iterations")}};
   }
 
   FixResult search(const std::vector<Unit>& units) {
     const std::vector<WeightRef> weights = columns_of(units);
-    const CandidateEvaluator evaluator({.network = original_,
-                                        .inputs = inputs(),
-                                        .weights = weights,
-                                        .objective = care_objective(hyper_.number("alpha")),
-                                        .batching = context_.batching(),
-                                        .stop = context_.stop()});
+    const search::CandidateEvaluator evaluator({.network = original_,
+                                                .inputs = inputs(),
+                                                .weights = weights,
+                                                .objective = care_objective(hyper_.number("alpha")),
+                                                .batching = context_.batching(),
+                                                .stop = context_.stop()});
     FixLog& log = context_.log();
     log.scalars["units"] = static_cast<double>(units.size());
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     for (const Unit& unit : units) log.series["unit"].push_back(static_cast<double>(unit.number));
-    return run_search(original_, context_,
-                      particle_swarm(swarm_settings(units.size()), context_.seed("search"),
-                                     [&](auto multipliers, auto fitness) {
-                                       evaluator.evaluate(folded(multipliers, units.size()), fitness);
-                                     }),
-                      {.save = [&](CheckpointState& tensors) { save(units, tensors); }},
-                      [&](const SearchResult& found) {
-                        const std::vector<double> values = folded(found.best, units.size());
-                        const Verdict verdict = evaluator.judge(values);
-                        log.series["multiplier"] = found.best;
-                        log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
-                        log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-                        // The particles start at the original, so that nothing worse can come out.
-                        return judged(evaluator, found.best_fitness, values, /*keep_original=*/true);
-                      });
+    return search::run_search(
+        original_, context_,
+        search::particle_swarm(swarm_settings(units.size()), context_.seed("search"),
+                               [&](auto multipliers, auto fitness) {
+                                 evaluator.evaluate(folded(multipliers, units.size()), fitness);
+                               }),
+        {.save = [&](CheckpointState& tensors) { save(units, tensors); }},
+        [&](const search::SearchResult& found) {
+          const std::vector<double> values = folded(found.best, units.size());
+          const search::Verdict verdict = evaluator.judge(values);
+          log.series["multiplier"] = found.best;
+          log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
+          log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
+          // The particles start at the original, so that nothing worse can come out.
+          return search::judged(evaluator, found.best_fitness, values, /*keep_original=*/true);
+        });
   }
 
   void save(const std::vector<Unit>& units, CheckpointState& tensors) const {
-    tensors["negatives"] = position_table(negatives_);
-    tensors["positives"] = position_table(positives_);
+    tensors["negatives"] = locate::position_table(negatives_);
+    tensors["positives"] = locate::position_table(positives_);
     std::vector<int64_t> flat;
     for (const Unit& unit : units) flat.insert(flat.end(), {unit.layer, unit.number});
-    tensors["units"] = position_table(flat);
+    tensors["units"] = locate::position_table(flat);
   }
 
   std::optional<std::vector<Unit>> saved_units() const {
     std::vector<Unit> units;
-    const std::vector<int64_t> flat = positions_of(saved_->at("units"));
+    const std::vector<int64_t> flat = locate::positions_of(saved_->at("units"));
     for (size_t k = 0; k < flat.size(); k += 2) units.push_back({flat[k], flat[k + 1]});
     return units;
   }

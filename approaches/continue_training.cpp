@@ -17,7 +17,7 @@ const std::string kSteps = "ct.steps";        // in a checkpoint of the training
 const std::string kCount = "count";           // phase
 
 std::optional<Refusal> adapt(const FixRequest& context) {
-  if (const auto refusal = refuse_without_training(context)) return refusal;
+  if (const auto refusal = train::refuse_without_training(context)) return refusal;
   if (context.shadow.empty()) return std::nullopt;
   const Approach* shadowed = find_approach(context.shadow);
   if (shadowed == nullptr || !shadowed->fix_for_its_steps) {
@@ -28,7 +28,7 @@ std::optional<Refusal> adapt(const FixRequest& context) {
 }
 
 TrainingConfig recipe_of(const FixContext& context) {
-  TrainingConfig recipe = context.training().value_or(default_recipe());
+  TrainingConfig recipe = context.training().value_or(train::default_recipe());
   if (!context.hyperparameters().is_null("learning_rate"))
     recipe.learning_rate = context.hyperparameters().number("learning_rate");
   return recipe;
@@ -111,7 +111,7 @@ int64_t train(Network& network, int64_t steps, const TrainingConfig& recipe, Fix
   if (saved && saved->count(kSteps) == 0) saved.reset();  // of the fix whose steps were counted
   LossSeries losses(context.log().series["training_loss"]);
   if (saved) losses.load(*saved);
-  Trainer trainer(network, context.split("train"), recipe, context.seed("train"), saved);
+  train::Trainer trainer(network, context.split("train"), recipe, context.seed("train"), saved);
   const auto save = [&] {
     CheckpointState state = trainer.state();
     losses.save(state);

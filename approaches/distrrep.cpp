@@ -19,7 +19,7 @@ namespace {
 
 // What was found for one type of error.
 struct Expert {
-  ErrorType type;
+  locate::ErrorType type;
   std::vector<WeightRef> weights;
   std::vector<double> values;  // as searched; empty until then
 };
@@ -61,43 +61,44 @@ class DistrRep {
  protected:
   // For every type on the original model (DTR.md, Steps in this project, 1 and 2).
   void find_experts() {
-    judgement_ = judge_split(original_, split_, context_.batching());
-    for (ErrorType& type : error_types(judgement_)) {
+    judgement_ = locate::judge_split(original_, split_, context_.batching());
+    for (locate::ErrorType& type : locate::error_types(judgement_)) {
       if (static_cast<int64_t>(experts_.size()) == hyper_.integer("types")) break;
       if (static_cast<int64_t>(type.negatives.size()) < hyper_.integer("least_negatives")) break;
       std::vector<WeightRef> weights = locate(type);
       experts_.push_back({.type = std::move(type), .weights = std::move(weights), .values = {}});
     }
   }
-  virtual std::vector<WeightRef> locate(const ErrorType& type) {
-    return suspicious_weights(original_, layer_, split_, type.negatives,
-                              {.candidates = hyper_.integer("candidates") * std::ssize(type.negatives),
-                               .first_only = hyper_.boolean("first_only"),
-                               .batching = context_.batching()});
+  virtual std::vector<WeightRef> locate(const locate::ErrorType& type) {
+    return locate::suspicious_weights(
+        original_, layer_, split_, type.negatives,
+        {.candidates = hyper_.integer("candidates") * std::ssize(type.negatives),
+         .first_only = hyper_.boolean("first_only"),
+         .batching = context_.batching()});
   }
 
   // DTR.md, Steps in this project, 3 and 4; false when stopped.
   bool search_experts() {
     RandomStream stream = context_.stream("positives");
     const std::vector<int64_t> positives =
-        with_replacement(judgement_.correct, hyper_.integer("positives"), stream);
+        locate::with_replacement(judgement_.correct, hyper_.integer("positives"), stream);
     for (size_t k = 0; k < experts_.size(); ++k) {
       Expert& expert = experts_[k];
       if (restore(k)) continue;
-      SwarmSettings settings = swarm_settings();
-      settings.dimensions = sibling_dimensions(original_, expert.weights);
-      const CandidateEvaluator evaluator(
+      search::SwarmSettings settings = swarm_settings();
+      settings.dimensions = search::sibling_dimensions(original_, expert.weights);
+      const search::CandidateEvaluator evaluator(
           {.network = original_,
            .inputs = {{&split_, positives, false}, {&split_, expert.type.negatives, true}},
            .weights = expert.weights,
            .objective = expert_objective(),
            .batching = context_.batching(),
            .stop = context_.stop()});
-      const SearchResult found =
-          search(context_,
-                 swarm_of(settings, k,
-                          [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
-                 stage(k, "expert " + std::to_string(k + 1)));
+      const search::SearchResult found = search::search(
+          context_,
+          swarm_of(settings, k,
+                   [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
+          stage(k, "expert " + std::to_string(k + 1)));
       if (found.stopped || !found.found) return false;
       expert.values = found.best;
       context_.log().series["expert_fitness"].push_back(found.best_fitness);
@@ -108,9 +109,9 @@ class DistrRep {
   }
 
   // DTR.md, Formulas: expert's fitness.
-  static Objective expert_objective() {
-    return {.measure = Measure::losses, .value = [](const Verdict& verdict) {
-              const auto part = [](const Tally& tally) {
+  static search::Objective expert_objective() {
+    return {.measure = search::Measure::losses, .value = [](const search::Verdict& verdict) {
+              const auto part = [](const search::Tally& tally) {
                 const auto inputs = static_cast<double>(std::max<int64_t>(tally.inputs, 1));
                 return (static_cast<double>(tally.correct()) + 1) / (tally.loss / inputs + 1);
               };
@@ -118,18 +119,21 @@ class DistrRep {
             }};
   }
 
-  SwarmSettings swarm_settings() const {
-    return {.dimensions = {},
-            .particles = hyper_.integer("particles"),
-            .iterations = hyper_.integer("iterations"),
-            .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
+  search::SwarmSettings swarm_settings() const {
+    return {
+        .dimensions = {},
+        .particles = hyper_.integer("particles"),
+        .iterations = hyper_.integer("iterations"),
+        .rule = search::Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
   }
 
   // The swarms of the fix: those of the experts in order, then that of the integration.
-  Optimiser swarm_of(const SwarmSettings& settings, size_t number, EvaluateSwarm evaluate) const {
-    return particle_swarm(settings, context_.seed("swarm/" + std::to_string(number)), std::move(evaluate));
+  search::Optimiser swarm_of(const search::SwarmSettings& settings, size_t number,
+                             search::EvaluateSwarm evaluate) const {
+    return search::particle_swarm(settings, context_.seed("swarm/" + std::to_string(number)),
+                                  std::move(evaluate));
   }
-  SearchStage stage(size_t number, const std::string& what) {
+  search::SearchStage stage(size_t number, const std::string& what) {
     const auto place = static_cast<int64_t>(number);
     return {.what = what,
             .measured = "score",
@@ -143,23 +147,23 @@ class DistrRep {
 
   // DTR.md, Steps in this project, 5 and 6.
   FixResult integrate() {
-    std::vector<Patch> patches;
+    std::vector<search::Patch> patches;
     std::vector<int64_t> negatives;
     for (const Expert& expert : experts_) {
       patches.push_back({expert.weights, expert.values});
       negatives.insert(negatives.end(), expert.type.negatives.begin(), expert.type.negatives.end());
     }
     for (const Expert& expert : experts_) types_.push_back({expert.type.label, expert.type.predicted});
-    const PatchMerge merge(original_, patches);
+    const search::PatchMerge merge(original_, patches);
     const std::vector<WeightRef>& weights = merge.weights();
-    const CandidateEvaluator evaluator(
+    const search::CandidateEvaluator evaluator(
         {.network = original_,
          .inputs = {{&split_, judgement_.correct, false}, {&split_, negatives, true}},
          .weights = weights,
          .objective = {},
          .batching = context_.batching(),
          .stop = context_.stop()});
-    SwarmSettings settings = swarm_settings();
+    search::SwarmSettings settings = swarm_settings();
     settings.dimensions.assign(merge.coefficients(),
                                {.mean = 0.5, .deviation = 0.125, .slowest = 0.2, .fastest = 5});
     const size_t size = merge.coefficients();
@@ -170,26 +174,27 @@ class DistrRep {
     const auto scores = [&](std::span<const double> candidates, std::span<double> fitness) {
       for (size_t k = 0; k < fitness.size(); ++k) fitness[k] = score(candidates.subspan(k * size, size));
     };
-    return run_search(original_, context_, swarm_of(settings, experts_.size(), scores),
-                      stage(experts_.size(), "integration"), [&](const SearchResult& found) {
-                        FixLog& log = context_.log();
-                        log.scalars["coefficients"] = static_cast<double>(size);
-                        log.scalars["changed"] = static_cast<double>(weights.size());
-                        log.series["best_score"] = found.series;
-                        Judged judged{
-                            .original = score_of(evaluator.classify(evaluator.original_values()), evaluator),
-                            .best = found.best_fitness,
-                            .edits = edits_of(weights, merge.values(found.best))};
-                        if (hyper_.boolean("guard") && judged.best <= judged.original)
-                          judged.limitation = "no integration was better";
-                        return judged;
-                      });
+    return search::run_search(
+        original_, context_, swarm_of(settings, experts_.size(), scores),
+        stage(experts_.size(), "integration"), [&](const search::SearchResult& found) {
+          FixLog& log = context_.log();
+          log.scalars["coefficients"] = static_cast<double>(size);
+          log.scalars["changed"] = static_cast<double>(weights.size());
+          log.series["best_score"] = found.series;
+          search::Judged judged{
+              .original = score_of(evaluator.classify(evaluator.original_values()), evaluator),
+              .best = found.best_fitness,
+              .edits = edits_of(weights, merge.values(found.best))};
+          if (hyper_.boolean("guard") && judged.best <= judged.original)
+            judged.limitation = "no integration was better";
+          return judged;
+        });
   }
 
   // DTR.md, Formulas: score(c).
-  double score_of(const std::vector<int32_t>& classes, const CandidateEvaluator& evaluator) const {
-    return recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
-                            hyper_.number("risk"));
+  double score_of(const std::vector<int32_t>& classes, const search::CandidateEvaluator& evaluator) const {
+    return search::recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
+                                    hyper_.number("risk"));
   }
 
   static std::string place(const char* what, size_t k) { return std::string(what) + "." + std::to_string(k); }
@@ -229,9 +234,9 @@ class DistrRep {
   const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer layer_;
-  Judgement judgement_;
+  locate::Judgement judgement_;
   std::vector<Expert> experts_;
-  std::vector<LabelPair> types_;  // of the experts
+  std::vector<search::LabelPair> types_;  // of the experts
   std::optional<CheckpointState> saved_;
 };
 
@@ -241,7 +246,7 @@ class RandomDistrRep final : public DistrRep {
   using DistrRep::DistrRep;
 
  protected:
-  std::vector<WeightRef> locate(const ErrorType& type) override {
+  std::vector<WeightRef> locate(const locate::ErrorType& type) override {
     return random_weights(original_, {layer_}, std::ssize(DistrRep::locate(type)), chance_);
   }
 

@@ -22,7 +22,7 @@ class GenMuNN {
     {
       const PhaseTimer timer(context_.log(), "localise");
       for (const std::string& name : fit_splits()) {
-        judgements_.push_back(judge_split(original_, context_.split(name), context_.batching()));
+        judgements_.push_back(locate::judge_split(original_, context_.split(name), context_.batching()));
       }
       if (judgements_[0].wrong.empty()) {
         FixResult result;
@@ -45,13 +45,13 @@ class GenMuNN {
   void make_rankings() {
     std::vector<TargetLayer> layers = target_layers(original_);
     std::reverse(layers.begin(), layers.end());  // from the output on
-    rankings_.emplace(LayerRankings::Setup{.original = original_,
-                                           .layers = std::move(layers),
-                                           .inputs = rank_sets(),
-                                           .rank = hyper_.text("rank"),
-                                           .knockout_units = hyper_.integer("knockout_units"),
-                                           .mutants = mutant_settings(),
-                                           .batch = context_.batch()});
+    rankings_.emplace(locate::LayerRankings::Setup{.original = original_,
+                                                   .layers = std::move(layers),
+                                                   .inputs = rank_sets(),
+                                                   .rank = hyper_.text("rank"),
+                                                   .knockout_units = hyper_.integer("knockout_units"),
+                                                   .mutants = mutant_settings(),
+                                                   .batch = context_.batch()});
   }
 
   // The misclassified inputs of the repair split and as many others, seeded.
@@ -77,7 +77,7 @@ class GenMuNN {
     return context_.stream("layer/" + std::to_string(generation)).below(rankings_->size());
   }
 
-  MutantSettings mutant_settings() const {
+  search::MutantSettings mutant_settings() const {
     return {.share = hyper_.number("rho"),
             .sigma = hyper_.number("sigma"),
             .fuzz = hyper_.number("fuzz"),
@@ -87,7 +87,8 @@ class GenMuNN {
   }
 
   // Ranks the layer that the generation mutates; false when stopped on the way.
-  virtual bool rank(const GeneticState& state, const std::function<void(const std::string&)>& between) {
+  virtual bool rank(const search::GeneticState& state,
+                    const std::function<void(const std::string&)>& between) {
     const PhaseTimer timer(context_.log(), "localise");
     const int64_t rerank = hyper_.integer("rerank");
     if (rerank > 0 && state.generation > 0 && state.generation % rerank == 0) {
@@ -96,45 +97,46 @@ class GenMuNN {
     return rankings_->rank(layer_of(state.generation), context_.stop(), [&] { between("rank"); });
   }
 
-  EditEvaluator make_evaluator() const {
+  search::EditEvaluator make_evaluator() const {
     const PhaseTimer timer(context_.log(), "search");
-    return EditEvaluator({.network = original_,
-                          .inputs = fit_sets(),
-                          .objective = {.measure = Measure::losses, .value = {}},
-                          .batch = context_.batch()});
+    return search::EditEvaluator({.network = original_,
+                                  .inputs = fit_sets(),
+                                  .objective = {.measure = search::Measure::losses, .value = {}},
+                                  .batch = context_.batch()});
   }
 
   FixResult search() {
-    EditEvaluator evaluator = make_evaluator();
-    const MutantSettings mutation = mutant_settings();
-    GeneticSettings settings{.population = hyper_.integer("population"),
-                             .elites = 0,
-                             .tournament = hyper_.integer("tournament"),
-                             .crossover = hyper_.number("crossover"),
-                             .generations = hyper_.integer("generations"),
-                             .stall = hyper_.integer("stall"),
-                             .perfect = evaluator.inputs().size()};
+    search::EditEvaluator evaluator = make_evaluator();
+    const search::MutantSettings mutation = mutant_settings();
+    search::GeneticSettings settings{.population = hyper_.integer("population"),
+                                     .elites = 0,
+                                     .tournament = hyper_.integer("tournament"),
+                                     .crossover = hyper_.number("crossover"),
+                                     .generations = hyper_.integer("generations"),
+                                     .stall = hyper_.integer("stall"),
+                                     .perfect = evaluator.inputs().size()};
     settings.elites = std::min(hyper_.integer("elites"), settings.population - 1);
-    const GeneticProblem problem{
+    const search::GeneticProblem problem{
         .mutate =
             [&](const Edits& parent, int64_t generation, RandomStream& stream) {
-              return mutant(parent, rankings_->layer(layer_of(generation)), mutation, values_, stream);
+              return search::mutant(parent, rankings_->layer(layer_of(generation)), mutation, values_,
+                                    stream);
             },
         .group = [&](std::span<const Edits> individuals) { return evaluator.groups(individuals); },
         .evaluate =
-            [&](std::span<const Edits> individuals, std::span<GeneticScore> scores) {
+            [&](std::span<const Edits> individuals, std::span<search::GeneticScore> scores) {
               const PhaseTimer timer(context_.log(), "search");
               return evaluate(evaluator, individuals, scores);
             }};
-    return run_search(
+    return search::run_search(
         original_, context_,
-        genetic_search(
+        search::genetic_search(
             settings, context_.seed("search"), problem,
-            [this](const GeneticState& state, const auto& between) { return rank(state, between); }),
+            [this](const search::GeneticState& state, const auto& between) { return rank(state, between); }),
         {.measured = "correct",
          .first = "population was evaluated",
          .save = [this](CheckpointState& tensors) { rankings_->save(tensors); }},
-        [this](const SearchResult& found) { return judge(found.best_edits, found.best_score); });
+        [this](const search::SearchResult& found) { return judge(found.best_edits, found.best_score); });
   }
 
   std::vector<InputSet> fit_sets() const {
@@ -147,12 +149,12 @@ class GenMuNN {
     return sets;
   }
 
-  bool evaluate(EditEvaluator& evaluator, std::span<const Edits> individuals,
-                std::span<GeneticScore> scores) const {
-    std::vector<Verdict> verdicts(individuals.size());
+  bool evaluate(search::EditEvaluator& evaluator, std::span<const Edits> individuals,
+                std::span<search::GeneticScore> scores) const {
+    std::vector<search::Verdict> verdicts(individuals.size());
     if (!evaluator.judge(individuals, verdicts, context_.stop())) return false;
     for (size_t k = 0; k < scores.size(); ++k) {
-      const Tally &kept = verdicts[k].positive, &fixed = verdicts[k].negative;
+      const search::Tally &kept = verdicts[k].positive, &fixed = verdicts[k].negative;
       scores[k].correct = kept.correct() + fixed.correct();
       scores[k].loss = (kept.loss + fixed.loss) / static_cast<double>(evaluator.inputs().size());
     }
@@ -161,12 +163,13 @@ class GenMuNN {
 
   // Counted by a pass through the whole network, as the evaluation will: near ties, the search's products may
   // see one input differently.
-  Judged judge(const Edits& best, const GeneticScore& score) const {
+  search::Judged judge(const Edits& best, const search::GeneticScore& score) const {
     const PhaseTimer timer(context_.log(), "search");
     Network fixed = original_.fork();
     apply_edits(fixed, best);
     const int64_t before = correct_of(original_), after = correct_of(fixed);
-    Judged judged{.original = static_cast<double>(before), .best = static_cast<double>(after), .edits = best};
+    search::Judged judged{
+        .original = static_cast<double>(before), .best = static_cast<double>(after), .edits = best};
     if (after <= before) {
       judged.limitation = "no mutant classifies more inputs correctly";
     } else if (hyper_.boolean("guard") && loses_validation(fixed)) {
@@ -184,7 +187,8 @@ class GenMuNN {
     return correct;
   }
   int64_t correct_on(const Network& network, const std::string& split) const {
-    return static_cast<int64_t>(judge_split(network, context_.split(split), context_.batch()).correct.size());
+    return static_cast<int64_t>(
+        locate::judge_split(network, context_.split(split), context_.batch()).correct.size());
   }
   bool loses_validation(const Network& network) const {
     return correct_on(network, "validation") < correct_on(original_, "validation");
@@ -193,9 +197,9 @@ class GenMuNN {
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
-  const OriginalValues values_;
-  std::vector<Judgement> judgements_;      // of the original, on the splits that the fitness counts
-  std::optional<LayerRankings> rankings_;  // in the order in which layers are mutated
+  const search::OriginalValues values_;
+  std::vector<locate::Judgement> judgements_;      // of the original, on the splits that the fitness counts
+  std::optional<locate::LayerRankings> rankings_;  // in the order in which layers are mutated
 };
 
 // RAND:GM: nothing is ranked, so that weights and units are drawn uniformly.
@@ -204,7 +208,9 @@ class RandomGenMuNN final : public GenMuNN {
   using GenMuNN::GenMuNN;
 
  protected:
-  bool rank(const GeneticState&, const std::function<void(const std::string&)>&) override { return true; }
+  bool rank(const search::GeneticState&, const std::function<void(const std::string&)>&) override {
+    return true;
+  }
 };
 
 const std::string kChoice = "our choice: of Wu et al., IJMSSC 2022, there is no public code";

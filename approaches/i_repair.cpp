@@ -33,7 +33,7 @@ class IRepair {
         context_(context),
         hyper_(parameters),
         network_(original.fork()),
-        chunk_(gradient_chunk(original, context.batch())),
+        chunk_(train::gradient_chunk(original, context.batch())),
         has_dropout_(graph::has_kind(original.nodes(), NodeKind::dropout)),
         stop_(context.stop()) {}
 
@@ -63,39 +63,40 @@ class IRepair {
     specific_.split = &context_.split("repair");
     general_.split = &context_.split(source_);
     if (saved_) {
-      specific_.positions = positions_of(saved_->at("specific"));
-      general_.positions = positions_of(saved_->at("general"));
+      specific_.positions = locate::positions_of(saved_->at("specific"));
+      general_.positions = locate::positions_of(saved_->at("general"));
     } else {
       RandomStream faults = context_.stream("specific"), others = context_.stream("general");
-      specific_.positions = balanced_faults(judge_split(original_, *specific_.split, context_.batching()),
-                                            hyper_.integer("max_specific"), faults);
+      specific_.positions =
+          locate::balanced_faults(locate::judge_split(original_, *specific_.split, context_.batching()),
+                                  hyper_.integer("max_specific"), faults);
       int64_t quota = hyper_.integer("general_per_class");
       if (quota == 0) quota = original_.classes() < kManyClasses ? 4 : 1;
       general_.positions =
-          correct_of_each_class(original_, *general_.split, quota, context_.batching(), others);
+          locate::correct_of_each_class(original_, *general_.split, quota, context_.batching(), others);
     }
     context_.log().scalars["specific"] = static_cast<double>(specific_.size());
     context_.log().scalars["general_from_" + source_] = static_cast<double>(general_.size());
   }
 
-  UpdateRule rule() const {
+  train::UpdateRule rule() const {
     // The published rates: 1e-4 for a plain dense network, 1e-5 for networks with batch norm.
     const bool normalised = graph::has_kind(original_.nodes(), NodeKind::batch_norm);
     const double rate =
         hyper_.is_null("learning_rate") ? (normalised ? 1e-5 : 1e-4) : hyper_.number("learning_rate");
     context_.log().scalars["learning_rate"] = rate;
-    return {.kind = UpdateRule::Kind::rmsprop, .learning_rate = rate};
+    return {.kind = train::UpdateRule::Kind::rmsprop, .learning_rate = rate};
   }
 
   // The loop ends on the forward pass that finds nothing wrong any more, at the weights before the step that
   // would follow: the same weights as testing after each step.
   FixResult train() {
-    MaskedOptimiser optimiser(network_, trainable_parameters(network_), rule());
-    WeightGradients gradients(network_, optimiser.weights(), 3);
+    train::MaskedOptimiser optimiser(network_, train::trainable_parameters(network_), rule());
+    train::WeightGradients gradients(network_, optimiser.weights(), 3);
     FixLog& log = context_.log();
     if (saved_) {
       optimiser.load(*saved_, "ir");
-      load_series(log, kSeries, *saved_);
+      train::load_series(log, kSeries, *saved_);
       wrong_ = saved_->at("wrong").item<int64_t>();
     }
     const int64_t maximum = hyper_.integer("max_iters");
@@ -127,7 +128,7 @@ class IRepair {
     return conclude(optimiser, stopped, finite);
   }
 
-  FixResult conclude(const MaskedOptimiser& optimiser, bool stopped, bool finite) {
+  FixResult conclude(const train::MaskedOptimiser& optimiser, bool stopped, bool finite) {
     FixLog& log = context_.log();
     const int64_t repaired = specific_.size() - wrong_;
     log.counters["optimiser_steps"] = optimiser.steps();
@@ -150,7 +151,7 @@ class IRepair {
 
   // One pass over G and S, unless it is stopped: sums of the three gradients, or `only_count`; how many of S
   // are still wrong.
-  int64_t add_gradients(WeightGradients& gradients, bool* finite, bool only_count) {
+  int64_t add_gradients(train::WeightGradients& gradients, bool* finite, bool only_count) {
     gradients.clear();
     int64_t wrong = 0;
     at::Tensor all_finite = at::ones({}, at::TensorOptions(at::kBool).device(original_.device()));
@@ -172,7 +173,7 @@ class IRepair {
         const auto rows = [&](const at::Tensor& chosen) {
           return chosen.nonzero().flatten().to(original_.device());
         };
-        std::vector<WeightGradients::Group> groups = {{rows(still), specific}};
+        std::vector<train::WeightGradients::Group> groups = {{rows(still), specific}};
         if (!has_dropout_) groups.push_back({rows(still.logical_not()), rest});
         gradients.backward(seed, groups);
       }
@@ -185,7 +186,7 @@ class IRepair {
 
   // With dropout the gradient of the update is another one than that of the masks (IR.md, Steps in this
   // project, 4).
-  void add_update_gradient(WeightGradients& gradients, int64_t iteration) {
+  void add_update_gradient(train::WeightGradients& gradients, int64_t iteration) {
     const auto pass = [&](const InputSet& inputs, const std::string& name) {
       for (int64_t begin = 0; begin < inputs.size(); begin += chunk_) {
         stop_.check();
@@ -230,23 +231,23 @@ class IRepair {
   }
 
   // Which weights may move in a step; undefined: all.
-  virtual at::Tensor mask_of(const WeightGradients& gradients, int64_t) const {
+  virtual at::Tensor mask_of(const train::WeightGradients& gradients, int64_t) const {
     return hyper_.text("masks") == "none" ? at::Tensor() : influence_mask(gradients);
   }
 
   // |g_S| + guard >= gamma |g_G| + guard (IR.md, Formulas).
-  at::Tensor influence_mask(const WeightGradients& gradients) const {
+  at::Tensor influence_mask(const train::WeightGradients& gradients) const {
     const double gamma = hyper_.number("gamma");
     const at::Tensor g_general = gradients.sum(general) / static_cast<double>(general_.size());
     const at::Tensor g_specific = gradients.sum(specific) / static_cast<double>(wrong_);
     return g_specific.abs_().add_(kGuard).ge(g_general.abs_().mul_(gamma).add_(kGuard));
   }
 
-  void save(const MaskedOptimiser& optimiser) {
-    CheckpointState state = {{"specific", position_table(specific_.positions)},
-                             {"general", position_table(general_.positions)},
+  void save(const train::MaskedOptimiser& optimiser) {
+    CheckpointState state = {{"specific", locate::position_table(specific_.positions)},
+                             {"general", locate::position_table(general_.positions)},
                              {"wrong", at::scalar_tensor(wrong_, at::kLong)}};
-    save_series(context_.log(), kSeries, state);
+    train::save_series(context_.log(), kSeries, state);
     optimiser.save(state, "ir");
     context_.save_checkpoint(state);
   }
@@ -271,7 +272,7 @@ class RandomIRepair final : public IRepair {
   using IRepair::IRepair;
 
  protected:
-  at::Tensor mask_of(const WeightGradients& gradients, int64_t iteration) const override {
+  at::Tensor mask_of(const train::WeightGradients& gradients, int64_t iteration) const override {
     const at::Tensor mask = influence_mask(gradients);
     const at::Generator draws =
         at::detail::createCPUGenerator(context_.seed("masks/" + std::to_string(iteration)));
@@ -311,7 +312,7 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
 std::optional<Refusal> adapt(const FixRequest& context) {
   const ImportReport& report = context.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (trainable_parameters(*context.network).empty())
+  if (train::trainable_parameters(*context.network).empty())
     return Refusal{"structure", "no weight that training moves"};
   if (context.repair_faults && *context.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};

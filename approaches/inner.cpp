@@ -26,12 +26,12 @@ class Inner {
         context_(context),
         hyper_(parameters),
         network_(original.fork()),
-        blocks_(probed_blocks(original)) {}
+        blocks_(routing::probed_blocks(original)) {}
 
   FixResult run() {
     FixResult result;
     saved_ = context_.load_checkpoint();
-    if (saved_) load_series(context_.log(), kSeries, *saved_);
+    if (saved_) train::load_series(context_.log(), kSeries, *saved_);
     choose_inputs();
     if (sets_.at("faulty").positions.empty() || sets_.at("clean").positions.empty()) {
       result.failure = {"no_fix", "no misclassified input of the repair split, or no clean one"};
@@ -66,13 +66,13 @@ class Inner {
       sets_[set].split = &context_.split(set == "probe"                         ? "train"
                                          : set == "faulty" || set == "held_out" ? "repair"
                                                                                 : clean);
-      if (saved_) sets_[set].positions = positions_of(saved_->at("set." + set));
+      if (saved_) sets_[set].positions = locate::positions_of(saved_->at("set." + set));
     }
     if (!saved_) {
       RandomStream faults = context_.stream("faults"), others = context_.stream("clean");
-      const std::vector<int64_t> wrong =
-          first_of(judge_split(original_, context_.split("repair"), context_.batching()).wrong,
-                   hyper_.integer("repair_samples"), faults);
+      const std::vector<int64_t> wrong = locate::first_of(
+          locate::judge_split(original_, context_.split("repair"), context_.batching()).wrong,
+          hyper_.integer("repair_samples"), faults);
       const auto total = static_cast<int64_t>(wrong.size());
       const auto share = static_cast<int64_t>(hyper_.number("held_out") * static_cast<double>(total));
       const int64_t kept_back = total < 2 ? 0 : std::clamp<int64_t>(share, 1, total - 1);
@@ -117,12 +117,12 @@ class Inner {
       for_each_batch(original_, inputs, {context_.batch(), context_.stop()}, [&](const Batch& batch) {
         values.push_back(original_.activations(batch.x, {blocks_[b].output})[0]);
       });
-      const double accuracy = train_probe(probes_.back(), at::cat(values), y,
-                                          {.learning_rate = hyper_.number("probe_rate"),
-                                           .epochs = hyper_.integer("probe_epochs"),
-                                           .batch = hyper_.integer("probe_batch"),
-                                           .seed = context_.seed(name + ".order"),
-                                           .stop = context_.stop()});
+      const double accuracy = routing::train_probe(probes_.back(), at::cat(values), y,
+                                                   {.learning_rate = hyper_.number("probe_rate"),
+                                                    .epochs = hyper_.integer("probe_epochs"),
+                                                    .batch = hyper_.integer("probe_batch"),
+                                                    .seed = context_.seed(name + ".order"),
+                                                    .stop = context_.stop()});
       ++trained_probes_;
       context_.log().series["probe_accuracy"].push_back(accuracy);
       context_.progress(static_cast<double>(b + 1) / static_cast<double>(blocks_.size()), "probes");
@@ -144,9 +144,9 @@ class Inner {
       const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
       for (size_t b = 0; b < blocks_.size(); ++b) {
         const auto mean_of = [&](const at::Tensor& x) {
-          return mean_probabilities(probes_[b], original_.activations(x, {blocks_[b].output})[0]);
+          return routing::mean_probabilities(probes_[b], original_.activations(x, {blocks_[b].output})[0]);
         };
-        scores.push_back(anomaly_score(mean_of(clean), mean_of(faulty)));
+        scores.push_back(routing::anomaly_score(mean_of(clean), mean_of(faulty)));
       }
       for (size_t b = 0; b < blocks_.size(); ++b) selected.push_back(static_cast<double>(b));
       std::ranges::stable_sort(selected, [&](double one, double other) {
@@ -168,11 +168,12 @@ class Inner {
         masks_.push_back(saved_->at(name).to(original_.device()));
         continue;
       }
-      const at::Tensor counts = routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
-                                               {.steps = hyper_.integer("routing_steps"),
-                                                .rate = hyper_.number("routing_rate"),
-                                                .shrink = hyper_.number("routing_shrink"),
-                                                .stop = context_.stop()});
+      const at::Tensor counts =
+          routing::routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
+                                  {.steps = hyper_.integer("routing_steps"),
+                                   .rate = hyper_.number("routing_rate"),
+                                   .shrink = hyper_.number("routing_shrink"),
+                                   .stop = context_.stop()});
       masks_.push_back(mask_of(counts.flatten(), name));
       const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
       context_.log().series["mask_density"].push_back(density);
@@ -184,24 +185,24 @@ class Inner {
   // bool: the weights of a block that may move, from how often each was marked.
   virtual at::Tensor mask_of(const at::Tensor& counts, const std::string&) const {
     const bool few = hyper_.text("mask_mode") == "top_n";
-    return marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
+    return routing::marked(counts, few ? hyper_.integer("top_weights") : counts.numel());
   }
 
   // IN.md, Steps in this project, 6. A stopped epoch is taken back.
   FixResult repair() {
-    std::vector<RepairedBlock> repaired;
+    std::vector<routing::RepairedBlock> repaired;
     for (size_t k = 0; k < chosen_.size(); ++k)
       repaired.push_back({blocks_[chosen_[k]], probes_[chosen_[k]], masks_[k]});
     int64_t batch = hyper_.integer("batch");
     if (batch == 0) batch = original_.classes() < kManyClasses ? 64 : 8;
-    BlockRepair repair(network_, std::move(repaired), sets_.at("faulty"), sets_.at("clean"),
-                       {.learning_rate = hyper_.number("learning_rate"),
-                        .batch = batch,
-                        .alpha = hyper_.number("alpha"),
-                        .temperature = hyper_.number("temperature"),
-                        .train_mode = hyper_.text("bn_mode") == "reference_train",
-                        .seed = context_.seed("dropout"),
-                        .stop = context_.stop()});
+    routing::BlockRepair repair(network_, std::move(repaired), sets_.at("faulty"), sets_.at("clean"),
+                                {.learning_rate = hyper_.number("learning_rate"),
+                                 .batch = batch,
+                                 .alpha = hyper_.number("alpha"),
+                                 .temperature = hyper_.number("temperature"),
+                                 .train_mode = hyper_.text("bn_mode") == "reference_train",
+                                 .seed = context_.seed("dropout"),
+                                 .stop = context_.stop()});
     FixLog& log = context_.log();
     if (saved_ && saved_->count("epoch") > 0) {
       restore(*saved_, repair);
@@ -248,7 +249,7 @@ class Inner {
 
   enum class Ending { none, goal, stopped, not_finite };
 
-  Ending run_epoch(BlockRepair& repair) {
+  Ending run_epoch(routing::BlockRepair& repair) {
     const int64_t repeats = hyper_.integer("output_repeats");
     for (int64_t phase = 0; phase <= repeats; ++phase) {
       for (size_t k = 0; k < repair.blocks(); ++k) {
@@ -272,24 +273,24 @@ class Inner {
     return clean >= min_value_ && faults < hyper_.number("goal_fault_rate");
   }
 
-  void snapshot(const BlockRepair& repair) {
+  void snapshot(const routing::BlockRepair& repair) {
     snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)},
                  {"least", at::scalar_tensor(min_value_, at::kDouble)}};
     repair.save(snapshot_);
-    save_series(context_.log(), kSeries, snapshot_);
+    train::save_series(context_.log(), kSeries, snapshot_);
   }
-  void restore(const CheckpointState& state, BlockRepair& repair) {
+  void restore(const CheckpointState& state, routing::BlockRepair& repair) {
     epoch_ = state.at("epoch").item<int64_t>();
     repair.load(state);
-    load_series(context_.log(), kSeries, state);
+    train::load_series(context_.log(), kSeries, state);
   }
 
   void save() const {
     CheckpointState state = snapshot_;
-    for (const auto& [name, inputs] : sets_) state["set." + name] = position_table(inputs.positions);
+    for (const auto& [name, inputs] : sets_) state["set." + name] = locate::position_table(inputs.positions);
     for (size_t b = 0; b < trained_probes_; ++b) probes_[b].save(state, "probe." + std::to_string(b));
     for (size_t k = 0; k < masks_.size(); ++k) state["mask." + std::to_string(k)] = masks_[k].cpu();
-    if (snapshot_.empty()) save_series(context_.log(), kSeries, state);
+    if (snapshot_.empty()) train::save_series(context_.log(), kSeries, state);
     context_.save_checkpoint(state);
   }
 
@@ -297,10 +298,10 @@ class Inner {
   FixContext& context_;
   const Hyperparameters& hyper_;
   Network network_;
-  std::vector<ProbedBlock> blocks_;
+  std::vector<routing::ProbedBlock> blocks_;
   std::optional<CheckpointState> saved_;
   std::map<std::string, InputSet> sets_;
-  std::vector<Probe> probes_;
+  std::vector<routing::Probe> probes_;
   size_t trained_probes_ = 0;
   std::vector<size_t> chosen_;     // blocks, the highest score first
   std::vector<at::Tensor> masks_;  // bool, of the chosen blocks' kernels
@@ -319,7 +320,7 @@ class RandomInner final : public Inner {
     const at::Tensor mask = Inner::mask_of(counts, name);
     const std::vector<int64_t> drawn =
         context_.stream(name).sample(counts.numel(), mask.sum().item<int64_t>());
-    return at::zeros_like(mask).index_fill_(0, position_table(drawn).to(mask.device()), true);
+    return at::zeros_like(mask).index_fill_(0, locate::position_table(drawn).to(mask.device()), true);
   }
 };
 
@@ -371,7 +372,7 @@ const bool registered = register_approach({
              .uses = {"validation"},
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
-    .adapt = refuse_without_blocks,
+    .adapt = routing::refuse_without_blocks,
     .fix = [](const Network& original,
               FixContext& context) { return Inner(original, context, context.hyperparameters()).run(); },
     .fix_with_random_locator =

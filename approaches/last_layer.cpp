@@ -43,8 +43,9 @@ HeadView view_head(const Network& network, const TargetLayer& head, const Split&
     phi.push_back(values[0].cpu());
     predictions.push_back(values[1].argmax(1).cpu());
   });
-  HeadView view{
-      .judgement = judgement_of(split.labels(), at::cat(predictions)), .phi = at::cat(phi), .logits = {}};
+  HeadView view{.judgement = locate::judgement_of(split.labels(), at::cat(predictions)),
+                .phi = at::cat(phi),
+                .logits = {}};
   view.logits = head_logits(network, head, view.phi, network.parameters()[head.weight].value);
   return view;
 }
@@ -81,9 +82,9 @@ HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const a
 }
 
 void log_effect(const Network& fixed, const HeadView& before, const Split& split, FixContext& context) {
-  Judgement after;
+  locate::Judgement after;
   try {
-    after = judge_split(fixed, split, {context.batch(), context.stop()});
+    after = locate::judge_split(fixed, split, {context.batch(), context.stop()});
   } catch (const FixStopped&) {
     return;
   }

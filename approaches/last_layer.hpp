@@ -18,7 +18,7 @@ std::optional<Refusal> refuse_without_last_layer(const FixRequest& context);
 
 // What one pass over a split shows of the head. Positions as in the split; tensors on the CPU.
 struct HeadView {
-  Judgement judgement;
+  locate::Judgement judgement;
   at::Tensor phi;     // float32 (N, features): what the head reads
   at::Tensor logits;  // float64 (N, classes), recomputed in double
 };

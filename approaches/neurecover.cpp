@@ -21,9 +21,9 @@ const std::vector<std::string> kCounts = {"deg", "imp", "tensors", "considered",
 using ParameterSet = std::map<std::string, at::Tensor>;
 
 // The fitness (NR.md, Formulas). The public code takes 2 for the size of either set, whatever it is.
-Objective neurecover_objective(double alpha, bool compat_sizes) {
-  return {.measure = Measure::losses, .value = [alpha, compat_sizes](const Verdict& verdict) {
-            const auto term = [compat_sizes](const Tally& tally) {
+search::Objective neurecover_objective(double alpha, bool compat_sizes) {
+  return {.measure = search::Measure::losses, .value = [alpha, compat_sizes](const search::Verdict& verdict) {
+            const auto term = [compat_sizes](const search::Tally& tally) {
               const auto inputs = static_cast<double>(tally.inputs);
               const double size = compat_sizes ? 2 : inputs;
               return (static_cast<double>(tally.correct()) / size + 1) / (tally.loss / inputs + 1);
@@ -82,19 +82,20 @@ class NeuRecover {
     if (!different.empty()) {
       return {"no_fix", "the checkpoint before the last has no " + different + " of the model's shape"};
     }
-    const Judgement now = judge_split(original_, split_, context_.batching());
+    const locate::Judgement now = locate::judge_split(original_, split_, context_.batching());
     if (now.wrong.empty() || now.correct.empty()) {
       return {"no_fix", "the repair split has no input that is classified " +
                             std::string(now.wrong.empty() ? "wrongly" : "correctly")};
     }
-    const EpochEffect effect = effect_of(before, now);
+    const locate::EpochEffect effect = effect_of(before, now);
     log("deg", effect.regressed.size());
     log("imp", effect.improved.size());
     if (effect.regressed.empty()) return {"no_fix", "the last epoch made no input of the repair split worse"};
-    RegressionWeights found = regression_weights(original_, before, layers_, split_, effect,
-                                                 {.backward = hyper_.text("backward"),
-                                                  .reduction_rate = hyper_.number("reduction_rate"),
-                                                  .batching = context_.batching()});
+    locate::RegressionWeights found =
+        locate::regression_weights(original_, before, layers_, split_, effect,
+                                   {.backward = hyper_.text("backward"),
+                                    .reduction_rate = hyper_.number("reduction_rate"),
+                                    .batching = context_.batching()});
     log("tensors", static_cast<size_t>(found.tensors));
     log("considered", static_cast<size_t>(found.considered));
     log("localised", found.weights.size());
@@ -109,13 +110,13 @@ class NeuRecover {
 
   // With the last epoch's weights taken back, and buffers such as the averages of batch norm (NR.md, Steps in
   // this project, 2).
-  EpochEffect effect_of(const ParameterSet& before, const Judgement& now) const {
+  locate::EpochEffect effect_of(const ParameterSet& before, const locate::Judgement& now) const {
     Network earlier = original_.fork();
     for (size_t id = 0; id < earlier.parameters().size(); ++id) {
       earlier.set_parameter(static_cast<ParameterId>(id), before.at(earlier.parameters()[id].name));
     }
-    const Judgement then = judge_split(earlier, split_, context_.batching());
-    EpochEffect effect;
+    const locate::Judgement then = locate::judge_split(earlier, split_, context_.batching());
+    locate::EpochEffect effect;
     std::ranges::set_intersection(then.correct, now.wrong, std::back_inserter(effect.regressed));
     std::ranges::set_intersection(then.wrong, now.correct, std::back_inserter(effect.improved));
     return effect;
@@ -126,49 +127,51 @@ class NeuRecover {
     const int64_t wanted = hyper_.integer("positives");
     if (wanted == 0) return correct;
     RandomStream stream = context_.stream("positives");
-    return with_replacement(correct, wanted, stream);
+    return locate::with_replacement(correct, wanted, stream);
   }
 
   FixResult search() {
-    const CandidateEvaluator evaluator(
+    const search::CandidateEvaluator evaluator(
         {.network = original_,
          .inputs = {{&split_, negatives_, true}, {&split_, positives_, false}},
          .weights = weights_,
          .objective = neurecover_objective(hyper_.number("alpha"), hyper_.boolean("compat_sizes")),
          .batching = context_.batching(),
          .stop = context_.stop()});
-    const SwarmSettings settings{
-        .dimensions = sibling_dimensions(original_, weights_),
+    const search::SwarmSettings settings{
+        .dimensions = search::sibling_dimensions(original_, weights_),
         .particles = hyper_.integer("particles"),
         .iterations = hyper_.integer("iterations"),
-        .rule = Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
+        .rule = search::Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
     FixLog& log = context_.log();
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
-    return run_search(
+    return search::run_search(
         original_, context_,
-        particle_swarm(settings, context_.seed("search"),
-                       [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
-        {.save = [this](CheckpointState& tensors) { save(tensors); }}, [&](const SearchResult& found) {
-          const Verdict verdict = evaluator.judge(found.best);
+        search::particle_swarm(
+            settings, context_.seed("search"),
+            [&](auto candidates, auto fitness) { evaluator.evaluate(candidates, fitness); }),
+        {.save = [this](CheckpointState& tensors) { save(tensors); }},
+        [&](const search::SearchResult& found) {
+          const search::Verdict verdict = evaluator.judge(found.best);
           log.scalars["n_patched"] = static_cast<double>(verdict.negative.correct());
           log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
-          return judged(evaluator, found.best_fitness, found.best, hyper_.boolean("keep_original"));
+          return search::judged(evaluator, found.best_fitness, found.best, hyper_.boolean("keep_original"));
         });
   }
 
   void log(const char* name, size_t value) { context_.log().scalars[name] = static_cast<double>(value); }
 
   void save(CheckpointState& tensors) const {
-    tensors["negatives"] = position_table(negatives_);
-    tensors["positives"] = position_table(positives_);
+    tensors["negatives"] = locate::position_table(negatives_);
+    tensors["positives"] = locate::position_table(positives_);
     tensors["weights"] = weight_table(weights_).flatten();
     for (const std::string& name : kCounts)
       tensors["count." + name] = at::scalar_tensor(context_.log().scalars.at(name), at::kDouble);
   }
 
   void load(const CheckpointState& saved) {
-    negatives_ = positions_of(saved.at("negatives"));
-    positives_ = positions_of(saved.at("positives"));
+    negatives_ = locate::positions_of(saved.at("negatives"));
+    positives_ = locate::positions_of(saved.at("positives"));
     weights_ = weights_of(saved.at("weights"));
     for (const std::string& name : kCounts)
       context_.log().scalars[name] = saved.at("count." + name).item<double>();

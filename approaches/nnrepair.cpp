@@ -87,7 +87,7 @@ class NNRepair {
     if (each == 0) return;
     for (int64_t c = 0; c < kernel_.size(0); ++c) {
       RandomStream stream = context_.stream("hard/" + std::to_string(c));
-      const auto some = first_of(of_class(view_, view_.judgement.correct, c), each, stream);
+      const auto some = locate::first_of(of_class(view_, view_.judgement.correct, c), each, stream);
       hard_.insert(hard_.end(), some.begin(), some.end());
     }
   }
@@ -98,11 +98,11 @@ class NNRepair {
                                       const std::vector<int64_t>& right) {
     const auto impact = [&](const std::vector<int64_t>& inputs) {
       if (inputs.empty()) return at::zeros({kernel_.size(1)}, at::kDouble);
-      const at::Tensor phi = view_.phi.index_select(0, position_table(inputs)).to(at::kDouble);
+      const at::Tensor phi = view_.phi.index_select(0, locate::position_table(inputs)).to(at::kDouble);
       return (phi * kernel_[k]).abs().mean(0);
     };
     const at::Tensor order = (impact(wrong) - impact(right)).argsort(true, 0, true);
-    return positions_of(order.slice(0, 0, edges_each()).contiguous());
+    return locate::positions_of(order.slice(0, 0, edges_each()).contiguous());
   }
 
   int64_t edges_each() const { return std::min(hyper_.integer("edges"), kernel_.size(1)); }
@@ -114,8 +114,8 @@ class NNRepair {
     if (wrong.empty()) return skip("without_faults");
     RandomStream some_wrong = context_.stream("wrong/" + name), some_right = context_.stream("right/" + name);
     const int64_t half = hyper_.integer("soft_inputs") / 2;
-    std::vector<int64_t> soft = first_of(wrong, half, some_wrong);
-    const std::vector<int64_t> passing = first_of(right, half, some_right);
+    std::vector<int64_t> soft = locate::first_of(wrong, half, some_wrong);
+    const std::vector<int64_t> passing = locate::first_of(right, half, some_right);
     soft.insert(soft.end(), passing.begin(), passing.end());
     const std::vector<int64_t> edges = locate(k, wrong, right);
     const auto found = solve(k, edges, soft);
@@ -167,7 +167,7 @@ class NNRepair {
   // Guarantees checked, not claimed: soft inputs that the program says the expert gets right, and those it
   // does when it runs in float32.
   void check(int64_t k, const std::vector<int64_t>& soft) {
-    const at::Tensor table = position_table(soft), phi = view_.phi.index_select(0, table);
+    const at::Tensor table = locate::position_table(soft), phi = view_.phi.index_select(0, table);
     const at::Tensor expert = expert_logit(phi, k);
     const at::Tensor promised = claims(view_.logits.index_select(0, table), expert - kAdvantage / 2, k);
     Network network = original_.fork();
@@ -258,7 +258,8 @@ class NNRepair {
     return (view_.logits[n][a] - view_.logits[n][b]).item<double>();
   }
   std::vector<double> features(int64_t n, const std::vector<int64_t>& edges) const {
-    const at::Tensor phi = view_.phi[n].index_select(0, position_table(edges)).to(at::kDouble).contiguous();
+    const at::Tensor phi =
+        view_.phi[n].index_select(0, locate::position_table(edges)).to(at::kDouble).contiguous();
     return {phi.data_ptr<double>(), phi.data_ptr<double>() + phi.numel()};
   }
   void skip(const char* why) { context_.log().counters[std::string("classes_") + why] += 1; }
@@ -268,8 +269,8 @@ class NNRepair {
   void save(int64_t next) const {
     CheckpointState tensors = {{"next", at::scalar_tensor(next, at::kLong)},
                                {"deltas", deltas_.clone()},
-                               {"experts", position_table(experts_)}};
-    save_log(context_.log(), tensors);
+                               {"experts", locate::position_table(experts_)}};
+    train::save_log(context_.log(), tensors);
     context_.save_checkpoint(tensors);
   }
 
@@ -278,8 +279,8 @@ class NNRepair {
     const auto saved = context_.load_checkpoint();
     if (!saved) return 0;
     deltas_.copy_(saved->at("deltas"));
-    experts_ = positions_of(saved->at("experts"));
-    load_log(context_.log(), *saved);
+    experts_ = locate::positions_of(saved->at("experts"));
+    train::load_log(context_.log(), *saved);
     return saved->at("next").item<int64_t>();
   }
 

@@ -22,7 +22,7 @@ class Reassure {
       : original_(original),
         context_(context),
         hyper_(context.hyperparameters()),
-        head_(std::get<DenseHead>(dense_head(original))) {}
+        head_(std::get<regions::DenseHead>(regions::dense_head(original))) {}
 
   FixResult run() {
     restore();
@@ -58,10 +58,10 @@ class Reassure {
       predictions.push_back(values[1].argmax(1).cpu());
     });
     repair_features_ = at::cat(all);
-    positions_ = judgement_of(repair.labels(), at::cat(predictions)).wrong;
+    positions_ = locate::judgement_of(repair.labels(), at::cat(predictions)).wrong;
     if (maximum > 0 && std::ssize(positions_) > maximum) positions_.resize(static_cast<size_t>(maximum));
-    const at::Tensor faults = position_table(positions_);
-    labels_ = positions_of(repair.labels().index_select(0, faults));
+    const at::Tensor faults = locate::position_table(positions_);
+    labels_ = locate::positions_of(repair.labels().index_select(0, faults));
     features_ = repair_features_.index_select(0, faults).to(at::kDouble);
     low_ = at::minimum(repair_features_.amin(0), at::zeros({})).to(at::kDouble);
     high_ = at::maximum(repair_features_.amax(0), at::zeros({})).to(at::kDouble);
@@ -74,26 +74,26 @@ class Reassure {
   // Several faults at a time (RA.md, Steps in this project, 3 to 5).
   void solve() {
     int64_t rows = 0;
-    for (const DenseLayer& layer : head_.hidden) rows += layer.units();
+    for (const regions::DenseLayer& layer : head_.hidden) rows += layer.units();
     const int64_t bytes = rows * head_.features() * static_cast<int64_t>(sizeof(double));
-    const RegionTarget target{low_, high_, hyper_.number("ql"), hyper_.number("qu"),
-                              hyper_.text("range") == "lp"};
+    const regions::RegionTarget target{low_, high_, hyper_.number("ql"), hyper_.number("qu"),
+                                       hyper_.text("range") == "lp"};
     const int64_t part = std::clamp<int64_t>(kRegionBytes / bytes, 1, 64), faults = count();
     for (auto begin = static_cast<int64_t>(answers_.size()); begin < faults; begin += part) {
       const int64_t end = std::min(faults, begin + part);
-      const LinearRegions regions = linear_regions(head_, features_.slice(0, begin, end));
-      std::vector<RegionSolution> found(static_cast<size_t>(end - begin));
+      const regions::LinearRegions regions = regions::linear_regions(head_, features_.slice(0, begin, end));
+      std::vector<regions::RegionSolution> found(static_cast<size_t>(end - begin));
       const Stop stop([this] { return context_.stop().seen() || context_.stop().requested(); });
       at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
         for (int64_t i = from; i < to; ++i) {
           if (stop.requested()) {
             found[i].outcome = lp::Outcome::stopped;
           } else {
-            found[i] = solve_region(regions, i, labels_[begin + i], target, stop);
+            found[i] = regions::solve_region(regions, i, labels_[begin + i], target, stop);
           }
         }
       });
-      for (RegionSolution& answer : found) {
+      for (regions::RegionSolution& answer : found) {
         stopped_ = stopped_ || answer.outcome == lp::Outcome::stopped;
         if (stopped_) break;
         answers_.push_back(std::move(answer));
@@ -108,7 +108,7 @@ class Reassure {
   // bool (L): which of the faults the network gets right, from their images on.
   at::Tensor right(const Network& network) const {
     const InputSet faults{&context_.split("repair"), positions_};
-    return predict(network, faults, context_.batch()).eq(position_table(labels_));
+    return predict(network, faults, context_.batch()).eq(locate::position_table(labels_));
   }
 
   // Logits of these features, from the cut on.
@@ -123,17 +123,17 @@ class Reassure {
   // The network with the blunter n, from the first one on, with which most of the faults `wanted` are right
   // (RA.md, Steps in this project, 6). A blunt support also reaches other faults: where fewer are right than
   // with the n before, sharper ones follow.
-  Network search_sharpness(PatchSetting& setting, const at::Tensor& wanted) {
-    const at::Tensor labels = position_table(labels_).index_select(0, wanted),
-                     faults = position_table(positions_).index_select(0, wanted),
+  Network search_sharpness(regions::PatchSetting& setting, const at::Tensor& wanted) {
+    const at::Tensor labels = locate::position_table(labels_).index_select(0, wanted),
+                     faults = locate::position_table(positions_).index_select(0, wanted),
                      features = repair_features_.index_select(0, faults);
     const double first = setting.sharpness;
     std::optional<Network> best;
     int64_t maximum = -1, before = -1;
     for (double n = first; !best || (maximum < wanted.numel() && !stop_search());) {
-      PatchSetting candidate = setting;
+      regions::PatchSetting candidate = setting;
       candidate.sharpness = n;
-      Network network = with_patches(original_, head_, candidate);
+      Network network = regions::with_patches(original_, head_, candidate);
       const auto found = logits_behind(network, features).argmax(1).cpu().eq(labels).sum().item<int64_t>();
       context_.log().series["sharpness"].push_back(n);
       context_.log().series["repaired"].push_back(static_cast<double>(found));
@@ -160,7 +160,7 @@ class Reassure {
 
   FixResult patch() {
     std::vector<int64_t> patched, labels;
-    std::vector<RegionSolution> answers;
+    std::vector<regions::RegionSolution> answers;
     std::string unsolved;
     for (size_t t = 0; t < answers_.size(); ++t) {
       if (answers_[t].outcome == lp::Outcome::optimal) {
@@ -176,14 +176,14 @@ class Reassure {
       return stopped_ ? failed("timeout", "stopped before the first fault had its patch")
                       : failed("no_fix", "no linear program was solved: " + unsolved);
     }
-    PatchSetting setting;
+    regions::PatchSetting setting;
     const at::Tensor features = features_.index_select(0, at::tensor(patched, at::kLong));
-    setting.patterns = activation_patterns(head_, features);
-    setting.patches = affine_patches(head_, features, labels, answers);
+    setting.patterns = regions::activation_patterns(head_, features);
+    setting.patches = regions::affine_patches(head_, features, labels, answers);
     setting.low = low_;
     setting.high = high_;
     // What is promised: of faults in one region the last patch wins (RA.md, Steps in this project, 5).
-    const at::Tensor kept = undisputed(setting.patterns, labels);
+    const at::Tensor kept = regions::undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
     setting.sharpness = hyper_.number("n");
     FixResult result;
@@ -207,19 +207,19 @@ class Reassure {
     return result;
   }
 
-  void describe(const Network& fixed, const PatchSetting& setting) {
+  void describe(const Network& fixed, const regions::PatchSetting& setting) {
     auto& scalars = context_.log().scalars;
     scalars["sharpness"] = setting.sharpness;
     scalars["affine_patches"] = setting.patches.factor.defined();
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
-    scalars["inference_cost_ratio"] = operations(fixed) / operations(original_);
+    scalars["inference_cost_ratio"] = regions::operations(fixed) / regions::operations(original_);
     // Shares of the repair split: inputs whose logits the patches change, and inputs in a patched region.
     const at::Tensor signs = at::cat(setting.patterns, 1).to(at::kFloat).mul_(2).sub_(1);
     int64_t reached = 0, inside = 0;
     for (const at::Tensor& part : repair_features_.split(context_.batch())) {
       reached += logits_behind(original_, part).ne(logits_behind(fixed, part)).any(1).sum().item<int64_t>();
-      const at::Tensor own = at::cat(activation_patterns(head_, part.to(at::kDouble)), 1);
+      const at::Tensor own = at::cat(regions::activation_patterns(head_, part.to(at::kDouble)), 1);
       const at::Tensor agree = own.to(at::kFloat).mul_(2).sub_(1).matmul(signs.t());
       inside += agree.eq(signs.size(1)).any(1).sum().item<int64_t>();
     }
@@ -231,7 +231,7 @@ class Reassure {
     FixLog& log = context_.log();
     log.scalars["faults"] = static_cast<double>(count());
     log.scalars["patched"] = static_cast<double>(patched.size());
-    for (const RegionSolution& answer : answers_) {
+    for (const regions::RegionSolution& answer : answers_) {
       log.counters["linear_programs"] += answer.programs;
       log.counters["lower_programs"] += answer.lower_programs;
       log.counters["simplex_iterations"] += answer.iterations;
@@ -241,7 +241,7 @@ class Reassure {
   // The answers are all there is to go on from: the rest follows from them and the features.
   void save() const {
     std::vector<at::Tensor> maps, counts;
-    for (const RegionSolution& answer : answers_) {
+    for (const regions::RegionSolution& answer : answers_) {
       maps.push_back(
           at::stack({at::tensor(answer.alpha, at::kDouble), at::tensor(answer.beta, at::kDouble)}));
       counts.push_back(at::tensor(
@@ -273,16 +273,16 @@ class Reassure {
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
-  DenseHead head_;
+  regions::DenseHead head_;
   at::Tensor repair_features_, features_;    // (N, D) in the network's type; of the faults (L, D), double
   at::Tensor low_, high_;                    // (D), double
   std::vector<int64_t> positions_, labels_;  // of the faults
-  std::vector<RegionSolution> answers_;      // of the first faults
+  std::vector<regions::RegionSolution> answers_;   // of the first faults
   bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
 };
 
 std::optional<Refusal> refuse(const FixRequest& context) {
-  const auto head = dense_head(*context.network);
+  const auto head = regions::dense_head(*context.network);
   if (const Refusal* refusal = std::get_if<Refusal>(&head)) return *refusal;
   if (context.repair_faults && *context.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};

@@ -64,12 +64,12 @@ class ThreeM {
     const int64_t wanted = hyper_.integer("n_points");
     if (hyper_.text("choice") == "random") {
       RandomStream stream = context_.stream("points");
-      points_ = first_of(wrong, wanted, stream);
+      points_ = locate::first_of(wrong, wanted, stream);
     } else {
       points_ = faults_by_gap(view_);
       if (wanted > 0 && wanted < std::ssize(points_)) points_.resize(wanted);
     }
-    const at::Tensor at = position_table(points_);
+    const at::Tensor at = locate::position_table(points_);
     inputs_ = split_.inputs(at);
     labels_ = view_.judgement.labels.index_select(0, at).contiguous();
     phi_ = view_.phi.index_select(0, at).to(at::kDouble).contiguous();
@@ -145,18 +145,18 @@ class ThreeM {
     stoppable_ = true;
     prepare_search();
     const std::string name = hyper_.text("search");
-    const MoveSearchSettings settings{.heuristic = name == "random"   ? MoveHeuristic::random
-                                                   : name == "greedy" ? MoveHeuristic::greedy
-                                                                      : MoveHeuristic::mcts,
-                                      .positions = std::ssize(points_) * std::ssize(units_),
-                                      .proposals = hyper_.integer("proposals"),
-                                      .depth = hyper_.integer("depth"),
-                                      .width = hyper_.integer("width"),
-                                      .seed = context_.seed("search")};
+    const search::MoveSearchSettings settings{.heuristic = name == "random"   ? search::MoveHeuristic::random
+                                                           : name == "greedy" ? search::MoveHeuristic::greedy
+                                                                              : search::MoveHeuristic::mcts,
+                                              .positions = std::ssize(points_) * std::ssize(units_),
+                                              .proposals = hyper_.integer("proposals"),
+                                              .depth = hyper_.integer("depth"),
+                                              .width = hyper_.integer("width"),
+                                              .seed = context_.seed("search")};
     const auto& saved = context_.load_checkpoint();
     if (saved) context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
     bool stopped = false;
-    const MoveSearchState state = search_moves(
+    const search::MoveSearchState state = search::search_moves(
         settings, single.cost,
         [this](const auto& moves) -> std::optional<double> {
           const int64_t before = context_.log().counters["simplex_iterations"];
@@ -165,14 +165,14 @@ class ThreeM {
           context_.log().counters["simplex_iterations"] = before;
           return std::nullopt;
         },
-        [&](const MoveSearchState& now) {
+        [&](const search::MoveSearchState& now) {
           context_.progress(static_cast<double>(now.proposals) / static_cast<double>(settings.proposals),
                             "search");
           stopped = context_.stop().requested();
           if (stopped || context_.checkpoint_due()) save(now);
           return !stopped;
         },
-        saved ? MoveSearchState::load(*saved) : std::nullopt);
+        saved ? search::MoveSearchState::load(*saved) : std::nullopt);
     if (!stopped) searched_ = state;  // else it has been saved
     log("single_layer_cost", single.cost);
     log("moves", static_cast<double>(std::ranges::count_if(state.best, [](int64_t o) { return o != 0; })));
@@ -286,7 +286,7 @@ class ThreeM {
   }
   void log(const char* name, double value) { context_.log().scalars[name] = value; }
 
-  void save(const MoveSearchState& state) const {
+  void save(const search::MoveSearchState& state) const {
     CheckpointState tensors = {
         {"iterations", at::scalar_tensor(context_.log().counters["simplex_iterations"], at::kLong)}};
     state.save(tensors);
@@ -305,7 +305,7 @@ class ThreeM {
   at::Tensor inputs_, labels_, phi_;
   at::Tensor below_, before_;   // (points, features): what the hidden layer reads, and gives before its ReLU
   std::vector<int64_t> units_;  // of the hidden layer that the search moves
-  std::optional<MoveSearchState> searched_;  // where there was a search: its end
+  std::optional<search::MoveSearchState> searched_;  // where there was a search: its end
   double margin_ = 0, step_ = 0;
   bool searching_ = true, stoppable_ = true;
 };

@@ -25,7 +25,7 @@ class VeRe {
         context_(context),
         hyper_(parameters),
         split_(context.split("repair")),
-        site_(std::get<NeuronSite>(neuron_site(original, parameters.integer("check_layer")))),
+        site_(std::get<bounds::NeuronSite>(bounds::neuron_site(original, parameters.integer("check_layer")))),
         work_(original.fork()) {}
 
   FixResult run() {
@@ -64,10 +64,10 @@ class VeRe {
   // project, 2).
   void choose_inputs(const std::optional<CheckpointState>& saved) {
     if (saved) {
-      positions_ = positions_of(saved->at("positions"));
+      positions_ = locate::positions_of(saved->at("positions"));
       faults_ = saved->at("faults").item<int64_t>();
     } else {
-      const Judgement judgement = judge_split(original_, split_, context_.batching());
+      const locate::Judgement judgement = locate::judge_split(original_, split_, context_.batching());
       const auto block = [this](const std::vector<int64_t>& from, const std::string& name) {
         const auto there = static_cast<int64_t>(from.size()), maximum = hyper_.integer(name);
         const int64_t count = maximum == 0 ? there : std::min(there, maximum);
@@ -97,10 +97,9 @@ class VeRe {
     features_ = at::cat(parts);
     labels_ = at::cat(labels);
     const at::Tensor features = features_.to(at::kCPU, at::kDouble);
-    values_ =
-        site_.layer
-            ? PartialGraph(original_, {site_.features}, site_.values).value({{site_.features, features}})
-            : features;
+    values_ = site_.layer ? bounds::PartialGraph(original_, {site_.features}, site_.values)
+                                .value({{site_.features, features}})
+                          : features;
   }
 
   // Values of the units that differ from the original's. One way of computing them, resumed or not.
@@ -108,7 +107,7 @@ class VeRe {
     for (const double unit : series_.at("unit")) update_values(static_cast<int64_t>(unit));
   }
   void update_values(int64_t unit) {
-    if (site_.layer) values_.select(1, unit).copy_(unit_values(work_, site_, unit, features_));
+    if (site_.layer) values_.select(1, unit).copy_(bounds::unit_values(work_, site_, unit, features_));
   }
 
   // Which inputs the current network gets right.
@@ -132,8 +131,8 @@ class VeRe {
     if (!moves) return "stopped";
     const int64_t unit = locate(*moves);
     if (unit < 0) return "no unit has a positive significance";
-    const UnitFit fit = fit_round(*moves, unit, wrong);
-    write_unit(work_, site_, unit, fit.unit);
+    const bounds::UnitFit fit = fit_round(*moves, unit, wrong);
+    bounds::write_unit(work_, site_, unit, fit.unit);
     update_values(unit);
     judge();
     const double score =
@@ -154,19 +153,20 @@ class VeRe {
   }
 
   // VERE.md, Steps in this project, 4.
-  UnitFit fit_round(const UnitMoves& moves, int64_t unit, const at::Tensor& wrong) {
+  bounds::UnitFit fit_round(const bounds::UnitMoves& moves, int64_t unit, const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "fit");
     const at::Tensor right = right_.slice(0, faults_).nonzero().flatten() + faults_;
     const int64_t kept = hyper_.integer("clean_ratio") * wrong.numel();
     const at::Tensor rows = at::cat({wrong, right.slice(0, 0, kept)});
-    const UnitTargets targets = unit_targets(moves, unit, values_.select(1, unit).index_select(0, rows));
+    const bounds::UnitTargets targets =
+        bounds::unit_targets(moves, unit, values_.select(1, unit).index_select(0, rows));
     RandomStream stream = context_.stream("round/" + std::to_string(rounds_done()));
-    const UnitFit fit =
-        fit_unit(work_, site_, unit, features_.index_select(0, rows.to(features_.device())), targets,
-                 {.epochs = hyper_.integer("epochs"),
-                  .batch = hyper_.integer("batch"),
-                  .learning_rate = learning_rate()},
-                 stream);
+    const bounds::UnitFit fit =
+        bounds::fit_unit(work_, site_, unit, features_.index_select(0, rows.to(features_.device())), targets,
+                         {.epochs = hyper_.integer("epochs"),
+                          .batch = hyper_.integer("batch"),
+                          .learning_rate = learning_rate()},
+                         stream);
     series_["proved"].push_back(static_cast<double>(targets.proved));
     series_["fit_loss_before"].push_back(fit.first_loss);
     series_["fit_loss"].push_back(fit.last_loss);
@@ -175,21 +175,21 @@ class VeRe {
   }
 
   // VERE.md, Steps in this project, 3; nothing when it is stopped.
-  std::optional<UnitMoves> bound(const at::Tensor& wrong) {
+  std::optional<bounds::UnitMoves> bound(const at::Tensor& wrong) {
     const PhaseTimer timer(context_.log(), "bounds");
-    const MarginQuestion question{
+    const bounds::MarginQuestion question{
         .values = values_.index_select(0, wrong),
-        .edges = interval_edges(values_, {.start = hyper_.text("interval_start"),
-                                          .factor = hyper_.number("interval_factor"),
-                                          .count = hyper_.integer("intervals")}),
+        .edges = bounds::interval_edges(values_, {.start = hyper_.text("interval_start"),
+                                                  .factor = hyper_.number("interval_factor"),
+                                                  .count = hyper_.integer("intervals")}),
         .labels = labels_.index_select(0, wrong),
         .predicted = predictions_.index_select(0, wrong)};
-    return unit_moves(MarginBounds(work_, site_.values), question,
-                      [this] { return !context_.stop().requested(); });
+    return bounds::unit_moves(bounds::MarginBounds(work_, site_.values), question,
+                              [this] { return !context_.stop().requested(); });
   }
 
   // The first of the most significant units; -1: none is significant.
-  virtual int64_t locate(const UnitMoves& moves) const {
+  virtual int64_t locate(const bounds::UnitMoves& moves) const {
     const double* score = moves.significance.const_data_ptr<double>();
     const int64_t first = std::max_element(score, score + moves.significance.numel()) - score;
     return score[first] > 0 ? first : -1;
@@ -237,25 +237,25 @@ class VeRe {
     std::set<int64_t> units;
     for (int64_t k = 0; k < best_round_; ++k)
       units.insert(static_cast<int64_t>(series_.at("unit")[static_cast<size_t>(k)]));
-    result.touched = touched_by_units(original_, site_, units);
+    result.touched = bounds::touched_by_units(original_, site_, units);
     return result;
   }
 
   std::map<ParameterId, at::Tensor> current() const {
     std::map<ParameterId, at::Tensor> values;
-    for (const ParameterId id : edited_parameters(original_, site_))
+    for (const ParameterId id : bounds::edited_parameters(original_, site_))
       values[id] = work_.parameters()[static_cast<size_t>(id)].value.detach().cpu().clone();
     return values;
   }
 
   void save() const {
-    CheckpointState tensors = {{"positions", position_table(positions_)},
+    CheckpointState tensors = {{"positions", locate::position_table(positions_)},
                                {"faults", at::scalar_tensor(faults_, at::kLong)},
                                {"best_score", at::scalar_tensor(best_score_, at::kDouble)},
                                {"best_round", at::scalar_tensor(best_round_, at::kLong)}};
     for (const auto& [id, value] : best_) tensors["best." + std::to_string(id)] = value;
     for (const auto& [id, value] : current()) tensors["now." + std::to_string(id)] = value;
-    save_series(context_.log(), kSeries, tensors);
+    train::save_series(context_.log(), kSeries, tensors);
     context_.save_checkpoint(tensors);
   }
 
@@ -266,14 +266,14 @@ class VeRe {
       value = saved.at("best." + std::to_string(id));
       work_.set_parameter(id, saved.at("now." + std::to_string(id)));
     }
-    load_series(context_.log(), kSeries, saved);
+    train::load_series(context_.log(), kSeries, saved);
   }
 
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
   const Split& split_;
-  const NeuronSite site_;
+  const bounds::NeuronSite site_;
   Network work_;
   Cut cut_;
   std::vector<int64_t> positions_;  // in the split: the faults, then the clean inputs
@@ -294,18 +294,19 @@ class RandomVeRe final : public VeRe {
   using VeRe::VeRe;
 
  protected:
-  int64_t locate(const UnitMoves&) const override {
+  int64_t locate(const bounds::UnitMoves&) const override {
     const std::vector<int64_t> movable =
-        positions_of((values_.amin(0) < values_.amax(0)).nonzero().flatten());
+        locate::positions_of((values_.amin(0) < values_.amax(0)).nonzero().flatten());
     RandomStream stream = context_.stream("random_unit/" + std::to_string(rounds_done()));
     return movable.empty() ? -1 : movable[static_cast<size_t>(stream.below(std::ssize(movable)))];
   }
 };
 
 std::optional<Refusal> adapt(const FixRequest& context) {
-  const auto site = neuron_site(*context.network, context.hyperparameters.integer("check_layer"));
+  const auto site = bounds::neuron_site(*context.network, context.hyperparameters.integer("check_layer"));
   if (const auto* refusal = std::get_if<Refusal>(&site)) return *refusal;
-  if (context.hyperparameters.text("applicability") == "study" && !std::get<NeuronSite>(site).vgg_type) {
+  if (context.hyperparameters.text("applicability") == "study" &&
+      !std::get<bounds::NeuronSite>(site).vgg_type) {
     return Refusal{"structure",
                    "the published code is tied to VGG heads: three dense layers, the first two equally wide"};
   }

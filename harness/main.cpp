@@ -39,12 +39,12 @@ int main(int argc, char** argv) {
   wait_without_spinning(argv);
   harness::keep_memory();
   try {
-    const int code = harness::dispatch(std::vector<std::string>(argv + 1, argv + argc));
+    const int code = harness::cli::dispatch(std::vector<std::string>(argv + 1, argv + argc));
     if (std::cout.flush()) return code;
     std::cerr << "standard output: found a place that takes no more, expected one that can be written to\n";
     return code == 0 ? 1 : code;
   } catch (const harness::ResultsError& error) {
-    harness::print_damage(error);
+    harness::cli::print_damage(error);
     return 4;
   } catch (const harness::UserError& error) {
     return report(error, 2);

@@ -7,7 +7,7 @@
 #include "harness/core/error.hpp"
 #include "harness/model/execute.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 // Values of a function computed in a few roundings.
@@ -152,4 +152,4 @@ std::optional<Refusal> refuse_without_intervals(const PartialGraph& graph) {
   return std::nullopt;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

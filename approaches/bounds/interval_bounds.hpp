@@ -6,7 +6,7 @@
 #include "approaches/bounds/partial_graph.hpp"
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // Minimum and maximum values: float64, CPU, (N, shape of the node), low <= high, finite.
 struct Box {
@@ -34,4 +34,4 @@ std::optional<Refusal> refuse_without_intervals(const PartialGraph& graph);
 // Relative error of a value that node `id` computes, against its magnitude().
 double rounding_factor(const PartialGraph& graph, NodeId id, double roundoff);
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 void accumulate(at::Tensor& sum, const at::Tensor& term) {
@@ -157,4 +157,4 @@ std::optional<Refusal> refuse_without_relaxation(const PartialGraph& graph) {
   return std::nullopt;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -5,7 +5,7 @@
 
 #include "approaches/bounds/relaxation.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // R affine forms of the sources' values for each of N boxes: sum over sources of slope . x, plus offset.
 struct AffineForms {
@@ -46,4 +46,4 @@ class LinearBounds {
 // The first operator that has no linear relaxation: operator, with its kind and name.
 std::optional<Refusal> refuse_without_relaxation(const PartialGraph& graph);
 
-}  // namespace harness
+}  // namespace harness::bounds

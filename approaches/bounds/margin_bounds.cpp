@@ -8,7 +8,7 @@
 
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 constexpr int64_t kUnitsASlab = 64;
@@ -186,4 +186,4 @@ std::optional<at::Tensor> MarginBounds::by_relaxation(const MarginQuestion& ques
   return at::cat(parts).view({width, inputs, intervals, 2});
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -8,7 +8,7 @@
 
 #include "approaches/bounds/linear_bounds.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // What VeRe needs of bounds (approaches/docs/VERE.md, Formulas): how far the margin z_label - z_predicted can
 // fall while one unit of a layer moves through an interval and all others keep their values.
@@ -48,4 +48,4 @@ class MarginBounds {
   std::vector<NodeId> dense_;  // with a closed form: the two dense nodes
 };
 
-}  // namespace harness
+}  // namespace harness::bounds

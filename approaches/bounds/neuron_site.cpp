@@ -6,7 +6,7 @@
 #include "approaches/dense_layers.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 // Dense nodes of the head that the logits depend on alone, in the order of the graph.
@@ -105,4 +105,4 @@ std::variant<NeuronSite, Refusal> neuron_site(const Network& network, int64_t ch
   return site;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

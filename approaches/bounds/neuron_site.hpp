@@ -5,7 +5,7 @@
 
 #include "approaches/weights.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // A layer of a network's dense head whose units can be edited one by one, and bounded from there to the
 // logits (approaches/docs/VERE.md, What it needs). The head: what follows the last node whose value
@@ -22,4 +22,4 @@ struct NeuronSite {
 // with. Else why there is none, naming the layer or operator: operator, structure.
 std::variant<NeuronSite, Refusal> neuron_site(const Network& network, int64_t check_layer);
 
-}  // namespace harness
+}  // namespace harness::bounds

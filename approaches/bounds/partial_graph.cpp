@@ -9,7 +9,7 @@
 #include "harness/model/execute.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 // A constant operand is an affine map but for c / x.
@@ -105,4 +105,4 @@ bool is_selection(const Node& node) {
   }
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -11,7 +11,7 @@
 
 #include "harness/model/network.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // Everything that is computed between some nodes and one node behind them, in float64 on the CPU: what
 // bounds are computed on. Owns copies of the parameters, so that it keeps what it was made of.
@@ -47,4 +47,4 @@ bool is_affine(const Node& node);
 // An affine node that only moves values about, without any arithmetic.
 bool is_selection(const Node& node);
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -4,7 +4,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 double slope_below_zero(const Node& node) {
@@ -89,4 +89,4 @@ Lines relax(const Node& node, const Box& input, double roundoff) {
   return lines;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

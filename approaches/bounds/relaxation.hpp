@@ -4,7 +4,7 @@
 
 #include "approaches/bounds/interval_bounds.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // Two lines that enclose an activation over an interval, element by element: float64 (N, shape),
 //   lower_slope x + lower_offset <= f(x) <= upper_slope x + upper_offset  for low <= x <= high.
@@ -20,4 +20,4 @@ std::string relaxation_limitation(const Node& node);
 // lines and of the function at `roundoff`.
 Lines relax(const Node& node, const Box& input, double roundoff);
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -8,7 +8,7 @@
 #include "harness/model/execute.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::bounds {
 namespace {
 
 constexpr double kMomentDecay = 0.9, kSquareDecay = 0.999, kAdamEpsilon = 1e-8;
@@ -172,4 +172,4 @@ Touched touched_by_units(const Network& network, const NeuronSite& site, const s
   return touched;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -6,7 +6,7 @@
 #include "approaches/bounds/unit_moves.hpp"
 #include "harness/core/random.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // A unit of a site as VeRe fits it (approaches/docs/VERE.md, Formulas): scale * activation(row . x + bias) +
 // shift. At check layer 0 there is no row: scale * x + shift.
@@ -42,4 +42,4 @@ at::Tensor unit_values(const Network& network, const NeuronSite& site, int64_t u
 std::vector<ParameterId> edited_parameters(const Network& network, const NeuronSite& site);
 Touched touched_by_units(const Network& network, const NeuronSite& site, const std::set<int64_t>& units);
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -6,7 +6,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 at::Tensor interval_edges(const at::Tensor& values, const IntervalSettings& settings) {
   const at::Tensor low = values.amin(0), high = values.amax(0);
@@ -75,4 +75,4 @@ UnitTargets unit_targets(const UnitMoves& moves, int64_t unit, const at::Tensor&
   return targets;
 }
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -2,7 +2,7 @@
 
 #include "approaches/bounds/margin_bounds.hpp"
 
-namespace harness {
+namespace harness::bounds {
 
 // Where the intervals of a unit lie (approaches/docs/VERE.md, Formulas), with the range low .. high of its
 // values: below_minimum: from low - (high - low), factor (high - low) long; minimum: the same from low;
@@ -34,4 +34,4 @@ struct UnitTargets {
 // `now`; `now` for all inputs behind them. `now`: float64 (N), the unit's values, the faults' first.
 UnitTargets unit_targets(const UnitMoves& moves, int64_t unit, const at::Tensor& now);
 
-}  // namespace harness
+}  // namespace harness::bounds

@@ -8,7 +8,7 @@
 #include "approaches/batches.hpp"
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::locate {
 namespace {
 
 std::vector<int64_t> pick(const std::vector<int64_t>& from, int64_t count, RandomStream& stream) {
@@ -80,4 +80,4 @@ std::vector<int64_t> matching_positives(const Judgement& judgement, int64_t nega
   return matching;
 }
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -7,7 +7,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // What the network says of every input of a split.
 struct Judgement {
@@ -41,4 +41,4 @@ std::vector<int64_t> choose_negatives(const Judgement& judgement, const Negative
 // ascending.
 std::vector<int64_t> matching_positives(const Judgement& judgement, int64_t negatives, RandomStream& stream);
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -7,7 +7,7 @@
 
 #include "approaches/batches.hpp"
 
-namespace harness {
+namespace harness::locate {
 namespace {
 
 // a / b, and 0 wherever b is 0.
@@ -168,4 +168,4 @@ std::vector<WeightScores> weight_scores(const Network& network, const std::vecto
   return scores;
 }
 
-}  // namespace harness
+}  // namespace harness::locate

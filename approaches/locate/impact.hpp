@@ -7,7 +7,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // How much every weight of a layer has to do with a set A of inputs (approaches/docs/AR.md, Formulas).
 struct WeightScores {
@@ -31,4 +31,4 @@ std::vector<WeightScores> weight_scores(const Network& network, const std::vecto
                                         const Split& split, const std::vector<int64_t>& samples,
                                         const ImpactSettings& settings);
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -9,7 +9,7 @@
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::locate {
 namespace {
 
 // Values of the widest node behind, of all interventions at once; on the CPU.
@@ -17,11 +17,11 @@ constexpr int64_t kTogetherOnCpu = int64_t{1} << 21;
 
 class Interventions {
  public:
-  Interventions(const Network& network, const std::vector<TargetLayer>& layers, const SearchInputs& inputs,
-                const InterventionSettings& settings)
+  Interventions(const Network& network, const std::vector<TargetLayer>& layers,
+                const search::SearchInputs& inputs, const InterventionSettings& settings)
       : network_(network), inputs_(inputs), settings_(settings) {
     for (const TargetLayer& target : layers) {
-      Layer layer{.target = target, .rest = Suffix(network, target.node)};
+      Layer layer{.target = target, .rest = search::Suffix(network, target.node)};
       layer.widest = std::max(layer.widest, graph::max_value_count(network.nodes(), target.node));
       layers_.push_back(std::move(layer));
     }
@@ -48,7 +48,7 @@ class Interventions {
  private:
   struct Layer {
     TargetLayer target;
-    Suffix rest;
+    search::Suffix rest;
     int64_t widest = 1;              // values of one image at the widest node from the layer on
     at::Tensor low = {}, high = {};  // (units), on the device
     at::Tensor forced = {};          // (units * values): what each intervention sets its unit to
@@ -129,7 +129,7 @@ class Interventions {
   }
 
   const Network& network_;
-  const SearchInputs& inputs_;
+  const search::SearchInputs& inputs_;
   const InterventionSettings& settings_;
   std::vector<Layer> layers_;
   double done_ = 0, total_ = 0;  // units times batches
@@ -138,7 +138,7 @@ class Interventions {
 }  // namespace
 
 std::vector<UnitEffects> intervention_effects(const Network& network, const std::vector<TargetLayer>& layers,
-                                              const SearchInputs& inputs,
+                                              const search::SearchInputs& inputs,
                                               const InterventionSettings& settings) {
   if (settings.values < 2) interface_misuse("interventions need both ends of a unit's range");
   const at::NoGradGuard no_grad;
@@ -159,4 +159,4 @@ at::Tensor unit_scores(const UnitEffects& unit, const std::string& score) {
   return at::where(unit.high > unit.low, scores, at::zeros_like(scores));
 }
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -9,7 +9,7 @@
 #include "approaches/search/inputs.hpp"
 #include "approaches/weights.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // What forcing single units of a dense layer's input does to the faults (approaches/docs/CARE.md, Formulas).
 // A unit is changed for this layer alone, as a column of its kernel would be; other readers keep its value.
@@ -27,11 +27,11 @@ struct InterventionSettings {
 
 // One entry for each of `layers` (dense ones); nothing when it was left. There must be negatives.
 std::vector<UnitEffects> intervention_effects(const Network& network, const std::vector<TargetLayer>& layers,
-                                              const SearchInputs& inputs,
+                                              const search::SearchInputs& inputs,
                                               const InterventionSettings& settings);
 
 // float64 (units): "range" = largest less least effect, "mean_abs_dev" = mean distance of the effects from
 // their mean. Units that are the same for all inputs score 0.
 at::Tensor unit_scores(const UnitEffects& unit, const std::string& score);
 
-}  // namespace harness
+}  // namespace harness::locate

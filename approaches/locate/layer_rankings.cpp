@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-namespace harness {
+namespace harness::locate {
 namespace {
 
 std::string name_of(const char* kind, size_t layer) {
@@ -12,7 +12,8 @@ std::string name_of(const char* kind, size_t layer) {
 }  // namespace
 
 LayerRankings::LayerRankings(Setup setup) : setup_(std::move(setup)) {
-  for (const TargetLayer& layer : setup_.layers) layers_.push_back(mutable_layer(setup_.original, layer));
+  for (const TargetLayer& layer : setup_.layers)
+    layers_.push_back(search::mutable_layer(setup_.original, layer));
 }
 
 void LayerRankings::begin_anew(const Edits& edits, int64_t generation) {
@@ -20,11 +21,11 @@ void LayerRankings::begin_anew(const Edits& edits, int64_t generation) {
   base_ = edits;
   base_of_ = generation;
   half_ranked_ = -1;
-  for (MutableLayer& layer : layers_) layer.ranked = false;
+  for (search::MutableLayer& layer : layers_) layer.ranked = false;
 }
 
 bool LayerRankings::rank(int64_t number, const Stop& stop, const std::function<void()>& after_slab) {
-  MutableLayer& result = layers_[static_cast<size_t>(number)];
+  search::MutableLayer& result = layers_[static_cast<size_t>(number)];
   if (result.ranked) return true;
   const TargetLayer& layer = setup_.layers[static_cast<size_t>(number)];
   Network network = setup_.original.fork();
@@ -32,10 +33,10 @@ bool LayerRankings::rank(int64_t number, const Stop& stop, const std::function<v
   const RankBy by = rank_by(setup_.rank, network, layer, setup_.knockout_units);
   if (half_ranked_ != number) sums_ = {};
   half_ranked_ = number;
-  const SearchInputs inputs(network, setup_.inputs);
+  const search::SearchInputs inputs(network, setup_.inputs);
   if (!add_influence(network, layer, by, inputs, setup_.batch, stop, after_slab, sums_)) return false;
   LayerRanking ranking =
-      rank_layer(network, layer, by, sums_, window(setup_.mutants, result.units * result.row));
+      rank_layer(network, layer, by, sums_, search::window(setup_.mutants, result.units * result.row));
   result.top_weights = std::move(ranking.weights);
   result.top_units = std::move(ranking.units);
   result.ranked = true;
@@ -46,7 +47,7 @@ bool LayerRankings::rank(int64_t number, const Stop& stop, const std::function<v
 
 void LayerRankings::save(std::map<std::string, at::Tensor>& tensors) const {
   tensors["rankings.position"] = at::tensor(std::vector<int64_t>{base_of_, half_ranked_}, at::kLong);
-  save_edits(std::span(&base_, 1), "rankings.base", tensors);
+  search::save_edits(std::span(&base_, 1), "rankings.base", tensors);
   if (half_ranked_ >= 0) sums_.save(tensors);
   for (size_t l = 0; l < layers_.size(); ++l) {
     if (!layers_[l].ranked) continue;
@@ -63,7 +64,7 @@ void LayerRankings::load(const std::map<std::string, at::Tensor>& tensors) {
   const std::vector<int64_t> position = numbers("rankings.position");
   base_of_ = position[0];
   half_ranked_ = position[1];
-  base_ = load_edits("rankings.base", tensors)[0];
+  base_ = search::load_edits("rankings.base", tensors)[0];
   sums_ = InfluenceSums::load(tensors);
   for (size_t l = 0; l < layers_.size(); ++l) {
     layers_[l].ranked = tensors.count(name_of("weights", l)) > 0;
@@ -73,4 +74,4 @@ void LayerRankings::load(const std::map<std::string, at::Tensor>& tensors) {
   }
 }
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -9,7 +9,7 @@
 #include "approaches/search/mutants.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // The layers of a search, each ranked when its turn comes first: many never have one. Rankings, a half-made
 // one included, go into checkpoints.
@@ -21,13 +21,13 @@ class LayerRankings {
     std::vector<InputSet> inputs;  // D_rank; not empty
     std::string rank;              // see rank_by()
     int64_t knockout_units = 512;
-    MutantSettings mutants;
+    search::MutantSettings mutants;
     int64_t batch = 250;
   };
   explicit LayerRankings(Setup setup);
 
   int64_t size() const { return static_cast<int64_t>(layers_.size()); }
-  const MutableLayer& layer(int64_t number) const { return layers_[static_cast<size_t>(number)]; }
+  const search::MutableLayer& layer(int64_t number) const { return layers_[static_cast<size_t>(number)]; }
   // Forgets all rankings; those to come are of the original with `edits`. Without effect where that was
   // already done in this generation.
   void begin_anew(const Edits& edits, int64_t generation);
@@ -39,11 +39,11 @@ class LayerRankings {
 
  private:
   Setup setup_;
-  std::vector<MutableLayer> layers_;
+  std::vector<search::MutableLayer> layers_;
   Edits base_;                // of the network that is ranked
   int64_t base_of_ = 0;       // generation they are from
   int64_t half_ranked_ = -1;  // layer that `sums_` belong to; -1: none
   InfluenceSums sums_;
 };
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -11,7 +11,7 @@
 #include "approaches/search/suffix.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::locate {
 namespace {
 
 // The node whose channels are zeroed when the layer's units go.
@@ -34,7 +34,7 @@ bool counts_units(RankBy by) {
 
 class Influence {
  public:
-  Influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
+  Influence(const Network& network, const TargetLayer& layer, RankBy by, const search::SearchInputs& inputs,
             const Stop& stop, int64_t batch)
       : network_(network),
         layer_(layer),
@@ -53,7 +53,7 @@ class Influence {
     }
     std::sort(wanted_.begin(), wanted_.end());
     wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
-    together_ = candidates_together(network, layer.node, batch, int64_t{1} << 20);
+    together_ = search::candidates_together(network, layer.node, batch, int64_t{1} << 20);
   }
 
   // Adds one slab; false when stopped on the way, `sums` is then as before.
@@ -89,7 +89,7 @@ class Influence {
   bool stopped() const { return stop_.requested(); }
 
   // Correct inputs for each of K values of a node: int64 (K), CPU.
-  at::Tensor correct_with(const Suffix& rest, const at::Tensor& values) const {
+  at::Tensor correct_with(const search::Suffix& rest, const at::Tensor& values) const {
     const at::Tensor logits = rest.logits(values, values_of(rest.skip_inputs()));
     return logits.argmax(2).eq(labels_).sum(1).cpu();
   }
@@ -177,11 +177,11 @@ class Influence {
   const Network& network_;
   const TargetLayer& layer_;
   RankBy by_;
-  const SearchInputs& inputs_;
+  const search::SearchInputs& inputs_;
   const Stop& stop_;
   NodeId silenced_;
   Cut cut_;
-  Suffix behind_layer_, behind_silenced_;
+  search::Suffix behind_layer_, behind_silenced_;
   at::Tensor kernel_;
   std::vector<NodeId> wanted_;      // ascending
   std::vector<at::Tensor> values_;  // of `wanted_`, for the slab at hand
@@ -248,9 +248,9 @@ InfluenceSums InfluenceSums::load(const std::map<std::string, at::Tensor>& tenso
   return sums;
 }
 
-bool add_influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
-                   int64_t batch, const Stop& stop, const std::function<void()>& after_slab,
-                   InfluenceSums& sums) {
+bool add_influence(const Network& network, const TargetLayer& layer, RankBy by,
+                   const search::SearchInputs& inputs, int64_t batch, const Stop& stop,
+                   const std::function<void()>& after_slab, InfluenceSums& sums) {
   if (by == RankBy::magnitude) return true;
   Influence influence(network, layer, by, inputs, stop, batch);
   while (sums.inputs < inputs.size()) {
@@ -283,4 +283,4 @@ LayerRanking rank_layer(const Network& network, const TargetLayer& layer, RankBy
   return {order_of(weight, estimate, window), order_of(unit, std::vector<double>(unit.size()), units)};
 }
 
-}  // namespace harness
+}  // namespace harness::locate

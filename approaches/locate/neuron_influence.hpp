@@ -11,7 +11,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // How the units and weights of a layer are ranked (approaches/docs/GM.md, Formulas).
 enum class RankBy {
@@ -43,9 +43,9 @@ struct InfluenceSums {
 // Removing a unit sets its incoming weights and its bias to zero, so its channel of the output is zero; where
 // the layer's only reader is a batch norm, the channel behind that is zeroed instead, because the shift would
 // stay. All inputs run to the layer once; a unit's removal masks the cached output.
-bool add_influence(const Network& network, const TargetLayer& layer, RankBy by, const SearchInputs& inputs,
-                   int64_t batch, const Stop& stop, const std::function<void()>& after_slab,
-                   InfluenceSums& sums);
+bool add_influence(const Network& network, const TargetLayer& layer, RankBy by,
+                   const search::SearchInputs& inputs, int64_t batch, const Stop& stop,
+                   const std::function<void()>& after_slab, InfluenceSums& sums);
 
 // Most influential first; equals by ascending index.
 struct LayerRanking {
@@ -55,4 +55,4 @@ struct LayerRanking {
 LayerRanking rank_layer(const Network& network, const TargetLayer& layer, RankBy by,
                         const InfluenceSums& sums, int64_t window);
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -10,7 +10,7 @@
 #include "harness/core/error.hpp"
 
 #include "approaches/batches.hpp"
-namespace harness {
+namespace harness::locate {
 namespace {
 
 // What a set of inputs says of one layer's weights, both float64 on the CPU.
@@ -176,4 +176,4 @@ RegressionWeights regression_weights(const Network& network, const std::map<std:
   return found;
 }
 
-}  // namespace harness
+}  // namespace harness::locate

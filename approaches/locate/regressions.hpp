@@ -9,7 +9,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // Inputs that the last training epoch made wrong (regressed), and those that it made right (improved).
 struct EpochEffect {
@@ -38,4 +38,4 @@ RegressionWeights regression_weights(const Network& network, const std::map<std:
 // uint8, flat: 1 for the `count` largest of `scores` (float64, CPU); NaN counts as the least.
 at::Tensor among_largest(const at::Tensor& scores, int64_t count);
 
-}  // namespace harness
+}  // namespace harness::locate

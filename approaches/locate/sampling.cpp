@@ -7,7 +7,7 @@
 
 #include "approaches/batches.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream) {
   const auto there = static_cast<int64_t>(from.size());
@@ -88,4 +88,4 @@ std::vector<int64_t> positions_of(const at::Tensor& table) {
   return {table.const_data_ptr<int64_t>(), table.const_data_ptr<int64_t>() + table.numel()};
 }
 
-}  // namespace harness
+}  // namespace harness::locate

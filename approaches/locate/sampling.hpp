@@ -10,7 +10,7 @@
 #include "harness/data/dataset.hpp"
 #include "harness/model/network.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 // At most `maximum` of `from`, drawn without replacement, ascending; all of them for 0.
 std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream);
@@ -36,4 +36,4 @@ std::vector<int64_t> correct_of_each_class(const Network& network, const Split& 
 at::Tensor position_table(const std::vector<int64_t>& positions);
 std::vector<int64_t> positions_of(const at::Tensor& table);
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -7,7 +7,7 @@
 #include "approaches/batches.hpp"
 #include "approaches/search/pareto.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLayer& layer,
                                           const Split& split, const std::vector<int64_t>& negatives,
@@ -37,10 +37,10 @@ std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLa
     return std::span<const double>(score.const_data_ptr<double>(), static_cast<size_t>(score.numel()));
   };
   std::vector<WeightRef> weights;
-  for (const int64_t k : pareto_front(span(scores[0]), span(scores[1]))) {
+  for (const int64_t k : search::pareto_front(span(scores[0]), span(scores[1]))) {
     weights.push_back({layer.weight, chosen[k].item<int64_t>()});
   }
   return weights;
 }
 
-}  // namespace harness
+}  // namespace harness::locate

@@ -5,7 +5,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::locate {
 
 struct SuspicionSettings {
   int64_t candidates = 1000;  // weights with the greatest gradients that are looked at
@@ -20,4 +20,4 @@ std::vector<WeightRef> suspicious_weights(const Network& network, const TargetLa
                                           const Split& split, const std::vector<int64_t>& negatives,
                                           const SuspicionSettings& settings);
 
-}  // namespace harness
+}  // namespace harness::locate

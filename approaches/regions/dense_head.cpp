@@ -6,7 +6,7 @@
 
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::regions {
 namespace {
 
 bool is_piecewise_linear(NodeKind kind) {
@@ -105,4 +105,4 @@ std::variant<DenseHead, Refusal> dense_head(const Network& network) {
   return head;
 }
 
-}  // namespace harness
+}  // namespace harness::regions

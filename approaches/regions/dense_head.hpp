@@ -5,7 +5,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::regions {
 
 // z = weight x + bias in double precision on the CPU, as in evaluation mode: batch norm folded in, dropout
 // left out, neighbours without an activation between them made one.
@@ -30,4 +30,4 @@ struct DenseHead {
 // linear), `structure` (no hidden layer).
 std::variant<DenseHead, Refusal> dense_head(const Network& network);
 
-}  // namespace harness
+}  // namespace harness::regions

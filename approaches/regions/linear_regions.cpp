@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-namespace harness {
+namespace harness::regions {
 
 std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Tensor& features) {
   std::vector<at::Tensor> patterns;
@@ -48,4 +48,4 @@ LinearRegions linear_regions(const DenseHead& head, const at::Tensor& features) 
   return {at::cat(rows, 1), at::cat(bounds, 1), weight, bias};
 }
 
-}  // namespace harness
+}  // namespace harness::regions

@@ -6,7 +6,7 @@
 
 #include "approaches/regions/dense_head.hpp"
 
-namespace harness {
+namespace harness::regions {
 
 // For every hidden layer which units have z >= 0: bool (L, units), for features (L, D) in double.
 std::vector<at::Tensor> activation_patterns(const DenseHead& head, const at::Tensor& features);
@@ -23,4 +23,4 @@ struct LinearRegions {
 // One masked product per layer for all L; R D doubles an input, so callers go through many inputs in parts.
 LinearRegions linear_regions(const DenseHead& head, const at::Tensor& features);
 
-}  // namespace harness
+}  // namespace harness::regions

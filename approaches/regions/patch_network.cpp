@@ -6,7 +6,7 @@
 
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::regions {
 namespace {
 
 // K of a region's change of patch (approaches/docs/RA.md, Formulas: joint): its largest absolute value over
@@ -202,4 +202,4 @@ double operations(const Network& network) {
   return total;
 }
 
-}  // namespace harness
+}  // namespace harness::regions

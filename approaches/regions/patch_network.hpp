@@ -4,7 +4,7 @@
 
 #include "approaches/regions/dense_head.hpp"
 
-namespace harness {
+namespace harness::regions {
 
 // What is added to the logits of one linear region: factor x + constant, of the features x. CPU, double.
 struct AffinePatches {
@@ -30,4 +30,4 @@ Network with_patches(const Network& original, const DenseHead& head, const Patch
 // node (of a pooling: per value of a window).
 double operations(const Network& network);
 
-}  // namespace harness
+}  // namespace harness::regions

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <span>
 
-namespace harness {
+namespace harness::regions {
 namespace {
 
 std::span<const double> numbers(const at::Tensor& vector) {
@@ -52,4 +52,4 @@ Extreme RegionRange::solve(const at::Tensor& direction, lp::Sense sense) {
   return {solution.outcome, solution.objective + (sense == lp::Sense::maximise ? slack : -slack)};
 }
 
-}  // namespace harness
+}  // namespace harness::regions

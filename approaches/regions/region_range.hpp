@@ -7,7 +7,7 @@
 #include "approaches/lp/linear_program.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::regions {
 
 // The maximum or minimum of a linear function over a region.
 struct Extreme {
@@ -45,4 +45,4 @@ class RegionRange {
 at::Tensor max_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
 at::Tensor min_in_box(const at::Tensor& directions, const at::Tensor& low, const at::Tensor& high);
 
-}  // namespace harness
+}  // namespace harness::regions

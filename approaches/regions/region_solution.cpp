@@ -4,7 +4,7 @@
 
 #include <optional>
 
-namespace harness {
+namespace harness::regions {
 namespace {
 
 // P (approaches/docs/RA.md, Formulas) without its completion row: row j - row `label` of (C, ...), for all
@@ -97,4 +97,4 @@ AffinePatches affine_patches(const DenseHead& head, const at::Tensor& features,
   return {constant ? at::Tensor() : at::stack(factors), at::stack(constants)};
 }
 
-}  // namespace harness
+}  // namespace harness::regions

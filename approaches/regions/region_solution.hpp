@@ -8,7 +8,7 @@
 #include "approaches/regions/region_range.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::regions {
 
 // What every z_j - z_label has to keep within on a whole region (approaches/docs/RA.md, Formulas: wanted).
 struct RegionTarget {
@@ -37,4 +37,4 @@ RegionSolution solve_region(const LinearRegions& regions, int64_t number, int64_
 AffinePatches affine_patches(const DenseHead& head, const at::Tensor& features,
                              const std::vector<int64_t>& labels, const std::vector<RegionSolution>& answers);
 
-}  // namespace harness
+}  // namespace harness::regions

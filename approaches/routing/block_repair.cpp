@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace harness {
+namespace harness::routing {
 namespace {
 
 std::string key(const char* what, size_t number) {
@@ -30,7 +30,7 @@ BlockRepair::BlockRepair(Network& network, std::vector<RepairedBlock> blocks, co
     masks_.push_back(mask);
     optimisers_.emplace_back(
         network, std::move(moved),
-        UpdateRule{.kind = UpdateRule::Kind::sgd, .learning_rate = settings.learning_rate});
+        train::UpdateRule{.kind = train::UpdateRule::Kind::sgd, .learning_rate = settings.learning_rate});
   }
   for (const Node& node : network.nodes()) {
     if (node.kind != NodeKind::batch_norm || !settings.train_mode) continue;
@@ -105,13 +105,13 @@ bool BlockRepair::train_on_output(size_t k, int64_t pass) {
 
 int64_t BlockRepair::steps() const {
   int64_t sum = 0;
-  for (const MaskedOptimiser& optimiser : optimisers_) sum += optimiser.steps();
+  for (const train::MaskedOptimiser& optimiser : optimisers_) sum += optimiser.steps();
   return sum;
 }
 
 Touched BlockRepair::touched() const {
   Touched touched;
-  for (const MaskedOptimiser& optimiser : optimisers_)
+  for (const train::MaskedOptimiser& optimiser : optimisers_)
     touched.weights.merge(optimiser.weights().touched(optimiser.moved()).weights);
   for (const ParameterId id : averages_) touched.weights[network_.parameters()[id].name] = {};
   return touched;
@@ -135,4 +135,4 @@ void BlockRepair::load(const CheckpointState& state) {
     network_.set_parameter(averages_[k], state.at(key("average", k)));
 }
 
-}  // namespace harness
+}  // namespace harness::routing

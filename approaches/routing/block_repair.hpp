@@ -9,7 +9,7 @@
 #include "approaches/train/masked.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::routing {
 
 // A block under repair: its probe, and which weights of its kernel may move (bool, size of the kernel).
 struct RepairedBlock {
@@ -59,9 +59,9 @@ class BlockRepair {
   std::vector<RepairedBlock> blocks_;
   const InputSet &faulty_, &clean_;
   BlockRepairSettings settings_;
-  std::vector<MaskedOptimiser> optimisers_;
+  std::vector<train::MaskedOptimiser> optimisers_;
   std::vector<at::Tensor> masks_;      // of kernel and bias
   std::vector<ParameterId> averages_;  // running averages that passes in train mode move
 };
 
-}  // namespace harness
+}  // namespace harness::routing

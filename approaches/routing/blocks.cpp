@@ -8,7 +8,7 @@
 #include "harness/core/error.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::routing {
 namespace {
 
 constexpr size_t kDeepNetwork = 4;  // conv stages from which the first two get the deeper probe
@@ -190,4 +190,4 @@ at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId,
   return known.at(target);
 }
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -8,7 +8,7 @@
 #include "harness/approach/approach.hpp"
 #include "harness/model/execute.hpp"
 
-namespace harness {
+namespace harness::routing {
 
 // A part of a network that one probe reads, and the layer of it whose weights may be repaired
 // (approaches/docs/IN.md, Steps in this project, 2).
@@ -42,4 +42,4 @@ Segment segment_between(const Network& network, NodeId from, NodeId target);
 at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId, at::Tensor> known,
                          const PassMode& mode = {});
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -8,7 +8,7 @@
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::routing {
 namespace {
 
 // Numbers of the kernels or of the unfolded inputs of a chunk: what the CPU's caches hold.
@@ -136,4 +136,4 @@ at::Tensor marked(const at::Tensor& counts, int64_t maximum) {
   return any.logical_and(at::zeros_like(any).index_fill_(0, first, true));
 }
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -5,7 +5,7 @@
 #include "approaches/routing/probes.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::routing {
 
 struct RoutingSettings {
   int64_t steps = 40;
@@ -29,4 +29,4 @@ at::Tensor routing_counts(const Network& network, const ProbedBlock& block, cons
 // marked most often (of equals the one of smaller index). `counts`: one dimension.
 at::Tensor marked(const at::Tensor& counts, int64_t maximum);
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace harness {
+namespace harness::routing {
 
 Probe::Probe(int depth, const std::vector<int64_t>& shape, int64_t classes, uint64_t seed,
              at::Device device) {
@@ -163,4 +163,4 @@ double anomaly_score(const at::Tensor& clean, const at::Tensor& faulty) {
   return -(faulty * (clean + 1e-7).log()).sum().item<double>();
 }
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -8,7 +8,7 @@
 #include "approaches/routing/blocks.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::routing {
 
 // A small classifier that reads a block's output: (n, block output) -> logits (n, classes)
 // (approaches/docs/IN.md, Steps in this project, 3). Lives on the device of the values it was made for.
@@ -56,4 +56,4 @@ at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values);
 // inputs (approaches/docs/IN.md, Formulas: anomaly score).
 double anomaly_score(const at::Tensor& clean, const at::Tensor& faulty);
 
-}  // namespace harness
+}  // namespace harness::routing

@@ -12,7 +12,7 @@
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
@@ -121,4 +121,4 @@ void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<
   for (size_t k = 0; k < count; ++k) fitness[k] = setup_.objective.value(verdicts[k]);
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -11,7 +11,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // How candidates for some weights of a network are judged on fixed inputs, without changing the network.
 // Const calls may come from several threads where `parallel()`.
@@ -74,4 +74,4 @@ class CandidateEvaluator {
   std::unique_ptr<EvaluationStrategy> strategy_;
 };
 
-}  // namespace harness
+}  // namespace harness::search

@@ -5,7 +5,7 @@
 
 #include "approaches/search/evaluation_strategy.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 // Positions of `values` in their sorted, distinct list `distinct`.
@@ -171,4 +171,4 @@ std::unique_ptr<EvaluationStrategy> dense_strategy(const EvaluatorSetup& setup, 
   return std::make_unique<DenseStrategy>(setup, inputs, layer);
 }
 
-}  // namespace harness
+}  // namespace harness::search

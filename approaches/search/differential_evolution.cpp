@@ -9,7 +9,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 class Evolution {
@@ -218,4 +218,4 @@ EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& 
   return Evolution(settings, draws, evaluate, hooks, std::move(state)).run();
 }
 
-}  // namespace harness
+}  // namespace harness::search

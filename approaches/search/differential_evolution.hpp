@@ -12,7 +12,7 @@
 
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // One searched dimension: its bounds, and the normal distribution of its first values (not clipped).
 struct Dimension {
@@ -88,4 +88,4 @@ EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& 
                        const EvaluateCandidates& evaluate, const EvolutionHooks& hooks = {},
                        std::optional<EvolutionState> resumed = std::nullopt);
 
-}  // namespace harness
+}  // namespace harness::search

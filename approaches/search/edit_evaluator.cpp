@@ -13,7 +13,7 @@
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 // Individuals that touch several layers go one by one; so many of them share the values in front of their
@@ -258,4 +258,4 @@ void EditEvaluator::make_room(int64_t bytes) {
   }
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -13,7 +13,7 @@
 #include "approaches/search/inputs.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Judges individuals whose touched values differ from one to the next, on fixed inputs, without changing the
 // network. An individual runs from the first node it touches on, over the values of the nodes before; those
@@ -71,4 +71,4 @@ class EditEvaluator {
   int64_t cached_bytes_ = 0, cache_limit_ = 0;
 };
 
-}  // namespace harness
+}  // namespace harness::search

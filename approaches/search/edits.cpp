@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 bool before(const Edit& a, const Edit& b) {
@@ -97,4 +97,4 @@ std::vector<Edits> load_edits(const std::string& name, const std::map<std::strin
   return individuals;
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -10,7 +10,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/random.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Edits here are a changed network as its difference to the original: other values than its own, ascending by
 // parameter and index. None: the original itself.
@@ -41,4 +41,4 @@ void save_edits(std::span<const Edits> individuals, const std::string& name,
                 std::map<std::string, at::Tensor>& tensors);
 std::vector<Edits> load_edits(const std::string& name, const std::map<std::string, at::Tensor>& tensors);
 
-}  // namespace harness
+}  // namespace harness::search

@@ -6,7 +6,7 @@
 
 #include "approaches/search/candidate_evaluator.hpp"
 
-namespace harness {
+namespace harness::search {
 
 using EvaluatorSetup = CandidateEvaluator::Setup;
 
@@ -27,4 +27,4 @@ at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs
 // `images` inputs.
 int64_t candidates_together(const Network& network, NodeId first, int64_t images, int64_t wanted);
 
-}  // namespace harness
+}  // namespace harness::search

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace harness {
+namespace harness::search {
 
 float Objective::cross_entropy(const float* logits, int64_t classes, int64_t label, float* scratch) const {
   const float top = *std::max_element(logits, logits + classes);
@@ -27,4 +27,4 @@ Objective arachne_objective(double alpha, bool compat_softmax) {
           }};
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <functional>
 
-namespace harness {
+namespace harness::search {
 
 // What a candidate does to one set of inputs. While inputs are still missing, what is not known yet counts as
 // correct.
@@ -47,4 +47,4 @@ inline void add_loss(Verdict& verdict, bool negative, float cross_entropy) {
   (negative ? verdict.negative : verdict.positive).loss += static_cast<double>(cross_entropy);
 }
 
-}  // namespace harness
+}  // namespace harness::search

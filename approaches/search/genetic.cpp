@@ -8,7 +8,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 class GeneticSearch {
@@ -205,4 +205,4 @@ GeneticResult search_genetically(const GeneticSettings& settings, const Breeding
   return GeneticSearch(settings, draws, problem, hooks, std::move(state)).run();
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -13,7 +13,7 @@
 #include "harness/core/random.hpp"
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Genetic search on differences to an original (approaches/docs/GM.md, Steps in this project, 4 to 7).
 struct GeneticSettings {
@@ -91,4 +91,4 @@ GeneticResult search_genetically(const GeneticSettings& settings, const Breeding
                                  const GeneticProblem& problem, const GeneticHooks& hooks = {},
                                  std::optional<GeneticState> resumed = std::nullopt);
 
-}  // namespace harness
+}  // namespace harness::search

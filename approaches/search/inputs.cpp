@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace harness {
+namespace harness::search {
 
 SearchInputs::SearchInputs(const Network& network, std::vector<InputSet> sets)
     : network_(network), sets_(std::move(sets)) {
@@ -71,4 +71,4 @@ void count(const at::Tensor& logits, const at::Tensor& numbers, const SearchInpu
   }
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -7,7 +7,7 @@
 #include "approaches/batches.hpp"
 #include "approaches/search/fitness.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // All inputs of a search in one list: the sets one after the other.
 class SearchInputs {
@@ -32,4 +32,4 @@ class SearchInputs {
 void count(const at::Tensor& logits, const at::Tensor& numbers, const SearchInputs& inputs,
            const Objective& objective, Verdict& verdict);
 
-}  // namespace harness
+}  // namespace harness::search

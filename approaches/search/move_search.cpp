@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
@@ -193,4 +193,4 @@ MoveSearchState search_moves(const MoveSearchSettings& settings, double zero_cos
   return state;
 }
 
-}  // namespace harness
+}  // namespace harness::search

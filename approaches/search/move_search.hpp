@@ -6,7 +6,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Anytime search over vectors of whole numbers by single moves of +1 or -1, from the zero vector
 // (approaches/docs/3M.md, Steps in this project, 4):
@@ -47,4 +47,4 @@ MoveSearchState search_moves(const MoveSearchSettings& settings, double zero_cos
                              const std::function<bool(const MoveSearchState&)>& go_on,
                              const std::optional<MoveSearchState>& resumed);
 
-}  // namespace harness
+}  // namespace harness::search

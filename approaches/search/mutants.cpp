@@ -7,7 +7,7 @@
 
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 enum class Operator { fuzz, negate, zero, shuffle };
@@ -100,4 +100,4 @@ Edits mutant(const Edits& parent, const MutableLayer& layer, const MutantSetting
   return with_edits(parent, std::move(changes), original);
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -7,7 +7,7 @@
 #include "approaches/weights.hpp"
 #include "harness/core/random.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // How mutants are made (approaches/docs/GM.md, Formulas, and Steps in this project, 4).
 struct MutantSettings {
@@ -40,4 +40,4 @@ std::vector<int64_t> draw_ranks(int64_t window, int64_t count, RandomStream& str
 Edits mutant(const Edits& parent, const MutableLayer& layer, const MutantSettings& settings,
              const OriginalValues& original, RandomStream& stream);
 
-}  // namespace harness
+}  // namespace harness::search

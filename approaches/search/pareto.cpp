@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-namespace harness {
+namespace harness::search {
 
 std::vector<int64_t> pareto_front(std::span<const double> first, std::span<const double> second) {
   std::vector<int64_t> order;
@@ -31,4 +31,4 @@ std::vector<int64_t> pareto_front(std::span<const double> first, std::span<const
   return front;
 }
 
-}  // namespace harness
+}  // namespace harness::search

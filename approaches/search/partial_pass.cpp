@@ -9,7 +9,7 @@
 #include "harness/model/execute.hpp"
 #include "harness/model/graph.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 bool same_channels(const at::Tensor& a, const at::Tensor& b) {
@@ -281,4 +281,4 @@ at::Tensor PartialPass::logits(const std::vector<at::Tensor>& prepared,
   return network_->suffix(rest_, live, kernels);
 }
 
-}  // namespace harness
+}  // namespace harness::search

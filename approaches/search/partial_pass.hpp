@@ -7,7 +7,7 @@
 
 #include "approaches/weights.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // The part of a network that changes with some of its weights, for inputs whose clean values are known.
 //
@@ -87,4 +87,4 @@ class PartialPass {
   std::vector<Live> live_;  // of rest_.live
 };
 
-}  // namespace harness
+}  // namespace harness::search

@@ -8,7 +8,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/random.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 constexpr double kWorst = -std::numeric_limits<double>::infinity();
@@ -240,4 +240,4 @@ SwarmResult swarm(const SwarmSettings& settings, const SwarmDraws& draws, const 
   return Swarm(settings, draws, evaluate, hooks, std::move(state)).run();
 }
 
-}  // namespace harness
+}  // namespace harness::search

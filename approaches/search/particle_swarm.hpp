@@ -14,7 +14,7 @@
 
 #include "harness/core/stop.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // One searched dimension: the normal distribution of its start, and the bounds of its speed (constriction).
 struct SwarmDimension {
@@ -101,4 +101,4 @@ struct SwarmResult {
 SwarmResult swarm(const SwarmSettings& settings, const SwarmDraws& draws, const EvaluateSwarm& evaluate,
                   const SwarmHooks& hooks = {}, std::optional<SwarmState> resumed = std::nullopt);
 
-}  // namespace harness
+}  // namespace harness::search

@@ -4,7 +4,7 @@
 #include <map>
 #include <utility>
 
-namespace harness {
+namespace harness::search {
 
 PatchMerge::PatchMerge(const Network& original, const std::vector<Patch>& patches) {
   using Key = std::pair<ParameterId, int64_t>;
@@ -50,4 +50,4 @@ std::vector<double> PatchMerge::values(std::span<const double> point) const {
   return result;
 }
 
-}  // namespace harness
+}  // namespace harness::search

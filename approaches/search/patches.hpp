@@ -5,7 +5,7 @@
 
 #include "approaches/weights.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // New values for some weights, found apart from other patches.
 struct Patch {
@@ -33,4 +33,4 @@ class PatchMerge {
   size_t coefficients_ = 0;
 };
 
-}  // namespace harness
+}  // namespace harness::search

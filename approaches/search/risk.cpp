@@ -4,7 +4,7 @@
 
 #include <map>
 
-namespace harness {
+namespace harness::search {
 
 double recall_less_risk(const at::Tensor& labels, const std::vector<int32_t>& predicted, int64_t classes,
                         const std::vector<LabelPair>& pairs, double risk) {
@@ -35,4 +35,4 @@ double recall_less_risk(const at::Tensor& labels, const std::vector<int32_t>& pr
   return recall / there - risk * rates / static_cast<double>(pairs.size());
 }
 
-}  // namespace harness
+}  // namespace harness::search

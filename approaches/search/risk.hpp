@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace harness {
+namespace harness::search {
 
 // Inputs of class `label` taken for class `predicted`.
 struct LabelPair {
@@ -17,4 +17,4 @@ struct LabelPair {
 double recall_less_risk(const at::Tensor& labels, const std::vector<int32_t>& predicted, int64_t classes,
                         const std::vector<LabelPair>& pairs, double risk);
 
-}  // namespace harness
+}  // namespace harness::search

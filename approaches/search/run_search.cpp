@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 // What the results of all optimisers have in common; a stopped search is saved as it was at its end.
@@ -162,4 +162,4 @@ FixResult run_search(const Network& original, FixContext& context, const Optimis
   return result;
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -10,7 +10,7 @@
 #include "approaches/search/genetic.hpp"
 #include "approaches/search/particle_swarm.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Adds tensors to a checkpoint.
 using AddState = std::function<void(CheckpointState&)>;
@@ -90,4 +90,4 @@ Judged judged(const CandidateEvaluator& evaluator, double best_fitness, const st
 FixResult run_search(const Network& original, FixContext& context, const Optimiser& optimiser,
                      const SearchStage& stage, const std::function<Judged(const SearchResult&)>& judge);
 
-}  // namespace harness
+}  // namespace harness::search

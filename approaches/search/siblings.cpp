@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 // Sums over a kernel outside one row and one column, from those of all rows and columns: a search may have
@@ -70,4 +70,4 @@ std::vector<SwarmDimension> sibling_dimensions(const Network& network,
   return dimensions;
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -5,7 +5,7 @@
 #include "approaches/search/particle_swarm.hpp"
 #include "approaches/weights.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Where and how fast Arachne's swarm of 2019 moves (approaches/docs/NR.md and approaches/docs/DTR.md,
 // Formulas and Steps in this project): a weight of a dense layer starts like its siblings, the entries of the
@@ -13,4 +13,4 @@ namespace harness {
 // of the kernel's range and five times that.
 std::vector<SwarmDimension> sibling_dimensions(const Network& network, const std::vector<WeightRef>& weights);
 
-}  // namespace harness
+}  // namespace harness::search

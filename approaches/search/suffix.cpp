@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-namespace harness {
+namespace harness::search {
 
 Suffix::Suffix(const Network& network, NodeId node)
     : network_(network), node_(node), cut_(network.cut_before(node + 1)) {
@@ -29,4 +29,4 @@ at::Tensor Suffix::logits(const at::Tensor& values, const std::vector<at::Tensor
   return network_.suffix(cut_, live).unflatten(0, {count, images});
 }
 
-}  // namespace harness
+}  // namespace harness::search

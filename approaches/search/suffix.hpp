@@ -6,7 +6,7 @@
 
 #include "harness/model/network.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // All that a network computes behind one node, for many values of that node on the same inputs.
 class Suffix {
@@ -24,4 +24,4 @@ class Suffix {
   std::vector<NodeId> skip_inputs_;
 };
 
-}  // namespace harness
+}  // namespace harness::search

@@ -6,7 +6,7 @@
 #include "approaches/search/partial_pass.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 // Bytes of the values that a pass keeps for all inputs.
@@ -131,4 +131,4 @@ std::unique_ptr<EvaluationStrategy> suffix_strategy(const EvaluatorSetup& setup,
   return std::make_unique<SuffixStrategy>(setup, inputs);
 }
 
-}  // namespace harness
+}  // namespace harness::search

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 constexpr int64_t kChunk = 512;  // inputs at a time: a chunk's arrays stay in the first-level cache
@@ -180,4 +180,4 @@ float TouchedLogits::cross_entropy(int64_t n, const float* touched_logits, int64
   return std::log(sum) + top - own_logit;
 }
 
-}  // namespace harness
+}  // namespace harness::search

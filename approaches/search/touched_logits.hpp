@@ -7,7 +7,7 @@
 
 #include "approaches/search/fitness.hpp"
 
-namespace harness {
+namespace harness::search {
 
 // Verdicts on candidates that change only some weights of the last dense layer. Logits change in the touched
 // classes alone, z_c += a_i (v - w), so one evaluation costs O(N (weights + touched classes)) and the rest of
@@ -64,4 +64,4 @@ class TouchedLogits {
   std::vector<float> logits_;  // (N, classes), only with compat_softmax
 };
 
-}  // namespace harness
+}  // namespace harness::search

@@ -3,7 +3,7 @@
 #include "approaches/search/evaluation_strategy.hpp"
 #include "approaches/search/touched_logits.hpp"
 
-namespace harness {
+namespace harness::search {
 namespace {
 
 constexpr size_t kPolled = 64;  // candidates between two questions
@@ -59,4 +59,4 @@ std::unique_ptr<EvaluationStrategy> touched_strategy(const EvaluatorSetup& setup
   return std::make_unique<TouchedStrategy>(setup, inputs, layer);
 }
 
-}  // namespace harness
+}  // namespace harness::search

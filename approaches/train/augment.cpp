@@ -4,7 +4,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::train {
 namespace {
 
 constexpr int64_t kShift = 4;  // pixels, the custom for 32x32 images
@@ -27,4 +27,4 @@ at::Tensor augmented(const at::Tensor& images, const std::string& augmentation, 
   return result;
 }
 
-}  // namespace harness
+}  // namespace harness::train

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-namespace harness {
+namespace harness::train {
 
 void save_series(FixLog& log, const std::vector<std::string>& names, CheckpointState& state) {
   for (const std::string& name : names) state["series." + name] = at::tensor(log.series[name], at::kDouble);
@@ -40,4 +40,4 @@ void load_log(FixLog& log, const CheckpointState& state) {
   }
 }
 
-}  // namespace harness
+}  // namespace harness::train

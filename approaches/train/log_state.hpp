@@ -5,7 +5,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::train {
 
 // Series of a log in a checkpoint, under names "series.NAME": an interrupted fix goes on writing them.
 void save_series(FixLog& log, const std::vector<std::string>& names, CheckpointState& state);
@@ -15,4 +15,4 @@ void load_series(FixLog& log, const std::vector<std::string>& names, const Check
 void save_log(const FixLog& log, CheckpointState& state);
 void load_log(FixLog& log, const CheckpointState& state);
 
-}  // namespace harness
+}  // namespace harness::train

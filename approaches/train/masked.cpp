@@ -8,7 +8,7 @@
 #include "approaches/locate/sampling.hpp"
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::train {
 
 FlatWeights::FlatWeights(const Network& network, std::vector<ParameterId> parameters)
     : network_(network), parameters_(std::move(parameters)), begins_{0} {
@@ -48,7 +48,8 @@ Touched FlatWeights::touched(const at::Tensor& moved) const {
   const at::Tensor on_cpu = moved.cpu();
   for (size_t k = 0; k < parameters_.size(); ++k) {
     const int64_t count = begins_[k + 1] - begins_[k];
-    std::vector<int64_t> indices = positions_of(on_cpu.narrow(0, begins_[k], count).nonzero().flatten());
+    std::vector<int64_t> indices =
+        locate::positions_of(on_cpu.narrow(0, begins_[k], count).nonzero().flatten());
     if (indices.empty()) continue;
     if (static_cast<int64_t>(indices.size()) == count) indices.clear();  // all of it
     touched.weights[network_.parameters()[parameters_[k]].name] = std::move(indices);
@@ -125,4 +126,4 @@ void MaskedOptimiser::load(const CheckpointState& state, const std::string& pref
   layout_.write(network_, values_);
 }
 
-}  // namespace harness
+}  // namespace harness::train

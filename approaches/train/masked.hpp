@@ -7,7 +7,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::train {
 
 // Chosen parameters of a network as one flat row of numbers, each in row-major order: what gradients, masks
 // and the state of an optimiser are laid out like.
@@ -72,4 +72,4 @@ class MaskedOptimiser {
   at::Tensor first_, second_;  // moments as the rule needs them: momentum or mean, mean square
 };
 
-}  // namespace harness
+}  // namespace harness::train

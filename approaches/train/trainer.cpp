@@ -9,7 +9,7 @@
 #include "approaches/train/augment.hpp"
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::train {
 namespace {
 
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::vector<at::Tensor> parameters,
@@ -163,4 +163,4 @@ std::optional<Refusal> refuse_without_training(const FixRequest& context) {
   return std::nullopt;
 }
 
-}  // namespace harness
+}  // namespace harness::train

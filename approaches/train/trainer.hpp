@@ -5,7 +5,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::train {
 
 // Plain training of a network on one split: mean cross-entropy of the logits, a subject's recipe (optimiser,
 // learning rate, momentum, weight decay, batch, augmentation; `epochs` is the caller's). Every epoch visits
@@ -39,4 +39,4 @@ TrainingConfig default_recipe();
 // Why the network cannot be retrained: operator, structure.
 std::optional<Refusal> refuse_without_training(const FixRequest& context);
 
-}  // namespace harness
+}  // namespace harness::train

@@ -12,7 +12,7 @@
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::train {
 namespace {
 
 // A node that the logits depend on.
@@ -290,4 +290,4 @@ int64_t gradient_chunk(const Network& network, int64_t batch) {
   return std::clamp<int64_t>(together / (1 + graph::total_value_count(network.nodes())), 1, batch);
 }
 
-}  // namespace harness
+}  // namespace harness::train

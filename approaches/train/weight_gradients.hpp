@@ -8,7 +8,7 @@
 
 #include "approaches/train/masked.hpp"
 
-namespace harness {
+namespace harness::train {
 
 // Gradients of several losses with respect to a network's weights, in evaluation mode, each loss a sum over
 // inputs that come in chunks: one forward pass a chunk, then reverse sweeps in which every input has a seed
@@ -48,4 +48,4 @@ class WeightGradients {
 // network's shapes and the device's memory class.
 int64_t gradient_chunk(const Network& network, int64_t batch);
 
-}  // namespace harness
+}  // namespace harness::train

@@ -12,8 +12,7 @@ void demand_declared(const ApproachInfo& info, const std::string& split) {
     return std::find(names.begin(), names.end(), split) != names.end();
   };
   if (split == "test" || (!holds(info.needs) && !holds(info.uses))) {
-    interface_misuse("approach " + info.key + " asks for the split \"" + split +
-                     "\", which it did not declare");
+    interface_misuse("approach " + info.key + " uses the split \"" + split + "\", which it did not declare");
   }
 }
 

@@ -16,7 +16,7 @@
 #include "harness/measure/random_output.hpp"
 #include "harness/store/sealed.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 namespace fs = std::filesystem;
@@ -38,7 +38,7 @@ std::set<std::string> names_in(const json& list) {
 
 class CellRun {
  public:
-  CellRun(const CellContext& context, const PlanEntry& entry, Reuse reuse)
+  CellRun(const CellContext& context, const plan::PlanEntry& entry, plan::Reuse reuse)
       : context_(context),
         entry_(entry),
         identity_(entry.planned.identity),
@@ -62,7 +62,7 @@ class CellRun {
  private:
   // Of a kept record too, which may be of another plan.
   void identify_record() {
-    identify(context_.config, entry_, &record_);
+    plan::identify(context_.config, entry_, &record_);
     record_.classes = context_.subject.data().info().classes;
     record_.group_names = context_.subject.group_names();
   }
@@ -80,7 +80,7 @@ class CellRun {
       return;
     }
     folder_.clear_from(Stage::fix);
-    if (reuse_ == Reuse::nothing) fix_redo_ = context_.redo;
+    if (reuse_ == plan::Reuse::nothing) fix_redo_ = context_.redo;
     identify_record();
     record_.device = context_.device_name;
     record_.threads = at::get_num_threads();
@@ -118,7 +118,7 @@ class CellRun {
   void compute_fix(StageFile* file) {
     const std::string fix_digest = digest_of(fix_identity_.dump());
     auto checkpoint = read_checkpoint(folder_.checkpoint(), fix_digest);
-    if (checkpoint && reuse_ == Reuse::nothing && checkpoint->redo != context_.redo) checkpoint.reset();
+    if (checkpoint && reuse_ == plan::Reuse::nothing && checkpoint->redo != context_.redo) checkpoint.reset();
     FixSpent before;
     if (checkpoint) {
       fix_redo_ = checkpoint->redo;
@@ -130,7 +130,7 @@ class CellRun {
     }
     const Approach approach = approach_of(before.seconds);
     FixJob job = fix_job(approach, context_.subject, *entry_.approach, repair_counts(), entry_.planned.seed);
-    job.budget = budget_of(context_.config, entry_);
+    job.budget = plan::budget_of(context_.config, entry_);
     job.progress = context_.progress;
     job.begun = context_.fix_begun;
     job.checkpoint_seconds = context_.config.checkpoint_seconds;
@@ -147,10 +147,10 @@ class CellRun {
   Approach approach_of(double seconds_before) const {
     const ApproachConfig& entry = *entry_.approach;
     if (!entry.external) return *find_approach(entry.key);
-    return external_approach(
+    return external::external_approach(
         entry, {.subject = context_.subject.config(),
                 .load_model = [&](const fs::path& file) { return context_.subject.load_model(file); },
-                .budget = budget_of(context_.config, entry_),
+                .budget = plan::budget_of(context_.config, entry_),
                 .seconds_before = seconds_before,
                 .scratch = folder_.scratch()});
   }
@@ -212,11 +212,11 @@ class CellRun {
     const bool has_repair = context_.subject.data().has("repair");
     predict_identity_ = identity_.of_predictions(fix_identity_);
     if (kept_.predict) {
-      SplitOutcome test = read_predictions(folder_.path() / "predictions.csv");
+      metrics::SplitOutcome test = metrics::read_predictions(folder_.path() / "predictions.csv");
       test.group = context_.subject.groups("test");
-      std::optional<SplitOutcome> repair;
+      std::optional<metrics::SplitOutcome> repair;
       if (has_repair) {
-        repair = read_predictions(folder_.path() / "predictions_repair.csv");
+        repair = metrics::read_predictions(folder_.path() / "predictions_repair.csv");
         repair->group = context_.subject.groups("repair");
       }
       model_ = evaluated_model(context_.subject, std::move(test), std::move(repair));
@@ -234,9 +234,9 @@ class CellRun {
     file.content["not_finite"] = model_.not_finite;
     file.content["random"] = model_.random;
     file.content["accuracy"] = model_.accuracy;
-    folder_.write("predictions.csv", predictions_csv(model_.evaluation.test));
+    folder_.write("predictions.csv", metrics::predictions_csv(model_.evaluation.test));
     if (model_.evaluation.repair) {
-      folder_.write("predictions_repair.csv", predictions_csv(*model_.evaluation.repair));
+      folder_.write("predictions_repair.csv", metrics::predictions_csv(*model_.evaluation.repair));
       file.files.push_back("predictions_repair.csv");
     }
     folder_.keep(Stage::predict, file);
@@ -253,7 +253,7 @@ class CellRun {
     if (kept_.attack) {
       model_.evaluation.no_attack_reason = kept_.attack->content.at("impossible");
       if (model_.evaluation.no_attack_reason.empty()) {
-        model_.evaluation.attack = read_attack(folder_.path() / "attack.csv");
+        model_.evaluation.attack = metrics::read_attack(folder_.path() / "attack.csv");
       }
       take_part("attack", kept_.attack->content);
       return;
@@ -266,7 +266,7 @@ class CellRun {
     StageFile file{identity_.of_attack(predict_identity_), content_of(watch), {}};
     file.content["impossible"] = model_.evaluation.attack ? "" : model_.evaluation.no_attack_reason;
     if (model_.evaluation.attack) {
-      folder_.write("attack.csv", attack_csv(*model_.evaluation.attack));
+      folder_.write("attack.csv", metrics::attack_csv(*model_.evaluation.attack));
       file.files.push_back("attack.csv");
     }
     folder_.keep(Stage::attack, file);
@@ -324,7 +324,7 @@ class CellRun {
     if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
     folder_.demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
-    if (!keeps_model(context_.config, entry_)) fs::remove(folder_.model());
+    if (!plan::keeps_model(context_.config, entry_)) fs::remove(folder_.model());
     // a fix that ran out of its budget goes on from its checkpoint once the budget is larger
     if (!failed_with({"timeout", "out_of_memory"})) folder_.remove_checkpoint();
     write_sealed(context_.tree.record(entry_.planned.cell), record_.to_json());
@@ -346,10 +346,10 @@ class CellRun {
   json made_by() const { return maker_of(context_); }
 
   const CellContext& context_;
-  const PlanEntry& entry_;
+  const plan::PlanEntry& entry_;
   const Identity& identity_;
   const CellFolder folder_;
-  const Reuse reuse_;
+  const plan::Reuse reuse_;
   KeptStages kept_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
   std::string fix_redo_;  // token of the redo that made the fix, else empty
@@ -362,8 +362,8 @@ class CellRun {
 
 }  // namespace
 
-Record run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse) {
+Record run_cell(const CellContext& context, const plan::PlanEntry& entry, plan::Reuse reuse) {
   return CellRun(context, entry, reuse).run();
 }
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -10,7 +10,7 @@
 #include "harness/measure/original.hpp"
 #include "harness/plan/workload.hpp"
 
-namespace harness {
+namespace harness::cell {
 
 // A part of a cell's computation.
 struct CellPart {
@@ -43,6 +43,6 @@ struct CellContext {
 // Computes the stages of one cell that are not kept, and writes its folder, record.json last. Returns the
 // record. The caller holds the cell's lease. Throws Interrupted (finished stages and the checkpoint stay, no
 // record is written), LeaseLost (the same, and nothing of the folder is changed any more) and UserError.
-Record run_cell(const CellContext& context, const PlanEntry& entry, Reuse reuse);
+Record run_cell(const CellContext& context, const plan::PlanEntry& entry, plan::Reuse reuse);
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -3,7 +3,7 @@
 #include "harness/core/files.hpp"
 #include "harness/store/lease.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 namespace fs = std::filesystem;
@@ -21,7 +21,7 @@ void CellFolder::demand_lease() const {
 
 void CellFolder::clear_from(Stage stage) const {
   demand_lease();
-  harness::clear_from(path_, stage);
+  cell::clear_from(path_, stage);
 }
 
 void CellFolder::keep(Stage stage, const StageFile& file) const {
@@ -60,4 +60,4 @@ std::vector<fs::path> CellFolder::scratches() const {
   return found;
 }
 
-}  // namespace harness
+}  // namespace harness::cell

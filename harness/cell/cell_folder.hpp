@@ -7,7 +7,7 @@
 
 #include "harness/cell/stages.hpp"
 
-namespace harness {
+namespace harness::cell {
 
 // The folder of one cell while it is computed. Two processes must not mix their files: functions that change
 // the folder first throw LeaseLost where the cell's lease belongs to another process by now.
@@ -40,4 +40,4 @@ class CellFolder {
   std::string lease_;
 };
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -13,7 +13,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 std::string now() {
@@ -61,4 +61,4 @@ void CellLog::line(const std::string& text) const {
   std::fprintf(stderr, "%s %s\n", now().c_str(), text.c_str());
 }
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-namespace harness {
+namespace harness::cell {
 
 // log.txt of a cell, with one part for each time it was computed. While the object lives, this process's
 // standard error goes there too: LibTorch's warnings, the message of an abort, an external program's output.
@@ -20,4 +20,4 @@ class CellLog {
   int before_ = -1;  // standard error as it was
 };
 
-}  // namespace harness
+}  // namespace harness::cell

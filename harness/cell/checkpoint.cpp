@@ -8,7 +8,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 using nlohmann::json;
@@ -109,4 +109,4 @@ void write_checkpoint(const std::filesystem::path& file, const std::string& iden
   write_atomically(file, content);
 }
 
-}  // namespace harness
+}  // namespace harness::cell

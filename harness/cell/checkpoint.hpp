@@ -7,7 +7,7 @@
 
 #include "harness/approach/approach.hpp"
 
-namespace harness {
+namespace harness::cell {
 
 // What an interrupted fix had used up at its last checkpoint.
 struct FixSpent {
@@ -32,4 +32,4 @@ std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& file, con
 void write_checkpoint(const std::filesystem::path& file, const std::string& identity,
                       const Checkpoint& checkpoint);
 
-}  // namespace harness
+}  // namespace harness::cell

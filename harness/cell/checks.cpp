@@ -7,7 +7,7 @@
 
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 // Bit by bit: -0 is not 0, and a NaN equals itself.
@@ -108,9 +108,10 @@ Invariant check_identity(const std::vector<MetricRecord>& metrics, double origin
   return {"identity", std::abs(residual) < 1e-9, "residual " + std::to_string(residual)};
 }
 
-std::vector<Invariant> check_counts(const Evaluation& evaluation, const std::vector<MetricRecord>& metrics) {
+std::vector<Invariant> check_counts(const metrics::Evaluation& evaluation,
+                                    const std::vector<MetricRecord>& metrics) {
   std::vector<Invariant> checks;
-  const auto check = [&](const SplitOutcome& outcome, const std::string& suffix) {
+  const auto check = [&](const metrics::SplitOutcome& outcome, const std::string& suffix) {
     const auto count = [&](const std::string& name) {
       const MetricRecord* metric = find_metric(metrics, name + suffix);
       return metric != nullptr && metric->value ? *metric->value : std::nan("");
@@ -132,7 +133,7 @@ std::vector<Invariant> check_counts(const Evaluation& evaluation, const std::vec
   return checks;
 }
 
-Invariant check_epsilon_zero(const AttackOutcome& attack) {
+Invariant check_epsilon_zero(const metrics::AttackOutcome& attack) {
   int64_t successes = 0;
   for (const auto* flags : {&attack.original, &attack.fixed, &attack.original_margin, &attack.fixed_margin}) {
     for (const uint8_t flag : *flags) successes += flag;
@@ -158,4 +159,4 @@ Invariant check_reload(const std::vector<int32_t>& in_memory, const std::vector<
           std::to_string(different) + " of " + std::to_string(reloaded.size()) + " predictions differ"};
 }
 
-}  // namespace harness
+}  // namespace harness::cell

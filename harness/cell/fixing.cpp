@@ -13,7 +13,7 @@
 #include "harness/measure/device.hpp"
 #include "harness/model/cause.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -229,4 +229,4 @@ FixOutcome run_fix(const FixJob& job) {
   return outcome;
 }
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -12,7 +12,7 @@
 #include "harness/model/cause.hpp"
 #include "harness/store/record.hpp"
 
-namespace harness {
+namespace harness::cell {
 
 // Numbers of wrong and right predictions of the original on the repair split, where there is one, and of the
 // wrong ones by each pair of label and prediction.
@@ -64,4 +64,4 @@ std::optional<Refusal> why_unadaptable(const FixJob& job);
 // UserError, Interrupted and errors of the device pass through.
 FixOutcome run_fix(const FixJob& job);
 
-}  // namespace harness
+}  // namespace harness::cell

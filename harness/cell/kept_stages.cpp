@@ -3,7 +3,7 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 namespace fs = std::filesystem;
@@ -11,7 +11,8 @@ using nlohmann::json;
 
 class KeptStagesFinder {
  public:
-  KeptStagesFinder(const CellContext& context, const PlanEntry& entry, Reuse reuse, const CellFolder& folder)
+  KeptStagesFinder(const CellContext& context, const plan::PlanEntry& entry, plan::Reuse reuse,
+                   const CellFolder& folder)
       : context_(context),
         entry_(entry),
         identity_(entry.planned.identity),
@@ -37,8 +38,8 @@ class KeptStagesFinder {
   bool is_right_fix(const StageFile& fix) const {
     // one by another version of the approach stays until --redo
     if (!same_but_for_version(fix.identity, identity_.of_fix())) return false;
-    if (reuse_ == Reuse::nothing && fix.content.value("redo", "") != context_.redo) return false;
-    return reuse_ != Reuse::retry || status_of(fix) != to_text(Status::failure);
+    if (reuse_ == plan::Reuse::nothing && fix.content.value("redo", "") != context_.redo) return false;
+    return reuse_ != plan::Reuse::retry || status_of(fix) != to_text(Status::failure);
   }
 
   bool are_right_predictions(const StageFile& predict, const json& fix) const {
@@ -48,7 +49,7 @@ class KeptStagesFinder {
   // Whether the predictions lie beside the labels and the original's classes as they are known now.
   bool fit_original() const {
     const auto fit = [&](const char* split, const char* file) {
-      const SplitOutcome kept = read_predictions(folder_ / file);
+      const metrics::SplitOutcome kept = metrics::read_predictions(folder_ / file);
       return kept.label == context_.subject.labels(split) &&
              kept.original == context_.original.classes(split);
     };
@@ -75,17 +76,17 @@ class KeptStagesFinder {
   static std::string status_of(const StageFile& fix) { return fix.content.at("record").at("status"); }
 
   const CellContext& context_;
-  const PlanEntry& entry_;
+  const plan::PlanEntry& entry_;
   const Identity& identity_;
-  const Reuse reuse_;
+  const plan::Reuse reuse_;
   const fs::path folder_, model_;
 };
 
 }  // namespace
 
-KeptStages find_kept_stages(const CellContext& context, const PlanEntry& entry, Reuse reuse,
+KeptStages find_kept_stages(const CellContext& context, const plan::PlanEntry& entry, plan::Reuse reuse,
                             const CellFolder& folder) {
   return KeptStagesFinder(context, entry, reuse, folder).find();
 }
 
-}  // namespace harness
+}  // namespace harness::cell

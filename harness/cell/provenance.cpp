@@ -6,7 +6,7 @@
 #include "harness/core/process_memory.hpp"
 #include "harness/model/memory_class.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 using nlohmann::json;
@@ -36,7 +36,7 @@ json attack_of(const CellContext& context) {
 }
 
 // The effective configuration of this cell, files by their names alone.
-json configuration_of(const CellContext& context, const PlanEntry& entry) {
+json configuration_of(const CellContext& context, const plan::PlanEntry& entry) {
   const Config& config = context.config;
   json whole = config.effective(), part;
   for (const char* key : {"name", "runs", "seed", "corrupted_below", "device", "keep", "deterministic",
@@ -79,7 +79,7 @@ json maker_of(const CellContext& context) {
           {"peak_megabytes", peak_megabytes()}};
 }
 
-json provenance_of(const CellContext& context, const PlanEntry& entry,
+json provenance_of(const CellContext& context, const plan::PlanEntry& entry,
                    const std::set<std::string>& nondeterministic) {
   const bool cuda = context.subject.original().device().is_cuda();
   return {{"harness", version_provenance()},
@@ -97,9 +97,9 @@ json provenance_of(const CellContext& context, const PlanEntry& entry,
           {"seeds", {{"configuration", context.config.seed}, {"run", entry.planned.seed}}},
           {"network_digest", context.subject.original().digest()},
           {"import", import_of(context.subject.original().report())},
-          {"budget", to_json(budget_of(context.config, entry))},
+          {"budget", to_json(plan::budget_of(context.config, entry))},
           {"configuration", configuration_of(context, entry)},
           {"identity", entry.planned.identity}};
 }
 
-}  // namespace harness
+}  // namespace harness::cell

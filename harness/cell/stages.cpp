@@ -6,7 +6,7 @@
 #include "harness/core/files.hpp"
 #include "harness/store/sealed.hpp"
 
-namespace harness {
+namespace harness::cell {
 namespace {
 
 namespace fs = std::filesystem;
@@ -102,4 +102,4 @@ void clear_from(const fs::path& folder, Stage stage) {
   }
 }
 
-}  // namespace harness
+}  // namespace harness::cell

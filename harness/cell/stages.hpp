@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::cell {
 
 // A cell goes through four stages (harness/docs/running.md). The first three leave a sealed file of their
 // own; the last one's is record.json.
@@ -32,4 +32,4 @@ void write_stage(const std::filesystem::path& folder, Stage stage, const StageFi
 // computation.
 void clear_from(const std::filesystem::path& folder, Stage stage);
 
-}  // namespace harness
+}  // namespace harness::cell

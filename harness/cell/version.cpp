@@ -4,7 +4,7 @@
 
 #include "harness/cell/version_generated.hpp"
 
-namespace harness {
+namespace harness::cell {
 
 std::string harness_version() {
   std::string text = HARNESS_VERSION;
@@ -27,4 +27,4 @@ nlohmann::json version_provenance() {
           {"libtorch", TORCH_VERSION}};
 }
 
-}  // namespace harness
+}  // namespace harness::cell

@@ -4,17 +4,17 @@
 #include "harness/config/config_parts.hpp"
 #include "harness/core/missing.hpp"
 
-namespace harness {
+namespace harness::cli {
 
 void demand_file(const std::string& option, const std::filesystem::path& file) {
-  if (const auto trouble = option == "--data" ? data_file_problem(file) : file_problem(file)) {
-    throw UserError({"command line", option, trouble->found, "a file that can be read", trouble->suggestion});
+  if (const auto error = option == "--data" ? data_file_problem(file) : file_problem(file)) {
+    throw UserError({"command line", option, error->found, "a file that can be read", error->suggestion});
   }
 }
 
-RepairCounts AdHoc::repair_counts() const {
+cell::RepairCounts AdHoc::repair_counts() const {
   if (!subject->data().has("repair")) return {};
-  return count_repair(subject->labels("repair"), original->classes("repair"));
+  return cell::count_repair(subject->labels("repair"), original->classes("repair"));
 }
 
 std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& data,
@@ -45,4 +45,4 @@ ApproachConfig approach_entry(const std::string& text, const nlohmann::json& par
   return entries.at(0);
 }
 
-}  // namespace harness
+}  // namespace harness::cli

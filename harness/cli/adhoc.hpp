@@ -8,7 +8,7 @@
 #include "harness/measure/device.hpp"
 #include "harness/measure/original.hpp"
 
-namespace harness {
+namespace harness::cli {
 
 // A subject made from --model and --data, for commands without a configuration. Its results are not kept.
 struct AdHoc {
@@ -17,7 +17,7 @@ struct AdHoc {
   DeviceChoice device;
   std::unique_ptr<Subject> subject;
   std::unique_ptr<Original> original;
-  RepairCounts repair_counts() const;
+  cell::RepairCounts repair_counts() const;
 };
 
 // Throws UserError where the file that is given by `option` cannot be read.
@@ -30,4 +30,4 @@ std::unique_ptr<AdHoc> open_ad_hoc(const std::string& model, const std::string& 
 // The entry of "approaches" for `text` ("AR", "RAND:AR") with `parameters`. Throws UserError.
 ApproachConfig approach_entry(const std::string& text, const nlohmann::json& parameters);
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -6,7 +6,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/parse_number.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 const char* const kPlace = "command line";
@@ -183,4 +183,4 @@ std::string help_text(const CommandSpec& spec) {
   return text;
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::cli {
 
 enum class OptionKind {
   flag,      // --quiet
@@ -54,4 +54,4 @@ class Arguments {
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words);
 std::string help_text(const CommandSpec& spec);
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -7,7 +7,7 @@
 #include "harness/plan/audit.hpp"
 #include "harness/pool/engine.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 // A results tree beside the real one, which is removed at the end.
@@ -32,40 +32,41 @@ int audit(const Arguments& arguments) {
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const Config config = configured(arguments, true);
   const ResultsTree tree = tree_of(arguments, config);
-  const RunOptions options = {.device = choose_device(config.device),
-                              .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
-  const auto plan = make_plan(config, approach_catalog(), options.device.kind());
+  const pool::RunOptions options = {.device = choose_device(config.device),
+                                    .jobs = arguments.integer("jobs", 1).value_or(1),
+                                    .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
+  const auto plan = plan::make_plan(config, approach_catalog(), options.device.kind());
   RecordIndex index(tree);
   std::vector<std::optional<RecordSummary>> records;
   std::vector<CellState> states;
-  for (const PlanEntry& entry : plan) {
+  for (const plan::PlanEntry& entry : plan) {
     RecordIndex::Found found = index.look(entry.planned);
     records.push_back(std::move(found.summary));
     states.push_back(found.state);
   }
-  const std::vector<Cost> costs = expected_costs(plan, records);
+  const std::vector<plan::Cost> costs = plan::expected_costs(plan, records);
   const auto seed =
       static_cast<uint64_t>(arguments.integer("seed", 0).value_or(static_cast<int64_t>(config.seed)));
-  Workload work;
-  work.selected = audit_sample(states, arguments.integer("sample", 1).value_or(3), seed);
+  plan::Workload work;
+  work.selected = plan::audit_sample(states, arguments.integer("sample", 1).value_or(3), seed);
   work.records.resize(plan.size());
   for (const size_t place : work.selected) {
-    work.todo.push_back({place, Reuse::everything, costs[place].seconds.value_or(0)});
+    work.todo.push_back({place, plan::Reuse::everything, costs[place].seconds.value_or(0)});
   }
-  Progress progress(arguments.has("quiet") ? Progress::Form::silent : Progress::form_of_standard_error());
+  pool::Progress progress(arguments.has("quiet") ? pool::Progress::Form::silent
+                                                 : pool::Progress::form_of_standard_error());
   progress.say(std::to_string(work.selected.size()) + " cells again");
   install_stop_signals(false);
   const ScratchTree scratch(tree);
-  const RunSummary summary = run_plan(config, scratch.tree(), plan, work, options, progress);
+  const pool::RunSummary summary = pool::run_plan(config, scratch.tree(), plan, work, options, progress);
   if (summary.interrupted) return 3;
-  Table table{"audit", {"id", "same", "differences"}, {}};
+  report::Table table{"audit", {"id", "same", "differences"}, {}};
   bool all_same = true;
   for (const size_t place : work.selected) {
     const CellId& cell = plan[place].planned.cell;
     std::string text;
     for (const std::string& one :
-         audit_differences(cell, tree, scratch.tree(), audit_tolerance(options.device.kind()))) {
+         plan::audit_differences(cell, tree, scratch.tree(), plan::audit_tolerance(options.device.kind()))) {
       text += (text.empty() ? "" : "; ") + one;
     }
     all_same = all_same && text.empty();
@@ -94,4 +95,4 @@ Command audit_command() {
       audit};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -6,7 +6,7 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/subject.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 void collect(const UserError& error, std::vector<Problem>* problems) {
@@ -77,4 +77,4 @@ Command check_command() {
           check};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -5,7 +5,7 @@
 
 #include "harness/cli/arguments.hpp"
 
-namespace harness {
+namespace harness::cli {
 
 // One command: its options and what it does. run() returns the exit code (harness/docs/design.md, Exit codes)
 // or throws UserError (exit code 2) or ResultsError (4).
@@ -30,4 +30,4 @@ const std::vector<Command>& commands();
 // The whole program: finds the command (without one: run) or prints help or version. Throws as Command::run.
 int dispatch(const std::vector<std::string>& words);
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -8,7 +8,7 @@
 #include "harness/core/parse_number.hpp"
 #include "harness/data/split_names.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 constexpr double kMaxShapeValues = 1e9;
@@ -143,14 +143,14 @@ void print_damage(const ResultsError& error) {
   std::cerr << "the results are damaged there; harness run computes the cell again\n";
 }
 
-void print_table(const Table& table, const std::string& format) {
+void print_table(const report::Table& table, const std::string& format) {
   if (format == "csv") {
-    std::cout << to_csv(table);
+    std::cout << report::to_csv(table);
   } else if (format == "json") {
     std::cout << to_json(table).dump(2) << "\n";
   } else {
-    std::cout << to_aligned({table.columns}, table.rows, table.columns.size());
+    std::cout << report::to_aligned({table.columns}, table.rows, table.columns.size());
   }
 }
 
-}  // namespace harness
+}  // namespace harness::cli

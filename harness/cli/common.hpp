@@ -11,7 +11,7 @@
 #include "harness/report/table.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::cli {
 
 // Options that several commands share.
 OptionSpec results_option();
@@ -45,6 +45,6 @@ std::function<void(const std::string&)> reporter(const Arguments& arguments);
 void print_damage(const ResultsError& error);
 
 // Prints a table on standard output in the format text, csv or json.
-void print_table(const Table& table, const std::string& format);
+void print_table(const report::Table& table, const std::string& format);
 
-}  // namespace harness
+}  // namespace harness::cli

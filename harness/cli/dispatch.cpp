@@ -6,7 +6,7 @@
 #include "harness/core/error.hpp"
 #include "harness/pool/worker.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 const Command* find_command(const std::string& word) {
@@ -74,10 +74,10 @@ int dispatch(const std::vector<std::string>& words) {
   }
   if (words[0] == "--help" || words[0] == "help") return help(words);
   if (words[0] == "--version" || words[0] == "version") {
-    std::cout << "harness " << harness_version() << "\n";
+    std::cout << "harness " << cell::harness_version() << "\n";
     return 0;
   }
-  if (words[0] == "worker") return run_worker();  // started by harness run only, so no help names it
+  if (words[0] == "worker") return pool::run_worker();  // started by harness run only, so no help names it
   const Command* command = find_command(words[0]);
   std::vector<std::string> rest(words.begin() + (command == nullptr ? 0 : 1), words.end());
   if (command == nullptr) {
@@ -93,4 +93,4 @@ int dispatch(const std::vector<std::string>& words) {
   return command->run(parse_arguments(command->spec, rest));
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -10,14 +10,14 @@
 #include "harness/measure/random_output.hpp"
 #include "harness/report/report.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 struct Evaluated {
   std::string file;
   std::string corrupted;  // "not_finite: ..." or empty; if not empty, the rest is not set
   int64_t right = 0, repaired = 0, broken = 0, images = 0;
-  Evaluation evaluation;
+  metrics::Evaluation evaluation;
   std::string mistrusted;  // "random_output: ...", or empty
 };
 
@@ -61,7 +61,7 @@ Evaluated evaluate_one(AdHoc& opened, const std::string& file) {
   const Invariant steady =
       with_pass(check_random_output(fixed, opened.subject->sample(), opened.subject->batch()), model.random);
   if (!steady.holds) result.mistrusted = steady.name + ": " + steady.detail;
-  const SplitOutcome& test = result.evaluation.test;
+  const metrics::SplitOutcome& test = result.evaluation.test;
   for (size_t i = 0; i < test.label.size(); ++i) {
     const bool before = test.original[i] == test.label[i], after = test.fixed[i] == test.label[i];
     ++result.images;
@@ -89,17 +89,17 @@ std::string marks_of(const std::vector<Evaluated>& models) {
 
 // One row per metric, one column per model. Joint metrics are of the images that were attacked in all models.
 // `mark` is added to the reason of every row.
-Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
-  Table table{"evaluate", {"metric", "unit"}, {}};
-  std::vector<Evaluation> runs;
+report::Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
+  report::Table table{"evaluate", {"metric", "unit"}, {}};
+  std::vector<metrics::Evaluation> runs;
   for (const Evaluated& model : models) {
     table.columns.push_back(model.file);
     if (model.corrupted.empty()) runs.push_back(model.evaluation);
   }
   for (const char* column : {"mean", "std", "reason"}) table.columns.emplace_back(column);
-  runs = restrict_to_common(std::move(runs));
-  for (const Metric& metric : metrics()) {
-    Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
+  runs = metrics::restrict_to_common(std::move(runs));
+  for (const metrics::Metric& metric : metrics::all()) {
+    report::Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
     std::vector<std::string> row = {metric.name, metric.unit};
     auto run = runs.begin();
     for (const Evaluated& model : models) {
@@ -107,7 +107,7 @@ Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
         row.emplace_back();
         continue;
       }
-      const MetricValue computed = metric.compute(*run++);
+      const metrics::MetricValue computed = metric.compute(*run++);
       row.push_back(computed.value ? format_number(*computed.value) : "");
       if (computed.value) value.runs.push_back(*computed.value);
       if (!computed.value) value.reason = computed.reason;
@@ -123,7 +123,7 @@ Table table_of(const std::vector<Evaluated>& models, const std::string& mark) {
   return table;
 }
 
-void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table table) {
+void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, report::Table table) {
   const int64_t images = opened.subject->data().split("test").size();
   char accuracy[32];
   std::snprintf(accuracy, sizeof accuracy, "%.2f", opened.original->accuracy());
@@ -157,10 +157,11 @@ void print_text(const AdHoc& opened, const std::vector<Evaluated>& models, Table
     column = std::filesystem::path(column).filename().string();
     if (!models[i].mistrusted.empty()) column += " (mistrusted)";
   }
-  std::cout << "\n" << to_aligned({table.columns}, table.rows, 2);
+  std::cout << "\n" << report::to_aligned({table.columns}, table.rows, 2);
 }
 
-nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models, const Table& table) {
+nlohmann::json json_of(const AdHoc& opened, const std::vector<Evaluated>& models,
+                       const report::Table& table) {
   nlohmann::json list = nlohmann::json::array();
   const auto metrics_in = [&](size_t column) {
     nlohmann::json values = nlohmann::json::object();
@@ -210,9 +211,9 @@ int evaluate(const Arguments& arguments) {
     models.push_back(evaluate_one(*opened, file));
   }
   // In text the marks are printed once, beside the model.
-  const Table table = table_of(models, format == "text" ? "" : marks_of(models));
+  const report::Table table = table_of(models, format == "text" ? "" : marks_of(models));
   if (format == "csv") {
-    std::cout << to_csv(table);
+    std::cout << report::to_csv(table);
   } else if (format == "json") {
     std::cout << json_of(*opened, models, table).dump(2) << "\n";
   } else {
@@ -243,4 +244,4 @@ Command evaluate_command() {
           evaluate};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -9,7 +9,7 @@
 #include "harness/core/stop_signals.hpp"
 #include "harness/measure/evaluate.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 nlohmann::json parameters_from(const std::vector<std::string>& assignments) {
@@ -22,7 +22,7 @@ nlohmann::json parameters_from(const std::vector<std::string>& assignments) {
   return parameters;
 }
 
-nlohmann::json split_json(const SplitOutcome& outcome) {
+nlohmann::json split_json(const metrics::SplitOutcome& outcome) {
   int64_t before = 0, after = 0, repaired = 0, broken = 0;
   for (size_t i = 0; i < outcome.label.size(); ++i) {
     const bool was = outcome.original[i] == outcome.label[i], is = outcome.fixed[i] == outcome.label[i];
@@ -103,8 +103,9 @@ int fix(const Arguments& arguments) {
   const auto opened = open_ad_hoc(model, data, arguments, std::nullopt);
   const auto say = reporter(arguments);
   auto last_said = std::chrono::steady_clock::now();
-  FixJob job = fix_job(*find_approach(entry.key), *opened->subject, entry, opened->repair_counts(),
-                       derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"));
+  cell::FixJob job =
+      cell::fix_job(*find_approach(entry.key), *opened->subject, entry, opened->repair_counts(),
+                    derive_seed(opened->config.seed, opened->subject_config.name + "/" + entry.as + "/1"));
   job.budget = {.seconds = arguments.number("budget", 0)};
   job.progress = [&](double done, const std::string& what) {
     const auto now = std::chrono::steady_clock::now();
@@ -112,7 +113,7 @@ int fix(const Arguments& arguments) {
     last_said = now;
     say(std::to_string(std::lround(100 * done)) + " % " + what);
   };
-  FixOutcome outcome = run_fix(job);
+  cell::FixOutcome outcome = cell::run_fix(job);
   nlohmann::json value = {
       {"status", to_text(outcome.status)}, {"reason", outcome.reason}, {"seconds", outcome.seconds}};
   // As `inspect` has it: why there is no layer graph, or why the model cannot be changed.
@@ -124,7 +125,7 @@ int fix(const Arguments& arguments) {
     std::map<std::string, int64_t> counters = outcome.log.counters;
     value["failed_checks"] = nlohmann::json::array();
     for (const Invariant& check :
-         check_parameters(opened->subject->original(), fixed, outcome.result.touched, &counters)) {
+         cell::check_parameters(opened->subject->original(), fixed, outcome.result.touched, &counters)) {
       if (!check.holds) value["failed_checks"].push_back(check.name);
     }
     value["out"] = out;
@@ -161,4 +162,4 @@ Command fix_command() {
           fix};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -9,7 +9,7 @@
 #include "harness/core/files.hpp"
 #include "harness/model/fast/inference.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 using nlohmann::json;
@@ -74,7 +74,7 @@ json applicability(const AdHoc& opened) {
     const std::string written = shadow.empty() ? approach.info.key : approach.info.key + ":" + shadow;
     const ApproachConfig entry = approach_entry(written, json::object());
     const auto refusal =
-        why_unadaptable(fix_job(approach, *opened.subject, entry, opened.repair_counts(), 0));
+        cell::why_unadaptable(cell::fix_job(approach, *opened.subject, entry, opened.repair_counts(), 0));
     list.push_back({{"key", written},
                     {"name", approach.info.name},
                     {"applies", !refusal.has_value()},
@@ -131,7 +131,8 @@ void print_text(const json& value) {
                     node["attributes"]});
   }
   if (!rows.empty()) {
-    std::cout << "\n" << to_aligned({{"node", "kind", "output", "parameters", "attributes"}}, rows, 5);
+    std::cout << "\n"
+              << report::to_aligned({{"node", "kind", "output", "parameters", "attributes"}}, rows, 5);
   }
   if (!value.contains("data")) return;
   rows.clear();
@@ -140,12 +141,12 @@ void print_text(const json& value) {
     std::snprintf(accuracy, sizeof accuracy, "%.2f", split["accuracy"].get<double>());
     rows.push_back({name, split["images"].dump(), accuracy, split["faults"].dump()});
   }
-  std::cout << "\n" << to_aligned({{"split", "images", "ACC %", "faults"}}, rows, 1);
+  std::cout << "\n" << report::to_aligned({{"split", "images", "ACC %", "faults"}}, rows, 1);
   rows.clear();
   for (const json& one : value["approaches"]) {
     rows.push_back({one["key"], one["applies"] ? "applies" : "UNADAPTABLE", one["name"], one["reason"]});
   }
-  std::cout << "\n" << to_aligned({{"approach", "", "name", "reason"}}, rows, 4);
+  std::cout << "\n" << report::to_aligned({{"approach", "", "name", "reason"}}, rows, 4);
 }
 
 json inspect_with_data(const Arguments& arguments, const std::string& model, const std::string& data) {
@@ -206,4 +207,4 @@ Command inspect_command() {
           inspect};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

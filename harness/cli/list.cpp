@@ -6,7 +6,7 @@
 #include "harness/core/error.hpp"
 #include "harness/measure/metrics/metric.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 using nlohmann::json;
@@ -69,9 +69,10 @@ void list_approaches(const std::string& format) {
     std::cout << list.dump(2) << "\n";
     return;
   }
-  Table table{"approaches",
-              {"key", "name", "level", "publication", "version", "in_study", "needs", "uses", "imitates"},
-              {}};
+  report::Table table{
+      "approaches",
+      {"key", "name", "level", "publication", "version", "in_study", "needs", "uses", "imitates"},
+      {}};
   for (const ApproachInfo& info : catalog) {
     const bool only_with_key = info.shadows && !info.alone;
     table.rows.push_back({only_with_key ? info.key + ":KEY" : info.key, info.name, to_text(info.level),
@@ -83,7 +84,7 @@ void list_approaches(const std::string& format) {
   for (const ApproachInfo& info : catalog) {
     if (info.hyperparameters.empty()) continue;
     std::cout << "\nParameters of " << info.key << "\n\n";
-    Table parameters{"", {"name", "type", "default", "unit", "meaning", "source"}, {}};
+    report::Table parameters{"", {"name", "type", "default", "unit", "meaning", "source"}, {}};
     for (const HyperparameterSpec& spec : info.hyperparameters) {
       parameters.rows.push_back(
           {spec.name, to_text(spec.type), spec.default_value.dump(), spec.unit, spec.meaning, spec.source});
@@ -93,8 +94,8 @@ void list_approaches(const std::string& format) {
 }
 
 void list_metrics(const std::string& format) {
-  Table table{"metrics", {"name", "unit", "better", "table", "joint"}, {}};
-  for (const Metric& metric : metrics()) {
+  report::Table table{"metrics", {"name", "unit", "better", "table", "joint"}, {}};
+  for (const metrics::Metric& metric : metrics::all()) {
     table.rows.push_back(
         {metric.name, metric.unit, to_text(metric.better), metric.table, metric.joint ? "yes" : "no"});
   }
@@ -130,4 +131,4 @@ Command list_command() {
           list};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -11,15 +11,15 @@
 #include "harness/plan/shards.hpp"
 #include "harness/store/lease.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 struct PlanRow {
-  const PlanEntry* entry = nullptr;
+  const plan::PlanEntry* entry = nullptr;
   CellState state = CellState::missing;
   std::string shown, because;  // the state in words, and the reason for it
   std::optional<RecordSummary> record;
-  Cost cost;
+  plan::Cost cost;
   bool is_open() const { return state != CellState::finished && state != CellState::stale; }
 };
 
@@ -64,11 +64,11 @@ void explain(const ResultsTree& tree, const std::optional<Problem>& damage, Plan
   if (running) row->shown = "running";
 }
 
-std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTree& tree,
+std::vector<PlanRow> rows_of(const std::vector<plan::PlanEntry>& plan, const ResultsTree& tree,
                              RecordIndex& index) {
   std::vector<PlanRow> rows;
   std::vector<std::optional<RecordSummary>> records;
-  for (const PlanEntry& entry : plan) {
+  for (const plan::PlanEntry& entry : plan) {
     PlanRow row;
     row.entry = &entry;
     RecordIndex::Found found = index.look(entry.planned);
@@ -78,20 +78,20 @@ std::vector<PlanRow> rows_of(const std::vector<PlanEntry>& plan, const ResultsTr
     records.push_back(row.record);
     rows.push_back(std::move(row));
   }
-  const std::vector<Cost> costs = expected_costs(plan, records);
+  const std::vector<plan::Cost> costs = plan::expected_costs(plan, records);
   for (size_t i = 0; i < rows.size(); ++i) rows[i].cost = costs[i];
   return rows;
 }
 
 // Bytes that a full run keeps: fixed models, each as large as its original, and the files of each cell.
-std::uintmax_t expected_bytes(const Config& config, const std::vector<PlanEntry>& plan) {
+std::uintmax_t expected_bytes(const Config& config, const std::vector<plan::PlanEntry>& plan) {
   constexpr std::uintmax_t kRecordBytes = 40000;  // record, stages, log, predictions of a few thousand images
   std::uintmax_t bytes = 0;
-  for (const PlanEntry& entry : plan) {
+  for (const plan::PlanEntry& entry : plan) {
     std::error_code absent;
     const std::uintmax_t size = std::filesystem::file_size(entry.subject->model, absent);
     bytes += kRecordBytes;
-    if (entry.approach != nullptr && keeps_model(config, entry) && !absent) bytes += size;
+    if (entry.approach != nullptr && plan::keeps_model(config, entry) && !absent) bytes += size;
   }
   return bytes;
 }
@@ -112,7 +112,7 @@ bool any_damaged(const std::vector<PlanRow>& rows) {
                      [](const PlanRow& row) { return row.state == CellState::damaged; });
 }
 
-std::string summary_of(const Config& config, const std::vector<PlanEntry>& plan,
+std::string summary_of(const Config& config, const std::vector<plan::PlanEntry>& plan,
                        const std::vector<PlanRow>& rows) {
   std::map<std::string, int64_t> sources;
   double seconds = 0;
@@ -143,8 +143,8 @@ std::string reason_of(const PlanRow& row) {
   return reason + (reason.empty() ? "" : "; ") + "mistrusted: " + row.record->failed_checks;
 }
 
-Table table_of(const std::vector<PlanRow>& rows) {
-  Table table{"plan", {"id", "state", "status", "estimate_s", "reason", "because"}, {}};
+report::Table table_of(const std::vector<PlanRow>& rows) {
+  report::Table table{"plan", {"id", "state", "status", "estimate_s", "reason", "because"}, {}};
   for (const PlanRow& row : rows) {
     table.rows.push_back(
         {row.entry->planned.cell.text(), row.shown, row.record ? to_text(row.record->status) : "",
@@ -176,9 +176,9 @@ void print(const std::vector<PlanRow>& rows, const std::string& format, const st
     std::cout << json_of(rows).dump(2) << "\n";
     return;
   }
-  Table table = table_of(rows);
+  report::Table table = table_of(rows);
   if (format == "csv") {
-    std::cout << to_csv(table);
+    std::cout << report::to_csv(table);
     return;
   }
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -204,27 +204,27 @@ int64_t wanted_shards(const Arguments& arguments, size_t cells) {
 
 // The frozen plan. It is made anew where there is none for these cells, or where the user divides it in
 // another way. Otherwise a divided plan stays as it is, because tasks may be working by it.
-FrozenPlan freeze_plan(const Arguments& arguments, const ResultsTree& tree, const Config& config,
-                       const std::vector<PlanEntry>& plan, const std::vector<PlanRow>& rows) {
+plan::FrozenPlan freeze_plan(const Arguments& arguments, const ResultsTree& tree, const Config& config,
+                             const std::vector<plan::PlanEntry>& plan, const std::vector<PlanRow>& rows) {
   const int64_t shards = wanted_shards(arguments, plan.size());
-  const std::optional<FrozenPlan> known = read_plan(tree, plan);
+  const std::optional<plan::FrozenPlan> known = plan::read_plan(tree, plan);
   const bool as_before = known && (!arguments.has("array") || known->shards == shards ||
                                    (known->shards > 0 && !arguments.has("shards")));
   if (as_before && (known->shards > 0 || arguments.has("array"))) return *known;
-  std::vector<Cost> costs;
+  std::vector<plan::Cost> costs;
   for (const PlanRow& row : rows) costs.push_back(row.cost);
-  FrozenPlan frozen = freeze(plan, costs, shards);
-  write_plan(tree, config, plan, frozen);
+  plan::FrozenPlan frozen = plan::freeze(plan, costs, shards);
+  plan::write_plan(tree, config, plan, frozen);
   return frozen;
 }
 
 // Prints one line for sbatch --array: all tasks, or those with cells that are not done.
-void print_array(const FrozenPlan& frozen, const std::vector<PlanRow>& rows, bool missing_only) {
+void print_array(const plan::FrozenPlan& frozen, const std::vector<PlanRow>& rows, bool missing_only) {
   std::set<int64_t> tasks;
   for (size_t i = 0; i < rows.size(); ++i) {
     if (!missing_only || rows[i].is_open()) tasks.insert(frozen.shard[i]);
   }
-  std::cout << array_range({tasks.begin(), tasks.end()}) << "\n";
+  std::cout << plan::array_range({tasks.begin(), tasks.end()}) << "\n";
 }
 
 int show_plan(const Arguments& arguments) {
@@ -232,11 +232,11 @@ int show_plan(const Arguments& arguments) {
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
-  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
+  const auto plan = plan::make_plan(config, approach_catalog(), device_class(config.device));
   RecordIndex index(tree);
   std::vector<PlanRow> rows = rows_of(plan, tree, index);
   index.save();
-  const FrozenPlan frozen = freeze_plan(arguments, tree, config, plan, rows);
+  const plan::FrozenPlan frozen = freeze_plan(arguments, tree, config, plan, rows);
   save_digests(tree.digests());
   if (arguments.has("array")) {
     print_array(frozen, rows, arguments.has("missing"));
@@ -253,7 +253,7 @@ int show_status(const Arguments& arguments) {
   const std::string format = arguments.choice("format", {"text", "csv", "json"});
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
-  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
+  const auto plan = plan::make_plan(config, approach_catalog(), device_class(config.device));
   RecordIndex index(tree);
   const std::vector<PlanRow> rows = rows_of(plan, tree, index);
   print(rows, format, summary_of(config, plan, rows));
@@ -264,7 +264,7 @@ int show_status(const Arguments& arguments) {
 
 Standing standing_of(const Config& config, const ResultsTree& tree) {
   load_digests(tree.digests());
-  const auto plan = make_plan(config, approach_catalog(), device_class(config.device));
+  const auto plan = plan::make_plan(config, approach_catalog(), device_class(config.device));
   RecordIndex index(tree);
   const std::vector<PlanRow> rows = rows_of(plan, tree, index);
   Standing standing{.counts = states_of(rows), .because = {}, .damaged = any_damaged(rows)};
@@ -298,4 +298,4 @@ Command status_command() {
           show_status};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

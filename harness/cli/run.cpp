@@ -9,7 +9,7 @@
 #include "harness/pool/engine.hpp"
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 constexpr size_t kShownFailures = 10;
@@ -30,7 +30,7 @@ std::set<std::string> codes_of(const Arguments& arguments) {
 }
 
 // Refuses to replace results of all the data, which may have taken days, by a trial run on a part of it.
-void spare_whole_results(const Config& config, const ResultsTree& tree, const Workload& work) {
+void spare_whole_results(const Config& config, const ResultsTree& tree, const plan::Workload& work) {
   if (config.limit.empty()) return;
   const auto whole = std::count_if(work.records.begin(), work.records.end(),
                                    [](const auto& record) { return record && !record->limited; });
@@ -42,10 +42,10 @@ void spare_whole_results(const Config& config, const ResultsTree& tree, const Wo
 }
 
 void demand_match(const std::string& option, const std::optional<std::string>& glob,
-                  const std::vector<PlanEntry>& plan) {
+                  const std::vector<plan::PlanEntry>& plan) {
   if (!glob) return;
-  for (const PlanEntry& entry : plan) {
-    if (matches(*glob, entry.planned.cell.text())) return;
+  for (const plan::PlanEntry& entry : plan) {
+    if (plan::matches(*glob, entry.planned.cell.text())) return;
   }
   throw UserError({"command line", option, '"' + *glob + '"',
                    "a pattern of subject/approach/run that fits a cell of the plan", ""});
@@ -79,8 +79,8 @@ std::string counts(const std::map<std::string, int64_t>& statuses) {
   return std::to_string(all) + " cells: " + text;
 }
 
-void say_summary(const Arguments& arguments, const ResultsTree& tree, const RunSummary& summary,
-                 Progress& progress) {
+void say_summary(const Arguments& arguments, const ResultsTree& tree, const pool::RunSummary& summary,
+                 pool::Progress& progress) {
   progress.say(counts(summary.statuses));
   for (size_t k = 0; k < std::min(kShownFailures, summary.failures.size()); ++k) {
     const auto& [id, reason] = summary.failures[k];
@@ -95,7 +95,8 @@ void say_summary(const Arguments& arguments, const ResultsTree& tree, const RunS
   }
 }
 
-void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progress& progress) {
+void say_start(const plan::Workload& work, const std::vector<plan::PlanEntry>& plan,
+               pool::Progress& progress) {
   std::string line =
       std::to_string(work.selected.size()) + " cells, " + std::to_string(work.todo.size()) + " to do";
   const auto stale = work.states.find(CellState::stale);
@@ -112,16 +113,16 @@ void say_start(const Workload& work, const std::vector<PlanEntry>& plan, Progres
 enum class Tables { written, not_written, damaged };
 
 // In a shard, only the process that finds all cells done writes the tables, which is the last one.
-Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEntry>& plan, bool is_part,
-                              Progress& progress) {
+Tables write_and_print_tables(const ResultsTree& tree, const std::vector<plan::PlanEntry>& plan, bool is_part,
+                              pool::Progress& progress) {
   try {
-    const Report report = make_report(tree, cells_of(plan));
+    const report::Report report = report::make_report(tree, plan::cells_of(plan));
     if (is_part && report.missing + report.outdated > 0) {
       progress.say("tables: left to the shard that ends last (" + report.coverage() + ")");
       return Tables::written;
     }
-    std::cout << tables_text(report) << std::flush;
-    write_tables(tree, report);
+    std::cout << report::tables_text(report) << std::flush;
+    report::write_tables(tree, report);
   } catch (const ResultsError& error) {
     print_damage(error);
     return Tables::damaged;
@@ -134,44 +135,45 @@ Tables write_and_print_tables(const ResultsTree& tree, const std::vector<PlanEnt
 }
 
 // An interruption comes first: whatever else happened, the same command continues.
-int exit_code(const RunSummary& summary, Tables tables) {
+int exit_code(const pool::RunSummary& summary, Tables tables) {
   if (summary.interrupted) return 3;
   if (tables == Tables::damaged) return 4;
   return summary.failed || tables == Tables::not_written ? 1 : 0;
 }
 
 int run(const Arguments& arguments) {
-  const Selection selection = {.only = arguments.text("only"),
-                               .redo = arguments.text("redo"),
-                               .retry = codes_of(arguments),
-                               .shard = choose_shard(arguments.text("shard"))};
+  const plan::Selection selection = {.only = arguments.text("only"),
+                                     .redo = arguments.text("redo"),
+                                     .retry = codes_of(arguments),
+                                     .shard = plan::choose_shard(arguments.text("shard"))};
   const Config config = configured(arguments, true);
   const bool quiet = arguments.has("quiet");
-  Progress progress(quiet ? Progress::Form::silent : Progress::form_of_standard_error());
-  const RunOptions options = {.device = choose_device(config.device),
-                              .jobs = arguments.integer("jobs", 1).value_or(1),
-                              .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
+  pool::Progress progress(quiet ? pool::Progress::Form::silent : pool::Progress::form_of_standard_error());
+  const pool::RunOptions options = {.device = choose_device(config.device),
+                                    .jobs = arguments.integer("jobs", 1).value_or(1),
+                                    .threads = arguments.integer("threads", 1, kMaxThreads).value_or(0)};
   if (!options.device.note.empty()) progress.say(options.device.note);
   const ResultsTree tree = tree_of(arguments, config);
   load_digests(tree.digests());
   // left by processes that were killed; those in a cell's folder are removed when it is computed
   for (const std::filesystem::path& folder : {tree.root(), tree.tables()}) remove_half_written(folder);
-  const std::vector<PlanEntry> plan = make_plan(config, approach_catalog(), options.device.kind());
+  const std::vector<plan::PlanEntry> plan =
+      plan::make_plan(config, approach_catalog(), options.device.kind());
   demand_match("--only", selection.only, plan);
   demand_match("--redo", selection.redo, plan);
-  const std::optional<FrozenPlan> frozen = read_plan(tree, plan);
+  const std::optional<plan::FrozenPlan> frozen = plan::read_plan(tree, plan);
   RecordIndex index(tree);
-  const Workload work = choose_work(config, tree, index, plan, frozen, selection);
+  const plan::Workload work = plan::choose_work(config, tree, index, plan, frozen, selection);
   spare_whole_results(config, tree, work);
   // tasks of an array read the plan and never write it
   if (!frozen && !selection.shard.is_part()) {
-    write_plan(tree, config, plan, freeze(plan, expected_costs(plan, work.records), 0));
+    plan::write_plan(tree, config, plan, plan::freeze(plan, plan::expected_costs(plan, work.records), 0));
   }
   save_digests(tree.digests());
   install_stop_signals(false);
   say_start(work, plan, progress);
-  const RunSummary summary = run_plan(config, tree, plan, work, options, progress);
-  for (const Task& task : work.todo) index.look(plan[task.place].planned);
+  const pool::RunSummary summary = pool::run_plan(config, tree, plan, work, options, progress);
+  for (const plan::Task& task : work.todo) index.look(plan[task.place].planned);
   index.save();
   if (quiet) {  // said in any case, as results are missing
     for (const std::string& line : summary.errors) std::cerr << line << "\n";
@@ -202,4 +204,4 @@ Command run_command() {
           run};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

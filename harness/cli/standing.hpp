@@ -6,7 +6,7 @@
 #include "harness/config/config.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::cli {
 
 // How the cells of a configuration stand in a results tree, as `status` shows them.
 struct Standing {
@@ -16,4 +16,4 @@ struct Standing {
 };
 Standing standing_of(const Config& config, const ResultsTree& tree);
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -8,16 +8,16 @@
 #include "harness/core/error.hpp"
 #include "harness/plan/plan.hpp"
 
-namespace harness {
+namespace harness::cli {
 namespace {
 
 const std::vector<std::string> kFormats = {"text", "csv", "json"};
 
-std::vector<Table> chosen(const Report& report, const std::optional<std::string>& name) {
-  std::vector<Table> tables = all_tables(report);
+std::vector<report::Table> chosen(const report::Report& report, const std::optional<std::string>& name) {
+  std::vector<report::Table> tables = report::all_tables(report);
   if (!name) return tables;
   std::vector<std::string> names;
-  for (const Table& table : tables) {
+  for (const report::Table& table : tables) {
     if (table.name == *name) return {table};
     names.push_back(table.name);
   }
@@ -32,19 +32,19 @@ int tables(const Arguments& arguments) {
   const Config config = configured(arguments, false);
   const ResultsTree tree = tree_of(arguments, config);
   // any device will do, as tables show the device of each record
-  const auto plan = make_plan(config, approach_catalog(), "cpu");
-  const Report report = make_report(tree, cells_of(plan));
+  const auto plan = plan::make_plan(config, approach_catalog(), "cpu");
+  const report::Report report = report::make_report(tree, plan::cells_of(plan));
   const auto name = arguments.text("table");
-  const std::vector<Table> some = chosen(report, name);
-  write_tables(tree, report);
+  const std::vector<report::Table> some = chosen(report, name);
+  report::write_tables(tree, report);
   if (format == "text" && !name) {
-    std::cout << tables_text(report);
+    std::cout << report::tables_text(report);
   } else if (format == "json" && !name) {
     nlohmann::json all = {{"coverage", report.coverage()}};
-    for (const Table& table : some) all[table.name] = to_json(table);
+    for (const report::Table& table : some) all[table.name] = to_json(table);
     std::cout << all.dump(2) << "\n";
   } else {
-    for (const Table& table : some) {
+    for (const report::Table& table : some) {
       if (some.size() > 1) std::cout << (&table == &some.front() ? "# " : "\n# ") << table.name << ".csv\n";
       print_table(table, format);
     }
@@ -68,4 +68,4 @@ Command tables_command() {
       tables};
 }
 
-}  // namespace harness
+}  // namespace harness::cli

@@ -13,7 +13,7 @@
 #include "harness/external/external_process.hpp"
 #include "harness/external/external_report.hpp"
 
-namespace harness {
+namespace harness::external {
 namespace {
 
 namespace fs = std::filesystem;
@@ -221,4 +221,4 @@ Approach external_approach(const ApproachConfig& entry, ExternalSetting setting)
   return approach;
 }
 
-}  // namespace harness
+}  // namespace harness::external

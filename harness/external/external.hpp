@@ -7,7 +7,7 @@
 #include "harness/approach/approach.hpp"
 #include "harness/config/config.hpp"
 
-namespace harness {
+namespace harness::external {
 
 // What a program gets to know of its subject, beside the request of the fix. References outlive the approach.
 struct ExternalSetting {
@@ -32,4 +32,4 @@ struct ExternalSetting {
 // or the request not be written.
 Approach external_approach(const ApproachConfig& entry, ExternalSetting setting);
 
-}  // namespace harness
+}  // namespace harness::external

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::external {
 
 // A program of somebody else's, in a session and process group of its own, so that it can be ended with all
 // that it started. The program itself dies with the thread that made this object (PR_SET_PDEATHSIG). It gets
@@ -46,4 +46,4 @@ class ExternalProcess {
   bool ended_ = false;
 };
 
-}  // namespace harness
+}  // namespace harness::external

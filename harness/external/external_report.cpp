@@ -4,7 +4,7 @@
 #include "harness/core/files.hpp"
 #include "harness/core/json_text.hpp"
 
-namespace harness {
+namespace harness::external {
 namespace {
 
 using nlohmann::json;
@@ -74,4 +74,4 @@ ExternalReport read_report(const std::filesystem::path& file) {
   return report;
 }
 
-}  // namespace harness
+}  // namespace harness::external

@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-namespace harness {
+namespace harness::external {
 
 // What an external program says of its fix (scripts/examples/README.md).
 struct ExternalReport {
@@ -20,4 +20,4 @@ struct ExternalReport {
 // Throws UserError with "report" as its file, for a file that is not there or no report.
 ExternalReport read_report(const std::filesystem::path& file);
 
-}  // namespace harness
+}  // namespace harness::external

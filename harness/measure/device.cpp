@@ -55,8 +55,8 @@ std::vector<at::Device> cuda_devices(const std::string& text, int64_t present) {
   std::istringstream list(text.size() > 5 ? text.substr(5) : "");
   for (std::string part; std::getline(list, part, ',');) {
     int64_t index = -1;
-    const auto [end, trouble] = std::from_chars(part.data(), part.data() + part.size(), index);
-    if (trouble != std::errc() || end != part.data() + part.size() || index < 0 || index >= present) {
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+    if (error != std::errc() || end != part.data() + part.size() || index < 0 || index >= present) {
       refuse(text, "CUDA devices from 0 to " + std::to_string(present - 1));
     }
     devices.emplace_back(at::kCUDA, static_cast<c10::DeviceIndex>(index));

@@ -25,13 +25,13 @@ class Stopwatch {
   double* seconds_;
 };
 
-SplitOutcome outcome_of(const Subject& subject, const Original& original, const std::string& split,
-                        std::vector<int32_t> fixed) {
+metrics::SplitOutcome outcome_of(const Subject& subject, const Original& original, const std::string& split,
+                                 std::vector<int32_t> fixed) {
   return {subject.labels(split), original.classes(split), std::move(fixed), subject.groups(split)};
 }
 
 // The first images in the subject's attack order that both models classify correctly.
-std::vector<int64_t> both_correct(const Subject& subject, const SplitOutcome& test) {
+std::vector<int64_t> both_correct(const Subject& subject, const metrics::SplitOutcome& test) {
   const auto& sample = subject.config().attack->sample;
   std::vector<int64_t> images;
   for (const int64_t image : subject.attack_order()) {
@@ -54,8 +54,8 @@ std::vector<uint8_t> pick(const std::vector<uint8_t>& flags, const std::vector<i
 
 }  // namespace
 
-EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test,
-                               std::optional<SplitOutcome> repair) {
+EvaluatedModel evaluated_model(const Subject& subject, metrics::SplitOutcome test,
+                               std::optional<metrics::SplitOutcome> repair) {
   EvaluatedModel model;
   model.evaluation.classes = subject.data().info().classes;
   model.evaluation.no_attack_reason = "no_attack: the subject configures none";
@@ -88,8 +88,8 @@ EvaluatedModel evaluate_predictions(const Subject& subject, const Original& orig
     if (random.empty()) random = predictions.random;
     return outcome_of(subject, original, split, std::move(predictions.classes));
   };
-  SplitOutcome test;
-  std::optional<SplitOutcome> repair;
+  metrics::SplitOutcome test;
+  std::optional<metrics::SplitOutcome> repair;
   {
     const Stopwatch watch(fixed.device(), &seconds);
     test = outcome("test");
@@ -122,7 +122,7 @@ void evaluate_attack(const Subject& subject, Original* original, const Network& 
     const Stopwatch watch(fixed.device(), &model->phases["attack"]);
     attack_images(subject, fixed, original->attack_options(), images, &after);
   }
-  AttackOutcome outcome;
+  metrics::AttackOutcome outcome;
   outcome.image = images;
   outcome.original = pick(before->success, images);
   outcome.fixed = pick(after.success, images);
@@ -133,10 +133,10 @@ void evaluate_attack(const Subject& subject, Original* original, const Network& 
   model->evaluation.attack = std::move(outcome);
 }
 
-std::vector<MetricRecord> measure_metrics(const Evaluation& evaluation) {
+std::vector<MetricRecord> measure_metrics(const metrics::Evaluation& evaluation) {
   std::vector<MetricRecord> records;
-  for (const Metric& metric : metrics()) {
-    const MetricValue value = metric.compute(evaluation);
+  for (const metrics::Metric& metric : metrics::all()) {
+    const metrics::MetricValue value = metric.compute(evaluation);
     records.push_back({metric.name, metric.unit, value.value, value.reason});
   }
   return records;

@@ -13,7 +13,7 @@ namespace harness {
 
 // One fixed model against its original: predictions on test and repair split, attack.
 struct EvaluatedModel {
-  Evaluation evaluation;
+  metrics::Evaluation evaluation;
   std::string not_finite;  // where NaN or an infinity sits (predict.hpp), on both splits
   std::string random;      // why its answers may change from pass to pass (predict.hpp), on both splits
   bool finite() const { return not_finite.empty(); }
@@ -22,7 +22,8 @@ struct EvaluatedModel {
 };
 
 // Evaluates the classes on both splits, which come from a run or from a file.
-EvaluatedModel evaluated_model(const Subject& subject, SplitOutcome test, std::optional<SplitOutcome> repair);
+EvaluatedModel evaluated_model(const Subject& subject, metrics::SplitOutcome test,
+                               std::optional<metrics::SplitOutcome> repair);
 
 // Why `network` cannot be attacked on this subject: "attack_impossible: ...", the operator without a
 // derivative; empty where it can. Tried on two images.
@@ -34,6 +35,6 @@ EvaluatedModel evaluate_predictions(const Subject& subject, const Original& orig
 void evaluate_attack(const Subject& subject, Original* original, const Network& fixed, EvaluatedModel* model);
 
 // Every registered metric.
-std::vector<MetricRecord> measure_metrics(const Evaluation& evaluation);
+std::vector<MetricRecord> measure_metrics(const metrics::Evaluation& evaluation);
 
 }  // namespace harness

@@ -39,7 +39,7 @@ Invariant check_random_output(const Network& network, const at::Tensor& sample, 
   };
   double difference = 0;
   if (!agree(first, second, kSameAnswer, &difference)) {
-    return {"random_output", false, "the same images asked twice differ by " + percent_of(difference)};
+    return {"random_output", false, "the same images give outputs that differ by " + percent_of(difference)};
   }
   const at::Context& context = at::globalContext();
   const bool coarse = checked.device().is_cuda() && (context.allowTF32CuBLAS() || context.allowTF32CuDNN());

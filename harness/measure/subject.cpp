@@ -146,7 +146,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
 UserError random_original(const std::filesystem::path& file, const std::string& why) {
   return UserError(
       {file.string(), "output", "answers that change: " + why,
-       "one answer to an image, asked again and in any batch",
+       "the same output for an image each time and in any batch",
        "call model.eval() before tracing; F.dropout needs training=self.training, nn.BatchNorm2d "
        "track_running_stats=True, and forward() must write to no buffer"});
 }

@@ -7,7 +7,7 @@
 #include "harness/core/random.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 namespace fs = std::filesystem;
@@ -49,7 +49,7 @@ void compare_files(const fs::path& before, const fs::path& again, std::vector<st
 void compare_predictions(const fs::path& before, const fs::path& again, double maximum,
                          std::vector<std::string>* found) {
   if (!fs::exists(before) || !fs::exists(again)) return;
-  const SplitOutcome a = read_predictions(before), b = read_predictions(again);
+  const metrics::SplitOutcome a = metrics::read_predictions(before), b = metrics::read_predictions(again);
   if (a.fixed.size() != b.fixed.size()) {
     found->push_back("predictions: of another number of images");
     return;
@@ -103,4 +103,4 @@ std::vector<std::string> audit_differences(const CellId& cell, const ResultsTree
   return found;
 }
 
-}  // namespace harness
+}  // namespace harness::plan

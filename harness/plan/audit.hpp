@@ -7,7 +7,7 @@
 
 #include "harness/plan/plan.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // `count` places of the plan, drawn with `seed` among the cells whose `states` are finished; all of these
 // where there are fewer. Sorted.
@@ -26,4 +26,4 @@ AuditTolerance audit_tolerance(const std::string& device_class);
 std::vector<std::string> audit_differences(const CellId& cell, const ResultsTree& before,
                                            const ResultsTree& again, const AuditTolerance& tolerance);
 
-}  // namespace harness
+}  // namespace harness::plan

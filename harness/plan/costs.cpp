@@ -2,7 +2,7 @@
 
 #include <map>
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 class Mean {
@@ -52,4 +52,4 @@ std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
   return costs;
 }
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -7,7 +7,7 @@
 #include "harness/plan/plan.hpp"
 #include "harness/store/record_index.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // What a cell is expected to take, from the records there are.
 struct Cost {
@@ -21,4 +21,4 @@ struct Cost {
 std::vector<Cost> expected_costs(const std::vector<PlanEntry>& plan,
                                  const std::vector<std::optional<RecordSummary>>& records);
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -6,7 +6,7 @@
 #include "harness/core/random.hpp"
 #include "harness/measure/metrics/metric.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 using nlohmann::json;
@@ -31,7 +31,7 @@ class Planner {
     base_.tf32 = config_.tf32;
     base_.device = device_class_;
     base_.limit = config_.limit;
-    base_.metrics = metrics_digest();
+    base_.metrics = metrics::metrics_digest();
     base_.files = {{"model", digest(subject.model)}, {"data", digest(subject.data)}};
     for (const ApproachConfig& approach : config_.approaches) {
       const PlanEntry of_all_runs = of_approach(subject, approach);
@@ -179,4 +179,4 @@ bool keeps_model(const Config& config, const PlanEntry& entry) {
   return config.keep == "all" || (config.keep == "first" && entry.planned.cell.run == 1);
 }
 
-}  // namespace harness
+}  // namespace harness::plan

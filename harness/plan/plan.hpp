@@ -8,7 +8,7 @@
 #include "harness/config/config.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // A cell with the parts of the configuration it comes from; valid as long as that Config.
 struct PlanEntry {
@@ -33,4 +33,4 @@ void identify(const Config& config, const PlanEntry& entry, Record* record);
 // Whether the cell's fixed model stays (configuration key "keep").
 bool keeps_model(const Config& config, const PlanEntry& entry);
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -6,7 +6,7 @@
 #include "harness/core/files.hpp"
 #include "harness/plan/shards.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 using nlohmann::json;
@@ -110,4 +110,4 @@ std::vector<bool> cells_of_shard(const std::vector<PlanEntry>& plan, const std::
   return holds;
 }
 
-}  // namespace harness
+}  // namespace harness::plan

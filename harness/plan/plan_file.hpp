@@ -7,7 +7,7 @@
 #include "harness/plan/costs.hpp"
 #include "harness/plan/selection.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // plan.json: schema, name of the configuration, number of shards (null: none frozen) and every cell with
 // seed, digest, expected seconds and shard. Costs and shards are frozen when it is written by `harness plan`;
@@ -33,4 +33,4 @@ FrozenPlan freeze(const std::vector<PlanEntry>& plan, const std::vector<Cost>& c
 std::vector<bool> cells_of_shard(const std::vector<PlanEntry>& plan, const std::optional<FrozenPlan>& frozen,
                                  const Shard& shard);
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -4,7 +4,7 @@
 #include "harness/core/files.hpp"
 #include "harness/core/process_name.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 using nlohmann::json;
@@ -69,4 +69,4 @@ std::string redo_of(const std::optional<Record>& record) {
   return token.is_string() ? token.get<std::string>() : "";
 }
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -7,7 +7,7 @@
 #include "harness/plan/selection.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // One pass of --redo over its cells (harness/docs/running.md). Its token is in redo/ of the results tree
 // until the pass is complete, and in every checkpoint, fix and record that it makes. So the same command goes
@@ -29,4 +29,4 @@ void end(const Redo& redo);
 // The token of the redo that made this record, "" where none did.
 std::string redo_of(const std::optional<Record>& record);
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -5,7 +5,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 bool matches_from(const std::string& glob, size_t g, const std::string& text, size_t t) {
@@ -64,4 +64,4 @@ Shard choose_shard(const std::optional<std::string>& option) {
   return {has_gaps ? 0 : *id - *min_value + 1, has_gaps ? 0 : *count, *id};
 }
 
-}  // namespace harness
+}  // namespace harness::plan

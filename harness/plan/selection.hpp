@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-namespace harness {
+namespace harness::plan {
 
 // "MNIST/*/1": * any text, also over slashes; ? one character; nothing else is special.
 bool matches(const std::string& glob, const std::string& text);
@@ -29,4 +29,4 @@ struct Selection {
   Shard shard;
 };
 
-}  // namespace harness
+}  // namespace harness::plan

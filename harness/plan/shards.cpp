@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 constexpr double kBalanced = 1.01;    // fullest shard over mean; below it nothing is moved any more
@@ -142,4 +142,4 @@ std::string array_range(const std::vector<int64_t>& sorted) {
   return text;
 }
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::plan {
 
 // Divides cells among `shards` tasks; returns the shard (from 1) of each cell. `costs` (expected seconds) and
 // `subjects` have one entry for each cell, in plan order. Cells of a subject stay together as far as balance
@@ -18,4 +18,4 @@ std::vector<int64_t> divide(const std::vector<double>& costs, const std::vector<
 // "2,5-7" of 2, 5, 6, 7: how Slurm writes the tasks of an array; "" for none.
 std::string array_range(const std::vector<int64_t>& sorted);
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -2,7 +2,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::plan {
 namespace {
 
 using nlohmann::json;
@@ -89,4 +89,4 @@ Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex&
   return work;
 }
 
-}  // namespace harness
+}  // namespace harness::plan

@@ -13,7 +13,7 @@
 #include "harness/plan/selection.hpp"
 #include "harness/store/record_index.hpp"
 
-namespace harness {
+namespace harness::plan {
 
 // Which results of earlier computations of a cell may be used again.
 enum class Reuse {
@@ -48,4 +48,4 @@ Workload choose_work(const Config& config, const ResultsTree& tree, RecordIndex&
 // FAILURE of the kinds that make a run end with 1.
 bool fails_run(const RecordSummary& record);
 
-}  // namespace harness
+}  // namespace harness::plan

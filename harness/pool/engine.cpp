@@ -15,7 +15,7 @@
 #include "harness/pool/supervision.hpp"
 #include "harness/pool/task_queue.hpp"
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -26,8 +26,8 @@ constexpr double kCheckSeconds = 120;  // in which a device answers
 
 class Engine {
  public:
-  Engine(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-         const Workload& work, const RunOptions& options, Progress& progress)
+  Engine(const Config& config, const ResultsTree& tree, const std::vector<plan::PlanEntry>& plan,
+         const plan::Workload& work, const RunOptions& options, Progress& progress)
       : config_(config),
         tree_(tree),
         plan_(plan),
@@ -41,7 +41,7 @@ class Engine {
     ::signal(SIGPIPE, SIG_IGN);
     sweep();
     double expected = 0;
-    for (const Task& task : work_.todo) expected += task.expected;
+    for (const plan::Task& task : work_.todo) expected += task.expected;
     progress_.expect(static_cast<int64_t>(work_.todo.size()), expected / static_cast<double>(slots_.size()));
     if (!work_.todo.empty()) {
       probe();
@@ -56,9 +56,11 @@ class Engine {
   }
 
  private:
-  const PlanEntry& entry_of(const Task& task) const { return plan_[task.place]; }
-  std::string id_of(const Task& task) const { return entry_of(task).planned.cell.text(); }
-  std::filesystem::path folder_of(const Task& task) const { return tree_.cell(entry_of(task).planned.cell); }
+  const plan::PlanEntry& entry_of(const plan::Task& task) const { return plan_[task.place]; }
+  std::string id_of(const plan::Task& task) const { return entry_of(task).planned.cell.text(); }
+  std::filesystem::path folder_of(const plan::Task& task) const {
+    return tree_.cell(entry_of(task).planned.cell);
+  }
 
   void note(const std::string& line) {
     summary_.errors.push_back(line);
@@ -88,14 +90,14 @@ class Engine {
 
   void begin_redo() {
     const bool any = std::any_of(work_.todo.begin(), work_.todo.end(),
-                                 [](const Task& task) { return task.reuse == Reuse::nothing; });
+                                 [](const plan::Task& task) { return task.reuse == plan::Reuse::nothing; });
     if (!redo_ || !any || stop_signals() > 0) return;
     if (redo_->begun) {
       progress_.say("goes on with the redo that was begun before (to begin anew, remove " +
                     redo_->file.string() + ")");
     }
     try {
-      harness::begin(&*redo_);
+      plan::begin(&*redo_);
     } catch (const UserError& error) {
       for (const auto& slot : slots_) give_up(*slot, error.what());
     }
@@ -105,8 +107,8 @@ class Engine {
   void probe() {
     ProbeEntries request;
     std::set<std::string> seen;
-    for (const Task& task : work_.todo) {
-      const PlanEntry& entry = entry_of(task);
+    for (const plan::Task& task : work_.todo) {
+      const plan::PlanEntry& entry = entry_of(task);
       if (seen.insert(entry.subject->name + "\n" + entry.published.string()).second) {
         request.entries.push_back(cell_entry(config_, entry));
       }
@@ -176,14 +178,14 @@ class Engine {
     queue_.look_elsewhere(&leases_);
     for (const auto& slot : slots_) {
       while (slot->is_free()) {
-        const std::optional<Task> task = queue_.next(*slot, slots_);
+        const std::optional<plan::Task> task = queue_.next(*slot, slots_);
         if (!task) break;
         begin(*slot, *task);
       }
     }
   }
 
-  void begin(Slot& slot, const Task& task) {
+  void begin(Slot& slot, const plan::Task& task) {
     Slot::Current current;
     current.task = task;
     try {
@@ -215,20 +217,20 @@ class Engine {
     progress_.begin(slot.index(), id_of(task));
   }
 
-  bool is_done(const Task& task) const {
-    if (task.reuse == Reuse::retry) return false;
+  bool is_done(const plan::Task& task) const {
+    if (task.reuse == plan::Reuse::retry) return false;
     const PlannedCell& planned = entry_of(task).planned;
     const std::optional<Record> record = tree_.look(planned.cell).record;
     if (state_of(planned, record, Compare::exact) != CellState::finished) return false;
-    return task.reuse == Reuse::everything || (redo_ && redo_of(record) == redo_->token);
+    return task.reuse == plan::Reuse::everything || (redo_ && plan::redo_of(record) == redo_->token);
   }
 
-  void finish_elsewhere(const Task& task) {
+  void finish_elsewhere(const plan::Task& task) {
     progress_.end(-1, {id_of(task), "done", "by another process", 0, false}, task.expected);
   }
 
   // What is no record of this cell stays to be looked at, under another name.
-  void set_aside_damage(const Task& task) const {
+  void set_aside_damage(const plan::Task& task) const {
     const CellId& cell = entry_of(task).planned.cell;
     if (!tree_.look(cell).damage) return;
     std::error_code ignored;
@@ -297,7 +299,7 @@ class Engine {
   }
 
   // To the process that has taken the cell over.
-  void leave(Slot& slot, const Task& task) {
+  void leave(Slot& slot, const plan::Task& task) {
     progress_.idle(slot.index());
     queue_.leave_elsewhere(task);
   }
@@ -332,7 +334,7 @@ class Engine {
     }
   }
 
-  void try_later(const Task& task) {
+  void try_later(const plan::Task& task) {
     progress_.say(id_of(task) + " is tried again after the others: " + text_of(reasons_[task.place]));
     queue_.add(task);
   }
@@ -346,7 +348,7 @@ class Engine {
     Slot::Check check = std::move(*slot.check);
     slot.check.reset();
     slot.failures_in_a_row = 0;
-    const Task& task = check.failed.task;
+    const plan::Task& task = check.failed.task;
     if (task.failures < kMaxFailures) {
       try_later(task);
     } else if (check.of_file) {
@@ -356,14 +358,14 @@ class Engine {
     }
   }
 
-  void no_result(const Task& task, const std::string& why) {
+  void no_result(const plan::Task& task, const std::string& why) {
     reasons_.erase(task.place);
     progress_.end(-1, {id_of(task), "", why, 0, false}, task.expected);
     summary_.errors.push_back(id_of(task) + " no result: " + why);
   }
 
   void say_what_is_left() {
-    for (const Task& task : queue_.waiting()) {
+    for (const plan::Task& task : queue_.waiting()) {
       const auto reason = reasons_.find(task.place);
       if (reason != reasons_.end()) no_result(task, text_of(reason->second));
     }
@@ -417,7 +419,7 @@ class Engine {
     Slot::Current& cell = *slot.current;
     keep_alive(&cell);
     if (!cell.killed_for.empty()) return;
-    cell.killed_for = why_over_budget(&cell, budget_of(config_, entry_of(cell.task)), *slot.process());
+    cell.killed_for = why_over_budget(&cell, plan::budget_of(config_, entry_of(cell.task)), *slot.process());
     if (!cell.killed_for.empty()) slot.process()->signal(SIGKILL);
   }
 
@@ -429,10 +431,10 @@ class Engine {
 
   const Config& config_;
   const ResultsTree& tree_;
-  const std::vector<PlanEntry>& plan_;
-  const Workload& work_;
+  const std::vector<plan::PlanEntry>& plan_;
+  const plan::Workload& work_;
   Progress& progress_;
-  std::optional<Redo> redo_;
+  std::optional<plan::Redo> redo_;
   Lease::Watch leases_;
   std::vector<std::unique_ptr<Slot>> slots_;
   TaskQueue queue_;
@@ -444,9 +446,9 @@ class Engine {
 
 }  // namespace
 
-RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                    const Workload& work, const RunOptions& options, Progress& progress) {
+RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<plan::PlanEntry>& plan,
+                    const plan::Workload& work, const RunOptions& options, Progress& progress) {
   return Engine(config, tree, plan, work, options, progress).run();
 }
 
-}  // namespace harness
+}  // namespace harness::pool

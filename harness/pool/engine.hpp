@@ -8,7 +8,7 @@
 #include "harness/pool/progress.hpp"
 #include "harness/pool/run_summary.hpp"
 
-namespace harness {
+namespace harness::pool {
 
 struct RunOptions {
   DeviceChoice device;
@@ -24,7 +24,7 @@ struct RunOptions {
 // The second time the machine is tested (machine.hpp). Where it works, the cell's record says FAILURE
 // crashed, or the cell stays missing where a file was the reason. Where it does not, the cell stays missing
 // and the worker is given up.
-RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<PlanEntry>& plan,
-                    const Workload& work, const RunOptions& options, Progress& progress);
+RunSummary run_plan(const Config& config, const ResultsTree& tree, const std::vector<plan::PlanEntry>& plan,
+                    const plan::Workload& work, const RunOptions& options, Progress& progress);
 
-}  // namespace harness
+}  // namespace harness::pool

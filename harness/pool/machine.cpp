@@ -5,7 +5,7 @@
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 // More than a cell's small files, so that a disk with a few blocks left does not pass.
@@ -39,4 +39,4 @@ void exercise_device(c10::Device device) {
   if (sum != kProbeElements) throw std::runtime_error("the device adds up ones to " + std::to_string(sum));
 }
 
-}  // namespace harness
+}  // namespace harness::pool

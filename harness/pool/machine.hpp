@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-namespace harness {
+namespace harness::pool {
 
 // Whether this machine still computes and stores, tested after a cell ended without a result.
 
@@ -16,4 +16,4 @@ std::string disk_error(const std::filesystem::path& folder);
 // One trivial operation on the device, and its result read back. Throws what the device throws.
 void exercise_device(c10::Device device);
 
-}  // namespace harness
+}  // namespace harness::pool

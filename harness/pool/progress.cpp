@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -145,4 +145,4 @@ void Progress::tick() {
   line_open_ = true;
 }
 
-}  // namespace harness
+}  // namespace harness::pool

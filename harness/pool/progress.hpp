@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::pool {
 
 // A cell that ended, as people see it.
 struct FinishedCell {
@@ -52,4 +52,4 @@ class Progress {
   bool line_open_ = false;
 };
 
-}  // namespace harness
+}  // namespace harness::pool

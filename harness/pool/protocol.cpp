@@ -4,34 +4,20 @@
 #include <array>
 #include <type_traits>
 
+// How the library writes and reads the types of fields. It finds these functions by their argument's
+// namespace, so they cannot be in an unnamed one.
 namespace harness {
 
 using nlohmann::json;
 
-namespace {
-
-constexpr const char* kMessage = "message";
-constexpr size_t kShownBytes = 120;  // of a line that is no message
-
 // The value among `all` whose text (`to_text`) this is.
 template <typename Enum, size_t count>
-Enum value_of(const json& text, const std::array<Enum, count>& all) {
+static Enum value_of(const json& text, const std::array<Enum, count>& all) {
   const auto found = std::find_if(all.begin(), all.end(), [&](Enum one) { return text == to_text(one); });
   if (found == all.end()) throw std::invalid_argument("no word that is known here: " + text.dump());
   return *found;
 }
 
-}  // namespace
-
-// How the library writes and reads the types of fields. It finds these functions by their argument's
-// namespace, so they cannot be in the unnamed one.
-
-static void to_json(json& value, const Reuse& reuse) {
-  value = to_text(reuse);
-}
-static void from_json(const json& value, Reuse& reuse) {
-  reuse = value_of(value, std::array{Reuse::everything, Reuse::retry, Reuse::nothing});
-}
 static void to_json(json& value, const Status& status) {
   value = to_text(status);
 }
@@ -49,6 +35,19 @@ static void from_json(const json& value, Level& level) {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, file, place, found, expected, suggestion)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CellId, subject, model, approach, run)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedCell, cell, key, name, level, in_study, seed, identity, digest)
+
+namespace plan {
+
+static void to_json(json& value, const Reuse& reuse) {
+  value = to_text(reuse);
+}
+static void from_json(const json& value, Reuse& reuse) {
+  reuse = value_of(value, std::array{Reuse::everything, Reuse::retry, Reuse::nothing});
+}
+
+}  // namespace plan
+
+namespace pool {
 
 static void to_json(json& value, const CellEntry& entry) {
   value = {{"planned", entry.planned},
@@ -77,6 +76,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CellProgress, done, what)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CellFinished, status, reason, mistrusted, seconds)
 
 namespace {
+
+constexpr const char* kMessage = "message";
+constexpr size_t kShownBytes = 120;  // of a line that is no message
 
 template <typename... Messages>
 json to_object(const std::variant<Messages...>& message) {
@@ -124,15 +126,15 @@ Message read_line(const std::string& line) {
 
 }  // namespace
 
-CellEntry cell_entry(const Config& config, const PlanEntry& entry) {
+CellEntry cell_entry(const Config& config, const plan::PlanEntry& entry) {
   CellEntry places{entry.planned, entry.subject - config.subjects.data(), std::nullopt,
                    entry.published.string()};
   if (entry.approach != nullptr) places.approach = entry.approach - config.approaches.data();
   return places;
 }
 
-PlanEntry plan_entry(const Config& config, const CellEntry& entry) {
-  PlanEntry found;
+plan::PlanEntry plan_entry(const Config& config, const CellEntry& entry) {
+  plan::PlanEntry found;
   found.planned = entry.planned;
   found.subject = &config.subjects.at(static_cast<size_t>(entry.subject));
   if (entry.approach) found.approach = &config.approaches.at(static_cast<size_t>(*entry.approach));
@@ -166,4 +168,5 @@ void throw_if_any(const std::vector<Problem>& problems) {
   if (!different.empty()) throw UserError(std::move(different));
 }
 
+}  // namespace pool
 }  // namespace harness

@@ -16,7 +16,7 @@
 // All messages between the engine and a worker. Each is one JSON object on a line of its own: the name of the
 // message under "message", and its fields under the names they have here. Requests go to the worker's
 // standard input, replies come from its descriptor WorkerProcess::kReplies.
-namespace harness {
+namespace harness::pool {
 
 // A PlanEntry by its places in the configuration that both sides have.
 struct CellEntry {
@@ -25,9 +25,9 @@ struct CellEntry {
   std::optional<int64_t> approach;  // place in Config::approaches; absent for published models
   std::string published;            // file of a published model, else empty
 };
-CellEntry cell_entry(const Config& config, const PlanEntry& entry);
+CellEntry cell_entry(const Config& config, const plan::PlanEntry& entry);
 // Valid as long as `config`. Throws std::out_of_range for places outside of it.
-PlanEntry plan_entry(const Config& config, const CellEntry& entry);
+plan::PlanEntry plan_entry(const Config& config, const CellEntry& entry);
 
 // Requests. What each is answered by stands behind the arrow; each may also be answered by RequestFailed, and
 // all but ComputeCell by RequestRefused.
@@ -51,7 +51,7 @@ struct ProbeEntries {  // opens their subjects and published models -> EntriesPr
 struct ComputeCell {
   static constexpr const char* kName = "compute";
   CellEntry entry;
-  Reuse reuse = Reuse::everything;
+  plan::Reuse reuse = plan::Reuse::everything;
   std::string lease;  // token of the cell's lease
   std::string redo;   // token of the redo that the cell belongs to, else empty
 };
@@ -143,4 +143,4 @@ Reply read_reply(const std::string& line);
 
 void throw_if_any(const std::vector<Problem>& problems);  // UserError with those that differ
 
-}  // namespace harness
+}  // namespace harness::pool

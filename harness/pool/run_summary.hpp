@@ -9,7 +9,7 @@
 
 #include "harness/plan/workload.hpp"
 
-namespace harness {
+namespace harness::pool {
 
 // What came of a run.
 struct RunSummary {
@@ -23,7 +23,7 @@ struct RunSummary {
 
 // Fills in `failed`, `statuses` and `failures` from the records as they are now; cells that were not to be
 // computed are as they were. Ends the redo where all its cells have records of it.
-void sum_up(const ResultsTree& tree, const std::vector<PlanEntry>& plan, const Workload& work,
-            const std::optional<Redo>& redo, RunSummary* summary);
+void sum_up(const ResultsTree& tree, const std::vector<plan::PlanEntry>& plan, const plan::Workload& work,
+            const std::optional<plan::Redo>& redo, RunSummary* summary);
 
-}  // namespace harness
+}  // namespace harness::pool

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 // The cores this process may use, or what the user set for OpenMP.
@@ -85,4 +85,4 @@ std::vector<std::unique_ptr<Slot>> make_slots(const Config& config, const Result
   return slots;
 }
 
-}  // namespace harness
+}  // namespace harness::pool

@@ -9,7 +9,7 @@
 #include "harness/pool/worker_process.hpp"
 #include "harness/store/lease.hpp"
 
-namespace harness {
+namespace harness::pool {
 
 // One place where cells run: a device, and the worker process on it, which is started when it is first needed
 // and again after it died.
@@ -26,7 +26,7 @@ class Slot {
 
   // The cell that runs here; absent: idle.
   struct Current {
-    Task task;
+    plan::Task task;
     std::unique_ptr<Lease> lease;
     PartBegun part{.name = "load"};  // the last one that began
     double resident_before = 0;      // megabytes of the worker when the fix began
@@ -66,4 +66,4 @@ class Slot {
 std::vector<std::unique_ptr<Slot>> make_slots(const Config& config, const ResultsTree& tree,
                                               const RunOptions& options, size_t cells);
 
-}  // namespace harness
+}  // namespace harness::pool

@@ -4,7 +4,7 @@
 
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -58,4 +58,4 @@ std::string why_over_budget(Slot::Current* cell, const Budget& budget, const Wor
   return "";
 }
 
-}  // namespace harness
+}  // namespace harness::pool

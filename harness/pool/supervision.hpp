@@ -4,7 +4,7 @@
 
 #include "harness/pool/slot.hpp"
 
-namespace harness {
+namespace harness::pool {
 
 // What the engine does about a cell that runs, as its worker may hang or its fix never return.
 
@@ -16,4 +16,4 @@ void keep_alive(Slot::Current* cell);
 // keeps its own budget.
 std::string why_over_budget(Slot::Current* cell, const Budget& budget, const WorkerProcess& worker);
 
-}  // namespace harness
+}  // namespace harness::pool

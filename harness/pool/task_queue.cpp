@@ -3,7 +3,7 @@
 #include <limits>
 #include <map>
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 constexpr std::chrono::seconds kLookAgain{1};
@@ -15,21 +15,21 @@ void TaskQueue::look_elsewhere(Lease::Watch* leases) {
   const auto now = std::chrono::steady_clock::now();
   if (elsewhere_.empty() || now - last_look_ < kLookAgain) return;
   last_look_ = now;
-  std::deque<Task> still;
-  for (const Task& task : elsewhere_) {
+  std::deque<plan::Task> still;
+  for (const plan::Task& task : elsewhere_) {
     const bool alive = leases->is_alive(tree_.cell(plan_[task.place].planned.cell));
     (alive ? still : waiting_).push_back(task);
   }
   elsewhere_ = std::move(still);
 }
 
-std::optional<Task> TaskQueue::next(const Slot& slot, const std::vector<std::unique_ptr<Slot>>& slots) {
+std::optional<plan::Task> TaskQueue::next(const Slot& slot, const std::vector<std::unique_ptr<Slot>>& slots) {
   if (waiting_.empty()) return std::nullopt;
   std::map<std::string, int> busy;
   for (const auto& other : slots) {
     if (other.get() != &slot && other->current) ++busy[subject_of(other->current->task)];
   }
-  const auto rank = [&](const Task& task) {
+  const auto rank = [&](const plan::Task& task) {
     if (task.failures > 0) return kLast;
     return subject_of(task) == slot.subject ? -1 : busy[subject_of(task)];
   };
@@ -37,9 +37,9 @@ std::optional<Task> TaskQueue::next(const Slot& slot, const std::vector<std::uni
   for (auto task = waiting_.begin(); task != waiting_.end() && rank(*best) >= 0; ++task) {
     if (rank(*task) < rank(*best)) best = task;
   }
-  const Task chosen = *best;
+  const plan::Task chosen = *best;
   waiting_.erase(best);
   return chosen;
 }
 
-}  // namespace harness
+}  // namespace harness::pool

@@ -19,7 +19,7 @@
 #include "harness/pool/worker_process.hpp"
 #include "harness/store/lease.hpp"
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -60,7 +60,7 @@ class Worker {
   void handle(const ProbeEntries& request) {
     std::vector<Problem> problems;
     for (const CellEntry& one : request.entries) {
-      const PlanEntry entry = plan_entry(config_, one);
+      const plan::PlanEntry entry = plan_entry(config_, one);
       try {
         open(entry);
         if (entry.approach == nullptr) subject_->load_model(entry.published);
@@ -72,9 +72,9 @@ class Worker {
   }
 
   void handle(const ComputeCell& request) {
-    const PlanEntry entry = plan_entry(config_, request.entry);
+    const plan::PlanEntry entry = plan_entry(config_, request.entry);
     try {
-      const CellLog log(tree_->cell(entry.planned.cell));
+      const cell::CellLog log(tree_->cell(entry.planned.cell));
       try {
         send(PartBegun{.name = "load"});
         open_original(entry);
@@ -104,7 +104,7 @@ class Worker {
   }
 
  private:
-  void open(const PlanEntry& entry) {
+  void open(const plan::PlanEntry& entry) {
     if (subject_ && subject_name_ == entry.subject->name) return;
     original_.reset();
     subject_.reset();
@@ -112,7 +112,7 @@ class Worker {
     subject_name_ = entry.subject->name;
   }
 
-  void open_original(const PlanEntry& entry) {
+  void open_original(const plan::PlanEntry& entry) {
     open(entry);
     if (original_) return;
     const std::string identity = digest_of(entry.planned.identity.of_original().dump());
@@ -122,10 +122,10 @@ class Worker {
     predict_original_ = original_->predict_seconds();
   }
 
-  void compute(const PlanEntry& entry, const ComputeCell& request, const CellLog& log) {
+  void compute(const plan::PlanEntry& entry, const ComputeCell& request, const cell::CellLog& log) {
     const Clock::time_point start = Clock::now();
     Clock::time_point last_reply = start, last_line = start;
-    const CellContext context{
+    const cell::CellContext context{
         .config = config_,
         .subject = *subject_,
         .original = *original_,
@@ -146,12 +146,12 @@ class Worker {
               log.line(std::to_string(std::lround(100 * done)) + " % " + what);
             },
         .begin =
-            [&](const CellPart& part) {
+            [&](const cell::CellPart& part) {
               log.line(part.name + (part.spent > 0 ? ", going on after " + seconds_text(part.spent) : ""));
               send(PartBegun{part.name, part.spent, part.keeps_own_budget});
             },
         .fix_begun = [](double megabytes) { send(FixBegun{megabytes}); }};
-    const Record record = run_cell(context, entry, request.reuse);
+    const Record record = cell::run_cell(context, entry, request.reuse);
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     log.line(std::string(to_text(record.status)) + " in " + seconds_text(seconds) +
              (record.reason.empty() ? "" : ", " + record.reason));
@@ -192,4 +192,4 @@ int run_worker() {
   return 0;
 }
 
-}  // namespace harness
+}  // namespace harness::pool

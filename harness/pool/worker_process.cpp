@@ -17,7 +17,7 @@
 
 extern char** environ;
 
-namespace harness {
+namespace harness::pool {
 namespace {
 
 const char* const kParent = "HARNESS_PARENT";
@@ -174,4 +174,4 @@ int64_t out_of_memory_kills() {
   return kills;
 }
 
-}  // namespace harness
+}  // namespace harness::pool

@@ -10,7 +10,7 @@
 #include "harness/core/process_end.hpp"
 #include "harness/pool/protocol.hpp"
 
-namespace harness {
+namespace harness::pool {
 
 // The same binary as a worker: started by posix_spawn, in a process group of its own, dying with this
 // process. Messages (protocol.hpp) go through two pipes, one a line: requests to its standard input, replies
@@ -48,4 +48,4 @@ bool die_with_parent();
 // How many processes the kernel has killed for want of memory since it started (or this container did).
 int64_t out_of_memory_kills();
 
-}  // namespace harness
+}  // namespace harness::pool

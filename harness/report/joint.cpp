@@ -6,11 +6,11 @@
 #include "harness/core/files.hpp"
 #include "harness/measure/metrics/outcomes.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 bool attacked(const Record& record) {
-  for (const Metric& metric : metrics()) {
+  for (const metrics::Metric& metric : metrics::all()) {
     if (!metric.joint) continue;
     for (const MetricRecord& recorded : record.metrics) {
       if (recorded.name == metric.name && recorded.value) return true;
@@ -20,8 +20,8 @@ bool attacked(const Record& record) {
 }
 
 // The flags beside a record must be those that its metrics were computed from.
-void check_flags(const Evaluation& run, const Record& record, const std::filesystem::path& file) {
-  for (const Metric& metric : metrics()) {
+void check_flags(const metrics::Evaluation& run, const Record& record, const std::filesystem::path& file) {
+  for (const metrics::Metric& metric : metrics::all()) {
     if (!metric.joint) continue;
     for (const MetricRecord& recorded : record.metrics) {
       if (recorded.name != metric.name || !recorded.value) continue;
@@ -35,19 +35,19 @@ void check_flags(const Evaluation& run, const Record& record, const std::filesys
 
 }  // namespace
 
-std::vector<Evaluation> common_attack(const ResultsTree& tree, const ApproachReport& row) {
-  std::vector<Evaluation> runs;
+std::vector<metrics::Evaluation> common_attack(const ResultsTree& tree, const ApproachReport& row) {
+  std::vector<metrics::Evaluation> runs;
   for (const RunCell& run : row.runs) {
     if (!run.ok() || !attacked(*run.record)) continue;
     const std::filesystem::path folder = tree.cell(run.planned.cell);
-    Evaluation evaluation;
+    metrics::Evaluation evaluation;
     evaluation.classes = run.record->classes;
-    evaluation.test = read_predictions(folder / "predictions.csv");
-    evaluation.attack = read_attack(folder / "attack.csv");
+    evaluation.test = metrics::read_predictions(folder / "predictions.csv");
+    evaluation.attack = metrics::read_attack(folder / "attack.csv");
     check_flags(evaluation, *run.record, folder / "attack.csv");
     runs.push_back(std::move(evaluation));
   }
-  return restrict_to_common(std::move(runs));
+  return metrics::restrict_to_common(std::move(runs));
 }
 
-}  // namespace harness
+}  // namespace harness::report

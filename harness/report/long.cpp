@@ -4,7 +4,7 @@
 #include "harness/core/files.hpp"
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 using Row = std::vector<std::string>;
@@ -38,12 +38,12 @@ Row value_columns(const ApproachReport& row, const Value& value) {
 const Row kLongColumns = {"subject", "model", "approach", "name", "level", "metric", "unit",  "better",
                           "mean",    "std",   "min",      "max",  "runs",  "status", "reason"};
 
-Value empty_value(const Metric& metric) {
+Value empty_value(const metrics::Metric& metric) {
   return {metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
 }
 
 Value empty_time() {
-  return {"TIME", "seconds", "rq4", Better::lower, false, {}, ""};
+  return {"TIME", "seconds", "rq4", metrics::Better::lower, false, {}, ""};
 }
 
 // The rows of runs.csv for one run: every metric, then the times.
@@ -65,7 +65,7 @@ void append_run(const RunCell& run, Table* table) {
     append(&row, {metric, unit, value, status, both, record ? record->device : ""});
     table->rows.push_back(std::move(row));
   };
-  for (const Metric& metric : metrics()) {
+  for (const metrics::Metric& metric : metrics::all()) {
     const MetricRecord* found = nullptr;
     if (record) {
       for (const MetricRecord& one : record->metrics) {
@@ -99,7 +99,7 @@ Table applicability_table(const Report& report) {
 Table metric_table(const Report& report, const std::string& name) {
   Table table{name, kLongColumns, {}};
   for (const ApproachReport& row : report.rows) {
-    for (const Metric& metric : metrics()) {
+    for (const metrics::Metric& metric : metrics::all()) {
       if (metric.table != name) continue;
       const Value* value = row.find(metric.name);
       Row line = head_of(row);
@@ -143,4 +143,4 @@ Table runs_table(const Report& report) {
   return table;
 }
 
-}  // namespace harness
+}  // namespace harness::report

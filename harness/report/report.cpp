@@ -8,7 +8,7 @@
 
 #include "harness/report/joint.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 int rank_of(Level level) {
@@ -115,7 +115,7 @@ void summarise(ApproachReport* row) {
   row->reason = join(parts);
 }
 
-Value value_of(const Metric& metric, const ApproachReport& row) {
+Value value_of(const metrics::Metric& metric, const ApproachReport& row) {
   Value value{metric.name, metric.unit, metric.table, metric.better, metric.joint, {}, ""};
   for (const RunCell& run : row.runs) {
     if (!run.ok()) continue;
@@ -134,14 +134,14 @@ Value value_of(const Metric& metric, const ApproachReport& row) {
 }
 
 void measure(const ResultsTree& tree, ApproachReport* row) {
-  const std::vector<Evaluation> common =
-      row->ok_runs > 1 ? common_attack(tree, *row) : std::vector<Evaluation>();
-  for (const Metric& metric : metrics()) {
+  const std::vector<metrics::Evaluation> common =
+      row->ok_runs > 1 ? common_attack(tree, *row) : std::vector<metrics::Evaluation>();
+  for (const metrics::Metric& metric : metrics::all()) {
     Value value = value_of(metric, *row);
     if (metric.joint && !common.empty()) {
       value.runs.clear();
-      for (const Evaluation& run : common) {
-        const MetricValue computed = metric.compute(run);
+      for (const metrics::Evaluation& run : common) {
+        const metrics::MetricValue computed = metric.compute(run);
         if (computed.value) value.runs.push_back(*computed.value);
         if (!computed.value) value.reason = computed.reason;
       }
@@ -160,7 +160,8 @@ void measure(const ResultsTree& tree, ApproachReport* row) {
 }
 
 Value time_of(const std::string& phase, const std::vector<const Record*>& records, Level level) {
-  Value value{phase == "fix" ? "TIME" : "TIME_" + phase, "seconds", "rq4", Better::lower, false, {}, ""};
+  Value value{
+      phase == "fix" ? "TIME" : "TIME_" + phase, "seconds", "rq4", metrics::Better::lower, false, {}, ""};
   for (const Record* record : records) {
     const auto found = record->phases.find(phase);
     if (found != record->phases.end()) value.runs.push_back(found->second);
@@ -286,4 +287,4 @@ Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan
   return report;
 }
 
-}  // namespace harness
+}  // namespace harness::report

@@ -8,7 +8,7 @@
 #include "harness/measure/metrics/metric.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::report {
 
 // One planned cell and its record. Outdated records are left out, as they belong to another configuration.
 struct RunCell {
@@ -22,7 +22,7 @@ struct RunCell {
 // Values of one metric, one for each ok run that has it.
 struct Value {
   std::string metric, unit, table;
-  Better better = Better::neither;
+  metrics::Better better = metrics::Better::neither;
   bool joint = false;
   std::vector<double> runs;
   std::string reason;  // why there is no value
@@ -72,4 +72,4 @@ std::string mistrust(const Record& record);
 // Made from the records, and from the attack flags beside them for joint metrics. Throws ResultsError.
 Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan);
 
-}  // namespace harness
+}  // namespace harness::report

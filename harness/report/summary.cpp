@@ -5,7 +5,7 @@
 #include "harness/core/files.hpp"
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 struct Objective {
@@ -88,4 +88,4 @@ Table summary_table(const Report& report) {
   return table;
 }
 
-}  // namespace harness
+}  // namespace harness::report

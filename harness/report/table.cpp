@@ -4,7 +4,7 @@
 
 #include "harness/core/files.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 void append_line(const std::vector<std::string>& fields, std::string* text) {
@@ -69,4 +69,4 @@ std::string to_aligned(const std::vector<std::vector<std::string>>& header,
   return text;
 }
 
-}  // namespace harness
+}  // namespace harness::report

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::report {
 
 // Rows and columns of text. Numbers are written so that they read back as the same double; "" is a missing
 // value.
@@ -22,4 +22,4 @@ nlohmann::json to_json(const Table& table);  // a list of objects, in column ord
 std::string to_aligned(const std::vector<std::vector<std::string>>& header,
                        const std::vector<std::vector<std::string>>& rows, size_t left);
 
-}  // namespace harness
+}  // namespace harness::report

@@ -6,7 +6,7 @@
 #include "harness/report/report.hpp"
 #include "harness/report/table.hpp"
 
-namespace harness {
+namespace harness::report {
 
 // Long form: one row per value (results/README.md).
 Table applicability_table(const Report& report);                    // rq1
@@ -26,4 +26,4 @@ void write_tables(const ResultsTree& tree, const Report& report);
 // For people: one aligned table per question and subject, notes, full names, coverage.
 std::string tables_text(const Report& report);
 
-}  // namespace harness
+}  // namespace harness::report

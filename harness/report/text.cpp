@@ -4,7 +4,7 @@
 
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 using Row = std::vector<std::string>;
@@ -114,8 +114,8 @@ std::vector<Row> without_empty_lines(std::vector<Row> header) {
 
 std::string metrics_of(const Report& report, const std::string& subject, const std::string& name,
                        Notes* notes) {
-  std::vector<const Metric*> shown;
-  for (const Metric& metric : metrics()) {
+  std::vector<const metrics::Metric*> shown;
+  for (const metrics::Metric& metric : metrics::all()) {
     if (metric.table != name) continue;
     const bool any = std::any_of(report.rows.begin(), report.rows.end(), [&](const ApproachReport& row) {
       const Value* value = row.cell.subject == subject ? row.find(metric.name) : nullptr;
@@ -125,14 +125,14 @@ std::string metrics_of(const Report& report, const std::string& subject, const s
   }
   Layout layout;
   for (const char* title : {"approach", "status", "runs"}) layout.plain(title);
-  for (const Metric* metric : shown) layout.column(metric->name, metric->unit);
+  for (const metrics::Metric* metric : shown) layout.column(metric->name, metric->unit);
   layout.plain("notes");
   std::vector<Row> rows;
   for (const ApproachReport& row : report.rows) {
     if (row.cell.subject != subject) continue;
     Row line = {row.cell.approach, row.status, std::to_string(row.ok_runs)};
     std::string marks = notes->number(row.reason);
-    for (const Metric* metric : shown) {
+    for (const metrics::Metric* metric : shown) {
       const Value* value = row.find(metric->name);
       line.push_back(value ? entry_of(*value) : "-");
     }
@@ -221,4 +221,4 @@ std::string tables_text(const Report& report) {
   return text;
 }
 
-}  // namespace harness
+}  // namespace harness::report

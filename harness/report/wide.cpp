@@ -4,7 +4,7 @@
 #include "harness/core/files.hpp"
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::report {
 namespace {
 
 using Row = std::vector<std::string>;
@@ -135,4 +135,4 @@ Table wide_table(const Report& report, const std::string& name) {
   return table;
 }
 
-}  // namespace harness
+}  // namespace harness::report

@@ -1,7 +1,7 @@
 #include "harness/core/files.hpp"
 #include "harness/report/tables.hpp"
 
-namespace harness {
+namespace harness::report {
 
 std::vector<Table> all_tables(const Report& report) {
   return {applicability_table(report), metric_table(report, "rq2"), metric_table(report, "rq3"),
@@ -27,4 +27,4 @@ void write_tables(const ResultsTree& tree, const Report& report) {
   write_atomically(tree.tables() / "sources.json", sources.dump(1) + "\n");
 }
 
-}  // namespace harness
+}  // namespace harness::report

@@ -241,19 +241,19 @@ TEST_CASE("training with sgd and momentum is resumed bit for bit") {
   Network whole = tiny_network().fork(), part = tiny_network().fork();
   const Split& split = tiny_data().split("train");
   {
-    Trainer trainer(whole, split, recipe, 4);
+    train::Trainer trainer(whole, split, recipe, 4);
     REQUIRE(trainer.steps_per_epoch() == 4);
     for (int step = 0; step < 14; ++step) trainer.step();
   }
   CheckpointState state;
   {
-    Trainer trainer(part, split, recipe, 4);
+    train::Trainer trainer(part, split, recipe, 4);
     for (int step = 0; step < 6; ++step) trainer.step();
     state = trainer.state();
   }
   Network rest = tiny_network().fork();
   {
-    Trainer trainer(rest, split, recipe, 4, state);
+    train::Trainer trainer(rest, split, recipe, 4, state);
     REQUIRE(trainer.steps() == 6);
     while (trainer.steps() < 14) trainer.step();
   }
@@ -264,16 +264,16 @@ TEST_CASE("training with sgd and momentum is resumed bit for bit") {
 TEST_CASE("augmentation moves and mirrors, and nothing else") {
   RandomStream stream(1);
   const at::Tensor x = at::arange(2 * 3 * 5 * 5, at::kFloat).view({2, 3, 5, 5}) + 1;
-  REQUIRE(augmented(x, "none", stream).equal(x));
+  REQUIRE(train::augmented(x, "none", stream).equal(x));
   int64_t mirrored = 0, shifted = 0;
   for (int round = 0; round < 40; ++round) {
-    const at::Tensor flipped = augmented(x, "flip", stream);
+    const at::Tensor flipped = train::augmented(x, "flip", stream);
     for (int64_t n = 0; n < 2; ++n) {
       const bool mirror = flipped[n].equal(x[n].flip(2));
       REQUIRE((mirror || flipped[n].equal(x[n])));
       mirrored += mirror;
     }
-    const at::Tensor moved = augmented(x, "crop_flip", stream);
+    const at::Tensor moved = train::augmented(x, "crop_flip", stream);
     shifted += !moved.equal(x);
     for (int64_t n = 0; n < 2; ++n) {
       bool found = false;

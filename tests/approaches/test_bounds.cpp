@@ -23,20 +23,20 @@ at::Tensor uniform(const std::vector<int64_t>& shape, RandomStream& stream) {
 }
 
 // Boxes around `centre` of very different sizes, some of them points.
-Box boxes_around(const at::Tensor& centre, RandomStream& stream) {
+bounds::Box boxes_around(const at::Tensor& centre, RandomStream& stream) {
   at::Tensor radius = uniform(centre.sizes().vec(), stream).pow(3);
   for (int64_t n = 0; n < centre.size(0); ++n) radius[n] *= n % 4 == 0 ? 0 : std::pow(10, n % 4 - 3);
   const at::Tensor middle = centre.to(at::kDouble);
   return {middle - radius, middle + radius};
 }
 
-at::Tensor point_in(const Box& box, RandomStream& stream) {
+at::Tensor point_in(const bounds::Box& box, RandomStream& stream) {
   at::Tensor at = uniform(box.low.sizes().vec(), stream);
   if (stream.below(3) == 0) at = at.round();  // a corner
   return at::maximum(box.low, at::minimum(box.high, box.low + at * (box.high - box.low)));
 }
 
-int64_t outside(const at::Tensor& value, const Box& box) {
+int64_t outside(const at::Tensor& value, const bounds::Box& box) {
   return ((value < box.low) | (value > box.high)).sum().item<int64_t>();
 }
 
@@ -45,10 +45,11 @@ void check_intervals(const Network& network) {
   RandomStream stream(3);
   const NodeId input = 0;
   REQUIRE(network.nodes()[input].kind == NodeKind::input);
-  const PartialGraph graph(network, {input}, network.logits_node());
-  const Box given = boxes_around(tiny_data().split("test").inputs(0, 20).repeat({10, 1, 1, 1}), stream);
-  const Boxes exact = interval_bounds(graph, {{input, given}});
-  const Boxes running = interval_bounds(graph, {{input, given}}, kRoundoffFloat);
+  const bounds::PartialGraph graph(network, {input}, network.logits_node());
+  const bounds::Box given =
+      boxes_around(tiny_data().split("test").inputs(0, 20).repeat({10, 1, 1, 1}), stream);
+  const bounds::Boxes exact = bounds::interval_bounds(graph, {{input, given}});
+  const bounds::Boxes running = bounds::interval_bounds(graph, {{input, given}}, bounds::kRoundoffFloat);
   std::vector<NodeId> ids = graph.order();
   int64_t points = 0, violations = 0, values = 0;
   for (int round = 0; round < 50; ++round, points += 200) {
@@ -64,9 +65,9 @@ void check_intervals(const Network& network) {
     // The rounded input may lie outside of a box that is a point.
     const at::Tensor rounded = x.to(at::kFloat);
     if (outside(rounded.to(at::kDouble), given) > 0 && round % 10 != 0) continue;
-    const Box single = {rounded.to(at::kDouble), rounded.to(at::kDouble)};
-    const Boxes of_run =
-        round % 10 == 0 ? interval_bounds(graph, {{input, single}}, kRoundoffFloat) : running;
+    const bounds::Box single = {rounded.to(at::kDouble), rounded.to(at::kDouble)};
+    const bounds::Boxes of_run =
+        round % 10 == 0 ? bounds::interval_bounds(graph, {{input, single}}, bounds::kRoundoffFloat) : running;
     const std::vector<at::Tensor> run = network.activations(rounded, ids);
     for (size_t k = 0; k < ids.size(); ++k) violations += outside(run[k].to(at::kDouble), of_run.at(ids[k]));
   }
@@ -88,10 +89,10 @@ TEST_CASE("intervals contain 10,000 random inputs at every node", "[bounds]") {
 TEST_CASE("the interval of a dense layer is that of the corners of its box", "[bounds]") {
   const Network& network = tiny_network();
   const TargetLayer layer = dense_layers(network)[1];  // 10 to 4
-  const PartialGraph graph(network, {layer.input}, layer.node);
+  const bounds::PartialGraph graph(network, {layer.input}, layer.node);
   RandomStream stream(5);
-  const Box given = boxes_around(uniform({8, 10}, stream), stream);
-  const Box found = interval_bounds(graph, {{layer.input, given}}).at(layer.node);
+  const bounds::Box given = boxes_around(uniform({8, 10}, stream), stream);
+  const bounds::Box found = bounds::interval_bounds(graph, {{layer.input, given}}).at(layer.node);
   at::Tensor corners = at::empty({1024, 8, 10}, at::kDouble);
   for (int64_t c = 0; c < 1024; ++c) {
     for (int64_t k = 0; k < 10; ++k)
@@ -109,11 +110,11 @@ TEST_CASE("lines enclose activations over intervals of every size", "[bounds]") 
   for (const Node& node : network.nodes()) {
     if (!is_activation(node.kind)) continue;
     ++kinds;
-    REQUIRE(relaxation_limitation(node).empty());
+    REQUIRE(bounds::relaxation_limitation(node).empty());
     const at::Tensor low = (uniform({4000}, stream) - 0.5) * (uniform({4000}, stream) * 5).exp();
     const at::Tensor width = (uniform({4000}, stream) * 40 - 36).exp();
-    const Box box = {low, low + width};
-    const Lines lines = relax(node, box, kRoundoffDouble);
+    const bounds::Box box = {low, low + width};
+    const bounds::Lines lines = bounds::relax(node, box, bounds::kRoundoffDouble);
     for (int k = 0; k <= 40; ++k) {
       const at::Tensor x = at::minimum(low + width * (k / 40.0), box.high);
       const at::Tensor y = node.kind == NodeKind::relu         ? x.relu()
@@ -134,17 +135,17 @@ TEST_CASE("lines enclose activations over intervals of every size", "[bounds]") 
 TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than intervals", "[bounds]") {
   const Network& network = head_network("relaxable");
   const NodeId input = 0;
-  const PartialGraph graph(network, {input}, network.logits_node());
-  REQUIRE_FALSE(refuse_without_relaxation(graph).has_value());
+  const bounds::PartialGraph graph(network, {input}, network.logits_node());
+  REQUIRE_FALSE(bounds::refuse_without_relaxation(graph).has_value());
   RandomStream stream(9);
-  const Box given = boxes_around(tiny_data().split("test").inputs(0, 20), stream);
+  const bounds::Box given = boxes_around(tiny_data().split("test").inputs(0, 20), stream);
   at::Tensor margins = at::zeros({1, 3, 4}, at::kDouble);
   for (int64_t r = 0; r < 3; ++r) {
     margins[0][r][r] = 1;
     margins[0][r][3] = -1;
   }
-  const LinearBounds bounds(graph, {{input, given}});
-  const AffineForms forms = bounds.below(margins);
+  const bounds::LinearBounds bounds(graph, {{input, given}});
+  const bounds::AffineForms forms = bounds.below(margins);
   const at::Tensor min_value = bounds.min_value(forms);
   int64_t violations = 0, points = 0;
   for (int round = 0; round < 500; ++round, points += 20) {
@@ -156,7 +157,7 @@ TEST_CASE("linear bounds contain 10,000 random inputs and are tighter than inter
   }
   REQUIRE(points == 10000);
   REQUIRE(violations == 0);
-  const Box simple = interval_bounds(graph, {{input, given}}).at(network.logits_node());
+  const bounds::Box simple = bounds::interval_bounds(graph, {{input, given}}).at(network.logits_node());
   const at::Tensor loose =
       simple.low.matmul(margins[0].clamp_min(0).t()) + simple.high.matmul(margins[0].clamp_max(0).t());
   REQUIRE((min_value >= loose - 1e-9).all().item<bool>());
@@ -200,9 +201,9 @@ std::vector<std::vector<double>> rows_of(const at::Tensor& table) {
   return rows;
 }
 
-MarginQuestion question_on(const Network& network, NodeId layer, int64_t intervals) {
+bounds::MarginQuestion question_on(const Network& network, NodeId layer, int64_t intervals) {
   const at::Tensor x = tiny_data().split("repair").inputs(0, 14);
-  MarginQuestion question;
+  bounds::MarginQuestion question;
   question.values = network.activations(x, {layer})[0].to(at::kDouble);
   const at::Tensor low = question.values.amin(0), range = question.values.amax(0) - low;
   question.edges = (low - range).unsqueeze(1) +
@@ -214,12 +215,12 @@ MarginQuestion question_on(const Network& network, NodeId layer, int64_t interva
 
 TEST_CASE("the closed form is CROWN's one number at a time, and the general relaxation's", "[bounds]") {
   const Network& network = head_network("two_layer_tail");
-  const NeuronSite site = std::get<NeuronSite>(neuron_site(network, 1));
-  const MarginBounds bounds(network, site.values), general(network, site.values, false);
+  const bounds::NeuronSite site = std::get<bounds::NeuronSite>(bounds::neuron_site(network, 1));
+  const bounds::MarginBounds bounds(network, site.values), general(network, site.values, false);
   REQUIRE(bounds.closed_form());
   REQUIRE_FALSE(general.closed_form());
   const int64_t intervals = 7;
-  const MarginQuestion question = question_on(network, site.values, intervals);
+  const bounds::MarginQuestion question = question_on(network, site.values, intervals);
   const at::Tensor found = *bounds.ends(question);
   REQUIRE(found.sizes() == at::IntArrayRef({12, 14, intervals, 2}));
   REQUIRE(at::allclose(found, *general.ends(question), 0, 1e-11));
@@ -258,11 +259,11 @@ TEST_CASE("the closed form is CROWN's one number at a time, and the general rela
 TEST_CASE("no margin is below its linear bound for 10,000 moved units", "[bounds]") {
   for (const std::string name : {"two_layer_tail", "deep_tail"}) {
     const Network& network = head_network(name);
-    const NeuronSite site = std::get<NeuronSite>(neuron_site(network, 1));
-    const MarginBounds bounds(network, site.values);
+    const bounds::NeuronSite site = std::get<bounds::NeuronSite>(bounds::neuron_site(network, 1));
+    const bounds::MarginBounds bounds(network, site.values);
     REQUIRE(bounds.closed_form() == (name == "two_layer_tail"));
     const int64_t intervals = 5;
-    const MarginQuestion question = question_on(network, site.values, intervals);
+    const bounds::MarginQuestion question = question_on(network, site.values, intervals);
     const at::Tensor ends = *bounds.ends(question);
     RandomStream stream(13);
     int64_t violations = 0;
@@ -288,10 +289,10 @@ TEST_CASE("no margin is below its linear bound for 10,000 moved units", "[bounds
 
 TEST_CASE("margin bounds are the same for any number of threads, and stop", "[bounds]") {
   const Network& network = head_network("two_layer_tail");
-  const NeuronSite site = std::get<NeuronSite>(neuron_site(network, 1));
-  const MarginQuestion question = question_on(network, site.values, 3);
+  const bounds::NeuronSite site = std::get<bounds::NeuronSite>(bounds::neuron_site(network, 1));
+  const bounds::MarginQuestion question = question_on(network, site.values, 3);
   for (const bool closed_form : {true, false}) {
-    const MarginBounds bounds(network, site.values, closed_form);
+    const bounds::MarginBounds bounds(network, site.values, closed_form);
     const at::Tensor one = *bounds.ends(question);
     at::set_num_threads(3);
     const at::Tensor three = *bounds.ends(question);
@@ -302,17 +303,17 @@ TEST_CASE("margin bounds are the same for any number of threads, and stop", "[bo
 }
 
 std::string refusal(const Network& network, int64_t check_layer = 1) {
-  const auto site = neuron_site(network, check_layer);
+  const auto site = bounds::neuron_site(network, check_layer);
   const auto* refusal = std::get_if<Refusal>(&site);
   return refusal == nullptr ? "" : refusal->code + ": " + refusal->text;
 }
 
 TEST_CASE("which units can be edited, and why others cannot", "[bounds]") {
-  const NeuronSite site = std::get<NeuronSite>(neuron_site(tiny_network(), 1));
+  const bounds::NeuronSite site = std::get<bounds::NeuronSite>(bounds::neuron_site(tiny_network(), 1));
   REQUIRE(site.layer->weight == tiny_network().find_parameter("fc1.weight"));
   REQUIRE(site.next.weight == tiny_network().find_parameter("fc2.weight"));
   REQUIRE_FALSE(site.vgg_type);
-  REQUIRE_FALSE(std::get<NeuronSite>(neuron_site(tiny_network(), 0)).layer.has_value());
+  REQUIRE_FALSE(std::get<bounds::NeuronSite>(bounds::neuron_site(tiny_network(), 0)).layer.has_value());
   REQUIRE(refusal(tiny_network(), 2) ==
           "structure: the head has 2 dense layers in a row (fc1, fc2); check_layer 2 needs 3");
   REQUIRE(refusal(branched_network()) == "structure: the weights of shared are not its own");
@@ -324,7 +325,7 @@ TEST_CASE("which units can be edited, and why others cannot", "[bounds]") {
   REQUIRE(of("skip_behind").find("structure: the output of relu") == 0);
   REQUIRE(of("gelu_tail") == "operator: gelu (gelu_1) has no linear bounds");
   REQUIRE(of("steep_tail").find("operator: leaky_relu with a slope") == 0);
-  REQUIRE(std::get<NeuronSite>(neuron_site(head_network("deep_tail"), 2)).layer->weight ==
+  REQUIRE(std::get<bounds::NeuronSite>(bounds::neuron_site(head_network("deep_tail"), 2)).layer->weight ==
           head_network("deep_tail").find_parameter("fc2.weight"));
 }
 

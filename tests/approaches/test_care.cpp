@@ -25,7 +25,8 @@ using testing::tiny_network;
 double cost(const Network& network, double alpha, const std::string& positives) {
   const auto rate = [&](const std::string& name, bool wrong) {
     const Split& split = tiny_data().split(name);
-    const Judgement before = judge_split(tiny_network(), split, 50), after = judge_split(network, split, 50);
+    const locate::Judgement before = locate::judge_split(tiny_network(), split, 50),
+                            after = locate::judge_split(network, split, 50);
     double misses = 0;
     const std::vector<int64_t>& of = wrong ? before.wrong : before.correct;
     for (const int64_t n : of)
@@ -35,15 +36,15 @@ double cost(const Network& network, double alpha, const std::string& positives) 
   return (1 - alpha) * rate("repair", true) + alpha * rate(positives, false);
 }
 
-SearchInputs some_inputs(const Network& network) {
-  return SearchInputs(network, {{&tiny_data().split("repair"), {0, 6, 12, 30, 66}, true},
-                                {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
+search::SearchInputs some_inputs(const Network& network) {
+  return search::SearchInputs(network, {{&tiny_data().split("repair"), {0, 6, 12, 30, 66}, true},
+                                        {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
 }
 
 // Mean over the negatives of 1 - p(label), the unit being forced by a real run of everything behind it. In
 // this network nothing but the layer reads its input.
 double forced_effect(const Network& network, const TargetLayer& layer, int64_t unit, double value) {
-  const SearchInputs inputs = some_inputs(network);
+  const search::SearchInputs inputs = some_inputs(network);
   const at::Tensor numbers = inputs.negative().nonzero().flatten();
   const Cut cut = network.cut_before(layer.node);
   std::vector<at::Tensor> live = network.prefix(cut, inputs.load(numbers));
@@ -61,17 +62,17 @@ double forced_effect(const Network& network, const TargetLayer& layer, int64_t u
 template <typename Effect>
 void check_effects(const Network& network, const Effect& effect_of) {
   const std::vector<TargetLayer> layers = dense_layers(network);
-  const SearchInputs inputs = some_inputs(network);
+  const search::SearchInputs inputs = some_inputs(network);
   const at::Tensor x = inputs.load(at::arange(inputs.size()));
   for (const int64_t batch : {2, 50}) {
-    const auto found = intervention_effects(network, layers, inputs, {.values = 3, .batch = batch});
+    const auto found = locate::intervention_effects(network, layers, inputs, {.values = 3, .batch = batch});
     REQUIRE(found.size() == layers.size());
     for (size_t l = 0; l < layers.size(); ++l) {
       const at::Tensor units = network.activations(x, {layers[l].input})[0];
       REQUIRE(at::allclose(found[l].low, units.amin(0)));
       REQUIRE(at::allclose(found[l].high, units.amax(0)));
-      const at::Tensor range = unit_scores(found[l], "range");
-      const at::Tensor deviation = unit_scores(found[l], "mean_abs_dev");
+      const at::Tensor range = locate::unit_scores(found[l], "range");
+      const at::Tensor deviation = locate::unit_scores(found[l], "mean_abs_dev");
       REQUIRE(range.max().item<double>() > 0.01);
       for (int64_t i = 0; i < units.size(1); ++i) {
         const double low = units.select(1, i).min().item<double>();
@@ -132,7 +133,7 @@ torch.jit.script(net).save('@')
 
 TEST_CASE("a unit is forced for its layer alone", "[care]") {
   const Network network = skipping_network();
-  const SearchInputs inputs = some_inputs(network);
+  const search::SearchInputs inputs = some_inputs(network);
   const at::Tensor numbers = inputs.negative().nonzero().flatten();
   const auto dense = [&](const std::string& name, const at::Tensor& x) {
     return at::linear(x, network.parameters()[network.find_parameter(name + ".weight")].value.to(at::kDouble),
@@ -165,14 +166,15 @@ TEST_CASE("CARE on many classes that end in logits", "[care]") {
 TEST_CASE("constant units score nothing, and interventions stop when told to", "[care]") {
   const at::Tensor low = at::tensor({1.f, 0.f}), high = at::tensor({1.f, 2.f});
   const at::Tensor effects = at::tensor({0.1, 0.3, 0.2, 0.6}, at::kDouble).view({2, 2});
-  REQUIRE(unit_scores({low, high, effects}, "range").equal(at::tensor({0.0, 0.6 - 0.2}, at::kDouble)));
+  REQUIRE(
+      locate::unit_scores({low, high, effects}, "range").equal(at::tensor({0.0, 0.6 - 0.2}, at::kDouble)));
   std::vector<double> seen;
   const auto found =
-      intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(tiny_network()),
-                           {.batch = 2, .go_on = [&](double done) {
-                              seen.push_back(done);
-                              return seen.size() < 4;
-                            }});
+      locate::intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(tiny_network()),
+                                   {.batch = 2, .go_on = [&](double done) {
+                                      seen.push_back(done);
+                                      return seen.size() < 4;
+                                    }});
   REQUIRE(found.empty());
   REQUIRE(seen.size() == 4);
   REQUIRE(std::ranges::is_sorted(seen));
@@ -181,20 +183,20 @@ TEST_CASE("constant units score nothing, and interventions stop when told to", "
 
 TEST_CASE("samples of correct inputs", "[care]") {
   const Split& split = tiny_data().split("train");
-  const std::vector<int64_t> correct = judge_split(tiny_network(), split, 50).correct;
+  const std::vector<int64_t> correct = locate::judge_split(tiny_network(), split, 50).correct;
   REQUIRE(correct.size() == 80);
   RandomStream one(3), two(3), other(4);
-  const std::vector<int64_t> some = correct_inputs(tiny_network(), split, 30, 16, one);
+  const std::vector<int64_t> some = locate::correct_inputs(tiny_network(), split, 30, 16, one);
   REQUIRE(some.size() == 30);
   REQUIRE(std::ranges::includes(correct, some));
   REQUIRE(std::ranges::adjacent_find(some) == some.end());
-  REQUIRE(some == correct_inputs(tiny_network(), split, 30, 7, two));  // the batch does not matter
-  REQUIRE(some != correct_inputs(tiny_network(), split, 30, 16, other));
-  REQUIRE(correct_inputs(tiny_network(), split, 0, 16, one) == correct);
-  REQUIRE(correct_inputs(tiny_network(), split, 500, 16, one) == correct);
-  REQUIRE(first_of(correct, 0, one) == correct);
-  REQUIRE(first_of(correct, 80, one) == correct);
-  const std::vector<int64_t> few = first_of(correct, 5, one);
+  REQUIRE(some == locate::correct_inputs(tiny_network(), split, 30, 7, two));  // the batch does not matter
+  REQUIRE(some != locate::correct_inputs(tiny_network(), split, 30, 16, other));
+  REQUIRE(locate::correct_inputs(tiny_network(), split, 0, 16, one) == correct);
+  REQUIRE(locate::correct_inputs(tiny_network(), split, 500, 16, one) == correct);
+  REQUIRE(locate::first_of(correct, 0, one) == correct);
+  REQUIRE(locate::first_of(correct, 80, one) == correct);
+  const std::vector<int64_t> few = locate::first_of(correct, 5, one);
   REQUIRE(few.size() == 5);
   REQUIRE(std::ranges::includes(correct, few));
 }
@@ -240,12 +242,13 @@ TEST_CASE("CARE lowers its cost and changes nothing but the columns of its units
 
 TEST_CASE("CARE takes the units with the largest effect", "[care]") {
   const std::vector<TargetLayer> layers = dense_layers(tiny_network());
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
-  const std::vector<int64_t> train = judge_split(tiny_network(), tiny_data().split("train"), 50).correct;
-  const SearchInputs inputs(tiny_network(), {{&tiny_data().split("repair"), judgement.wrong, true},
-                                             {&tiny_data().split("train"), train, false}});
-  const auto effects = intervention_effects(tiny_network(), {layers[1]}, inputs, {});
-  at::Tensor score = unit_scores(effects[0], "range");
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const std::vector<int64_t> train =
+      locate::judge_split(tiny_network(), tiny_data().split("train"), 50).correct;
+  const search::SearchInputs inputs(tiny_network(), {{&tiny_data().split("repair"), judgement.wrong, true},
+                                                     {&tiny_data().split("train"), train, false}});
+  const auto effects = locate::intervention_effects(tiny_network(), {layers[1]}, inputs, {});
+  at::Tensor score = locate::unit_scores(effects[0], "range");
   const Outcome outcome = run(setup_for("CARE", {{"units", 3}, {"iterations", 1}}));
   for (const double unit : outcome.log.series.at("unit")) {
     REQUIRE(static_cast<int64_t>(unit) == score.argmax().item<int64_t>());

@@ -69,7 +69,8 @@ TEST_CASE("passes in train mode, their gradients and dropout masks are the CPU's
       one->require_grad(true);
       const at::Tensor z = one->training_logits(repair_inputs(9).to(one->device()), 5);
       std::vector<at::Tensor> weights, parts;
-      for (const ParameterId id : trainable_parameters(*one)) weights.push_back(one->parameters()[id].value);
+      for (const ParameterId id : train::trainable_parameters(*one))
+        weights.push_back(one->parameters()[id].value);
       for (const at::Tensor& part : torch::autograd::grad({z.square().sum()}, weights))
         parts.push_back(part.cpu().flatten());
       logits.push_back(z);
@@ -87,8 +88,8 @@ TEST_CASE("gradients of weights are autograd's on another device, batch norm wit
           "[device]") {
   for (const Network* network : {&headed_network(), &branched_network(), &tiny_network()}) {
     Network there = pretended(*network), plain = network->fork();
-    const FlatWeights weights(there, trainable_parameters(there));
-    WeightGradients gradients(there, weights, 2);
+    const train::FlatWeights weights(there, train::trainable_parameters(there));
+    train::WeightGradients gradients(there, weights, 2);
     const at::Tensor x = repair_inputs(10), seed = at::linspace(-1, 1, 40).view({10, 4});
     const at::Tensor some = at::tensor({1, 4, 7}, at::kLong);
     gradients.forward(x.to(there.device()));
@@ -98,7 +99,7 @@ TEST_CASE("gradients of weights are autograd's on another device, batch norm wit
     for (const ParameterId id : weights.parameters()) wanted.push_back(plain.parameters()[id].value);
     const auto expected = [&](const at::Tensor& rows) {
       const at::Tensor z = plain.differentiable_logits(x.index_select(0, rows));
-      const FlatWeights layout(plain, weights.parameters());
+      const train::FlatWeights layout(plain, weights.parameters());
       return layout.join(torch::autograd::grad({(z * seed.index_select(0, rows)).sum()}, wanted));
     };
     REQUIRE(close(gradients.sum(0), expected(at::arange(10))));
@@ -228,11 +229,11 @@ TEST_CASE("candidates for many weights are judged on another device without wait
     std::vector<double> candidates(20 * weights.size()), found(20), expected(20);
     for (double& value : candidates) value = stream.normal();
     const auto judged = [&](const Network& network, std::vector<double>& fitness) {
-      const CandidateEvaluator evaluator({.network = network,
-                                          .inputs = {{split, positions, false}},
-                                          .weights = weights,
-                                          .objective = arachne_objective(7, false),
-                                          .batching = 60});
+      const search::CandidateEvaluator evaluator({.network = network,
+                                                  .inputs = {{split, positions, false}},
+                                                  .weights = weights,
+                                                  .objective = search::arachne_objective(7, false),
+                                                  .batching = 60});
       take_pretended_calls();
       evaluator.evaluate(candidates, fitness);
     };

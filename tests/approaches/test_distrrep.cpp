@@ -32,8 +32,8 @@ std::optional<Refusal> refusal_for(const std::vector<int64_t>& sizes) {
 }
 
 TEST_CASE("error types come by size, with the inputs that are of them") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
-  const std::vector<ErrorType> types = error_types(judgement);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const std::vector<locate::ErrorType> types = locate::error_types(judgement);
   std::set<int64_t> all;
   for (size_t k = 0; k < types.size(); ++k) {
     if (k > 0) CHECK(types[k].negatives.size() <= types[k - 1].negatives.size());
@@ -55,9 +55,9 @@ TEST_CASE("patches are merged between the smallest and the largest value") {
   const float own1 = read_weights(tiny_network(), {weight(1)})[0];
   const float own2 = read_weights(tiny_network(), {weight(2)})[0];
   // the second patch has no weight of its own: weight 1 is shared
-  const PatchMerge merge(tiny_network(),
-                         {{{weight(0), weight(1), weight(2)}, {own0 + 2.0, own1 + 1.0, own2 - 4.0}},
-                          {{weight(1)}, {own1 - 3.0}}});
+  const search::PatchMerge merge(tiny_network(),
+                                 {{{weight(0), weight(1), weight(2)}, {own0 + 2.0, own1 + 1.0, own2 - 4.0}},
+                                  {{weight(1)}, {own1 - 3.0}}});
   REQUIRE(merge.coefficients() == 2);
   REQUIRE((merge.weights() == std::vector<WeightRef>{weight(0), weight(2), weight(1)}));
   const std::vector<double> values = merge.values(std::vector<double>{0.25, 0.5});
@@ -70,7 +70,7 @@ TEST_CASE("patches are merged between the smallest and the largest value") {
 TEST_CASE("suspicious weights are the front of gradient and impact") {
   const Split& split = tiny_data().split("repair");
   const TargetLayer layer = target_layers(tiny_network()).back();
-  const std::vector<int64_t> negatives = judge_split(tiny_network(), split, 50).wrong;
+  const std::vector<int64_t> negatives = locate::judge_split(tiny_network(), split, 50).wrong;
   const at::Tensor numbers = at::tensor(negatives, at::kLong);
   Network network = tiny_network().fork();
   network.require_grad(true);
@@ -92,8 +92,8 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
       if (!beats.any().item<bool>() && (gradient[i].item<double>() > 0)) front.push_back(i);
     }
     std::vector<int64_t> found;
-    for (const WeightRef& weight : suspicious_weights(tiny_network(), layer, split, negatives,
-                                                      {.first_only = first_only, .batching = 7})) {
+    for (const WeightRef& weight : locate::suspicious_weights(tiny_network(), layer, split, negatives,
+                                                              {.first_only = first_only, .batching = 7})) {
       CHECK(weight.parameter == layer.weight);
       found.push_back(weight.index);
     }
@@ -101,7 +101,7 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
     CHECK_FALSE(front.empty());
   }
   // with few candidates, those of the greatest gradient
-  const auto few = suspicious_weights(tiny_network(), layer, split, negatives, {.candidates = 1});
+  const auto few = locate::suspicious_weights(tiny_network(), layer, split, negatives, {.candidates = 1});
   REQUIRE(few.size() == 1);
   CHECK(few[0].index == gradient.argmax().item<int64_t>());
 }
@@ -136,12 +136,12 @@ TEST_CASE("DTR changes weights of the last layer alone, and those it says") {
 TEST_CASE("DTR's score is mean recall less the rate of the errors searched") {
   const Outcome outcome = run(setup_for("DTR", kSmall));
   const Split& split = tiny_data().split("repair");
-  const Judgement before = judge_split(tiny_network(), split, 50);
+  const locate::Judgement before = locate::judge_split(tiny_network(), split, 50);
   const at::Tensor after = outcome.result.network->classify(split.inputs(0, split.size()));
   std::vector<int64_t> inputs = before.correct;
-  std::vector<ErrorType> types = error_types(before);
+  std::vector<locate::ErrorType> types = locate::error_types(before);
   types.resize(3);
-  for (const ErrorType& type : types) {
+  for (const locate::ErrorType& type : types) {
     inputs.insert(inputs.end(), type.negatives.begin(), type.negatives.end());
   }
   double recall = 0, risk = 0;
@@ -158,7 +158,7 @@ TEST_CASE("DTR's score is mean recall less the rate of the errors searched") {
     if (all == 0) continue;
     ++there;
     recall += right / all;
-    for (const ErrorType& type : types) {
+    for (const locate::ErrorType& type : types) {
       if (type.label == c) risk += taken_for[type.predicted] / all;
     }
   }

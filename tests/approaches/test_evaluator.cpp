@@ -19,7 +19,7 @@ const std::vector<double> kNoFloor(16, -std::numeric_limits<double>::infinity())
 
 // The fitness from a fork that carries the weights, in float64.
 double plain_fitness(const std::vector<WeightRef>& weights, std::span<const double> values,
-                     const Judgement& judgement, double alpha, bool compat) {
+                     const locate::Judgement& judgement, double alpha, bool compat) {
   Network network = tiny_network().fork();
   apply_edits(network, edits_of(weights, values));
   const Split& split = tiny_data().split("repair");
@@ -38,7 +38,7 @@ double plain_fitness(const std::vector<WeightRef>& weights, std::span<const doub
   return part(judgement.correct) + alpha * part(judgement.wrong);
 }
 
-std::vector<InputSet> inputs_of(const Judgement& judgement) {
+std::vector<InputSet> inputs_of(const locate::Judgement& judgement) {
   const Split* split = &tiny_data().split("repair");
   return {{split, judgement.correct, false}, {split, judgement.wrong, true}};
 }
@@ -61,16 +61,16 @@ std::vector<Case> cases() {
 }
 
 TEST_CASE("fitness of candidates equals that of the whole network") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   RandomStream stream(21);
   for (const Case& one : cases()) {
     for (const bool compat : {false, true}) {
       INFO(one.name << (compat ? ", softmax" : ""));
-      const CandidateEvaluator evaluator({.network = tiny_network(),
-                                          .inputs = inputs_of(judgement),
-                                          .weights = one.weights,
-                                          .objective = arachne_objective(7, compat),
-                                          .batching = 50});
+      const search::CandidateEvaluator evaluator({.network = tiny_network(),
+                                                  .inputs = inputs_of(judgement),
+                                                  .weights = one.weights,
+                                                  .objective = search::arachne_objective(7, compat),
+                                                  .batching = 50});
       REQUIRE(evaluator.strategy() == one.strategy);
       const size_t size = one.weights.size(), count = 16;
       std::vector<double> candidates(count * size), fitness(count), single(1);
@@ -103,14 +103,14 @@ TEST_CASE("fitness of candidates equals that of the whole network") {
 }
 
 TEST_CASE("the original's own weights give the original's verdict") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   for (const Case& one : cases()) {
-    const CandidateEvaluator evaluator({.network = tiny_network(),
-                                        .inputs = inputs_of(judgement),
-                                        .weights = one.weights,
-                                        .objective = arachne_objective(10, false)});
+    const search::CandidateEvaluator evaluator({.network = tiny_network(),
+                                                .inputs = inputs_of(judgement),
+                                                .weights = one.weights,
+                                                .objective = search::arachne_objective(10, false)});
     const std::vector<float> values = read_weights(tiny_network(), one.weights);
-    const Verdict verdict = evaluator.judge(std::vector<double>(values.begin(), values.end()));
+    const search::Verdict verdict = evaluator.judge(std::vector<double>(values.begin(), values.end()));
     REQUIRE(verdict.positive.misses == 0);
     REQUIRE(verdict.negative.misses == static_cast<int64_t>(judgement.wrong.size()));
   }
@@ -118,7 +118,7 @@ TEST_CASE("the original's own weights give the original's verdict") {
 
 // Classes and losses from a fork that carries the weights, against every way of the evaluator.
 TEST_CASE("classes and losses of candidates equal those of the whole network") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   RandomStream stream(22);
   std::vector<Case> all = cases();
   const TargetLayer last = target_layers(tiny_network()).back();
@@ -127,13 +127,14 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
   all.push_back(every);
   for (const Case& one : all) {
     INFO(one.name);
-    const Objective objective{.measure = Measure::losses,
-                              .value = [](const Verdict& v) { return -v.positive.loss - v.negative.loss; }};
-    const CandidateEvaluator evaluator({.network = tiny_network(),
-                                        .inputs = inputs_of(judgement),
-                                        .weights = one.weights,
-                                        .objective = objective,
-                                        .batching = 50});
+    const search::Objective objective{
+        .measure = search::Measure::losses,
+        .value = [](const search::Verdict& v) { return -v.positive.loss - v.negative.loss; }};
+    const search::CandidateEvaluator evaluator({.network = tiny_network(),
+                                                .inputs = inputs_of(judgement),
+                                                .weights = one.weights,
+                                                .objective = objective,
+                                                .batching = 50});
     std::vector<int64_t> positions = judgement.correct;
     positions.insert(positions.end(), judgement.wrong.begin(), judgement.wrong.end());
     const Split& split = tiny_data().split("repair");
@@ -147,7 +148,7 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
           network.logits(split.inputs(at::tensor(positions, at::kLong))).to(at::kDouble);
       const at::Tensor losses = at::cross_entropy_loss(logits, labels, {}, at::Reduction::None);
       const auto kept = static_cast<int64_t>(judgement.correct.size()), whole = labels.size(0);
-      const Verdict verdict = evaluator.judge(values);
+      const search::Verdict verdict = evaluator.judge(values);
       CHECK(verdict.positive.loss == Approx(losses.slice(0, 0, kept).sum().item<double>()).epsilon(1e-5));
       CHECK(verdict.negative.loss == Approx(losses.slice(0, kept, whole).sum().item<double>()).epsilon(1e-5));
       const at::Tensor right = logits.argmax(1).eq(labels);
@@ -161,26 +162,26 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
 
 // The dense way serves the last layer, too, where many classes are touched.
 TEST_CASE("the dense way judges candidates of the last layer") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   const TargetLayer last = target_layers(tiny_network()).back();
-  const EvaluatorSetup setup{.network = tiny_network(),
-                             .inputs = inputs_of(judgement),
-                             .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
-                             .objective = arachne_objective(7, false),
-                             .batching = 50};
-  const CandidateEvaluator evaluator(setup);
+  const search::EvaluatorSetup setup{.network = tiny_network(),
+                                     .inputs = inputs_of(judgement),
+                                     .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
+                                     .objective = search::arachne_objective(7, false),
+                                     .batching = 50};
+  const search::CandidateEvaluator evaluator(setup);
   REQUIRE(evaluator.strategy() == "touched_logits");
-  const SearchInputs inputs(setup.network, setup.inputs);
-  const auto dense = dense_strategy(setup, inputs, last);
+  const search::SearchInputs inputs(setup.network, setup.inputs);
+  const auto dense = search::dense_strategy(setup, inputs, last);
   RandomStream stream(23);
   std::vector<double> candidates(3 * 8);
   for (double& value : candidates) value = 2 * stream.normal();
-  std::vector<Verdict> verdicts(8);
+  std::vector<search::Verdict> verdicts(8);
   dense->judge(candidates, std::span(kNoFloor).first(8), verdicts, {});
   std::set<int64_t> kinds;
   for (size_t k = 0; k < 8; ++k) {
     const auto candidate = std::span(candidates).subspan(3 * k, 3);
-    const Verdict expected = evaluator.judge(candidate);
+    const search::Verdict expected = evaluator.judge(candidate);
     CHECK(verdicts[k].positive.misses == expected.positive.misses);
     CHECK(verdicts[k].negative.misses == expected.negative.misses);
     CHECK(verdicts[k].positive.miss_score == Approx(expected.positive.miss_score).epsilon(1e-5));
@@ -195,9 +196,9 @@ TEST_CASE("the dense way judges candidates of the last layer") {
 // Inputs of two splits, in any order and with repeats.
 TEST_CASE("inputs of several splits are loaded by number") {
   const Split &repair = tiny_data().split("repair"), &train = tiny_data().split("train");
-  const SearchInputs inputs(tiny_network(), {{&train, {5, 3, 3}, false}, {&repair, {7, 0}, true}});
+  const search::SearchInputs inputs(tiny_network(), {{&train, {5, 3, 3}, false}, {&repair, {7, 0}, true}});
   REQUIRE(inputs.size() == 5);
-  const Verdict blank = inputs.blank();
+  const search::Verdict blank = inputs.blank();
   CHECK(blank.positive.inputs == 3);
   CHECK(blank.negative.inputs == 2);
   const at::Tensor wanted =

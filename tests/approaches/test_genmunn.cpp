@@ -27,7 +27,7 @@ std::vector<InputSet> whole_split() {
 }
 
 int64_t correct_of(const Network& network) {
-  return static_cast<int64_t>(judge_split(network, tiny_data().split("repair"), 120).correct.size());
+  return static_cast<int64_t>(locate::judge_split(network, tiny_data().split("repair"), 120).correct.size());
 }
 
 double loss_of(const Network& network) {
@@ -37,9 +37,11 @@ double loss_of(const Network& network) {
       .item<double>();
 }
 
-InfluenceSums influence_of(const Network& network, const TargetLayer& layer, RankBy by, int64_t batch = 50) {
-  InfluenceSums sums;
-  REQUIRE(add_influence(network, layer, by, SearchInputs(network, whole_split()), batch, {}, {}, sums));
+locate::InfluenceSums influence_of(const Network& network, const TargetLayer& layer, locate::RankBy by,
+                                   int64_t batch = 50) {
+  locate::InfluenceSums sums;
+  REQUIRE(locate::add_influence(network, layer, by, search::SearchInputs(network, whole_split()), batch, {},
+                                {}, sums));
   return sums;
 }
 
@@ -64,7 +66,7 @@ TEST_CASE("knock-outs count what really zeroed units and weights count", "[genmu
     int64_t differing = 0;
     for (const TargetLayer& layer : target_layers(*network)) {
       INFO(network->nodes()[layer.node].name);
-      const InfluenceSums sums = influence_of(*network, layer, RankBy::weight_knockout);
+      const locate::InfluenceSums sums = influence_of(*network, layer, locate::RankBy::weight_knockout);
       REQUIRE(sums.inputs == 120);
       REQUIRE(sums.correct == correct_of(*network));
       const int64_t units = network->parameters()[layer.weight].value.size(0);
@@ -91,10 +93,10 @@ TEST_CASE("first-order estimates equal gradients and finite differences", "[genm
   for (int64_t n = 0; n < 120; ++n) everything.push_back(n);
   for (const Network* network : {&tiny_network(), &branched_network()}) {
     const std::vector<TargetLayer> layers = target_layers(*network);
-    const auto scores = weight_scores(*network, layers, tiny_data().split("repair"), everything, {});
+    const auto scores = locate::weight_scores(*network, layers, tiny_data().split("repair"), everything, {});
     for (size_t l = 0; l < layers.size(); ++l) {
       INFO(network->nodes()[layers[l].node].name);
-      const InfluenceSums sums = influence_of(*network, layers[l], RankBy::taylor);
+      const locate::InfluenceSums sums = influence_of(*network, layers[l], locate::RankBy::taylor);
       const double scale = scores[l].gradient_loss.max().item<double>();
       REQUIRE(at::allclose(sums.kernel_gradient.abs(), scores[l].gradient_loss, 1e-3, 1e-4 * scale));
       const double maximum = sums.unit_gradient.abs().max().item<double>();
@@ -112,22 +114,25 @@ TEST_CASE("first-order estimates equal gradients and finite differences", "[genm
 
 TEST_CASE("influences do not depend on slabs, nor on a stop between them", "[genmunn]") {
   const TargetLayer layer = target_layers(tiny_network())[1];
-  const InfluenceSums whole = influence_of(tiny_network(), layer, RankBy::weight_knockout, 120),
-                      slabs = influence_of(tiny_network(), layer, RankBy::weight_knockout, 25);
+  const locate::InfluenceSums whole =
+                                  influence_of(tiny_network(), layer, locate::RankBy::weight_knockout, 120),
+                              slabs =
+                                  influence_of(tiny_network(), layer, locate::RankBy::weight_knockout, 25);
   REQUIRE(whole.correct == slabs.correct);
   REQUIRE(at::equal(whole.unit_correct, slabs.unit_correct));
   REQUIRE(at::equal(whole.weight_correct, slabs.weight_correct));
   REQUIRE(at::allclose(whole.kernel_gradient, slabs.kernel_gradient, 1e-4, 1e-4));
-  InfluenceSums parts;
-  const SearchInputs inputs(tiny_network(), whole_split());
+  locate::InfluenceSums parts;
+  const search::SearchInputs inputs(tiny_network(), whole_split());
   int64_t stops = 0;
   for (int64_t polls = 1; parts.inputs < 120; polls = 6) {
     int64_t left = polls;
     std::map<std::string, at::Tensor> saved;
     parts.save(saved);
-    parts = InfluenceSums::load(saved);
-    stops += !add_influence(
-        tiny_network(), layer, RankBy::weight_knockout, inputs, 25, [&] { return left-- == 0; }, {}, parts);
+    parts = locate::InfluenceSums::load(saved);
+    stops += !locate::add_influence(
+        tiny_network(), layer, locate::RankBy::weight_knockout, inputs, 25, [&] { return left-- == 0; }, {},
+        parts);
   }
   REQUIRE(stops >= 1);
   REQUIRE(at::equal(parts.unit_correct, slabs.unit_correct));
@@ -139,40 +144,41 @@ TEST_CASE("influences do not depend on slabs, nor on a stop between them", "[gen
 TEST_CASE("ranks follow both keys", "[genmunn]") {
   const TargetLayer layer = target_layers(tiny_network())[2];  // 10 units of 16 weights
   const at::Tensor kernel = tiny_network().parameters()[layer.weight].value.to(at::kDouble);
-  const InfluenceSums sums = influence_of(tiny_network(), layer, RankBy::weight_knockout);
+  const locate::InfluenceSums sums = influence_of(tiny_network(), layer, locate::RankBy::weight_knockout);
   const at::Tensor estimate = (kernel * sums.kernel_gradient).abs().flatten();
   const auto unit_key = [&](int64_t unit) {
     return std::abs(sums.correct - sums.unit_correct[unit].item<int64_t>());
   };
-  const auto key = [&](RankBy by, int64_t index) {
+  const auto key = [&](locate::RankBy by, int64_t index) {
     const double own = estimate[index].item<double>();
     switch (by) {
-      case RankBy::unit_knockout:
+      case locate::RankBy::unit_knockout:
         return std::pair(static_cast<double>(unit_key(index / 16)), own);
-      case RankBy::weight_knockout:
+      case locate::RankBy::weight_knockout:
         return std::pair(
             std::abs(static_cast<double>(sums.correct - sums.weight_correct[index].item<int64_t>())), own);
-      case RankBy::taylor:
+      case locate::RankBy::taylor:
         return std::pair(0.0, own);
       default:
         return std::pair(0.0, std::abs(kernel.flatten()[index].item<double>()));
     }
   };
-  for (const RankBy by :
-       {RankBy::unit_knockout, RankBy::taylor, RankBy::weight_knockout, RankBy::magnitude}) {
-    const LayerRanking all = rank_layer(tiny_network(), layer, by, sums, 160),
-                       some = rank_layer(tiny_network(), layer, by, sums, 9);
+  for (const locate::RankBy by : {locate::RankBy::unit_knockout, locate::RankBy::taylor,
+                                  locate::RankBy::weight_knockout, locate::RankBy::magnitude}) {
+    const locate::LayerRanking all = locate::rank_layer(tiny_network(), layer, by, sums, 160),
+                               some = locate::rank_layer(tiny_network(), layer, by, sums, 9);
     REQUIRE(std::set<int64_t>(all.weights.begin(), all.weights.end()).size() == 160);
     for (size_t k = 1; k < 160; ++k) REQUIRE(key(by, all.weights[k - 1]) >= key(by, all.weights[k]));
     REQUIRE(some.weights == std::vector<int64_t>(all.weights.begin(), all.weights.begin() + 9));
     REQUIRE(all.units.size() == 10);
     REQUIRE(std::set<int64_t>(all.units.begin(), all.units.end()).size() == 10);
   }
-  const LayerRanking knocked = rank_layer(tiny_network(), layer, RankBy::unit_knockout, sums, 4);
+  const locate::LayerRanking knocked =
+      locate::rank_layer(tiny_network(), layer, locate::RankBy::unit_knockout, sums, 4);
   for (size_t k = 1; k < 10; ++k) REQUIRE(unit_key(knocked.units[k - 1]) >= unit_key(knocked.units[k]));
   REQUIRE(unit_key(knocked.units[0]) > unit_key(knocked.units[9]));
-  REQUIRE(rank_by("default", tiny_network(), layer, 10) == RankBy::unit_knockout);
-  REQUIRE(rank_by("default", tiny_network(), layer, 9) == RankBy::taylor);
+  REQUIRE(locate::rank_by("default", tiny_network(), layer, 10) == locate::RankBy::unit_knockout);
+  REQUIRE(locate::rank_by("default", tiny_network(), layer, 9) == locate::RankBy::taylor);
 }
 
 TEST_CASE("ranks are drawn in proportion to what is left of the window", "[genmunn]") {
@@ -180,7 +186,7 @@ TEST_CASE("ranks are drawn in proportion to what is left of the window", "[genmu
   std::vector<int64_t> first(8, 0);
   const int64_t rounds = 40000;
   for (int64_t round = 0; round < rounds; ++round) {
-    const std::vector<int64_t> ranks = draw_ranks(8, 2, stream);
+    const std::vector<int64_t> ranks = search::draw_ranks(8, 2, stream);
     REQUIRE(ranks.size() == 2);
     REQUIRE(ranks[0] != ranks[1]);
     ++first[ranks[0]];
@@ -189,20 +195,20 @@ TEST_CASE("ranks are drawn in proportion to what is left of the window", "[genmu
     const double expected = static_cast<double>(rounds) * static_cast<double>(8 - rank) / 36;
     REQUIRE(std::abs(static_cast<double>(first[rank]) - expected) < 5 * std::sqrt(expected));
   }
-  std::vector<int64_t> all = draw_ranks(8, 8, stream);
+  std::vector<int64_t> all = search::draw_ranks(8, 8, stream);
   std::sort(all.begin(), all.end());
   REQUIRE(all == std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7});
-  const MutantSettings settings{.share = 0.01};
-  REQUIRE((mutated(settings, 160) == 2 && window(settings, 160) == 8));
-  REQUIRE((mutated(settings, 10) == 1 && window(settings, 10) == 4));
-  REQUIRE((mutated(settings, 3) == 1 && window(settings, 3) == 3));
+  const search::MutantSettings settings{.share = 0.01};
+  REQUIRE((search::mutated(settings, 160) == 2 && search::window(settings, 160) == 8));
+  REQUIRE((search::mutated(settings, 10) == 1 && search::window(settings, 10) == 4));
+  REQUIRE((search::mutated(settings, 3) == 1 && search::window(settings, 3) == 3));
 }
 
 TEST_CASE("each operator does what it says", "[genmunn]") {
   const Network& network = tiny_network();
-  const OriginalValues original(network);
+  const search::OriginalValues original(network);
   const TargetLayer target = target_layers(network)[2];
-  MutableLayer layer = mutable_layer(network, target);
+  search::MutableLayer layer = search::mutable_layer(network, target);
   REQUIRE((layer.units == 10 && layer.row == 16 && layer.bias >= 0));
   layer.ranked = true;
   for (int64_t k = 0; k < 160; ++k) layer.top_weights.push_back(159 - k);
@@ -210,7 +216,7 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
   RandomStream stream(13);
   const Edits parent = {{target.weight, 7 * 16 + 1, 4.0f}, {layer.bias, 7, 2.0f}};
   const auto only = [](double fuzz, double negate, double zero, double shuffle) {
-    return MutantSettings{.fuzz = fuzz, .negate = negate, .zero = zero, .shuffle = shuffle};
+    return search::MutantSettings{.fuzz = fuzz, .negate = negate, .zero = zero, .shuffle = shuffle};
   };
   const auto unit_of = [&](const Edits& edits) {
     Network changed = network.fork();
@@ -221,7 +227,7 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
   const auto [kernel, bias] = unit_of(parent);
   std::set<int64_t> units;
   for (int round = 0; round < 60; ++round) {
-    const Edits fuzzed = mutant(parent, layer, only(1, 0, 0, 0), original, stream);
+    const Edits fuzzed = search::mutant(parent, layer, only(1, 0, 0, 0), original, stream);
     REQUIRE(fuzzed.size() <= parent.size() + 2);
     for (const Edit& edit : fuzzed) {
       if (edit.value == original.at(parent, edit.parameter, edit.index)) continue;
@@ -230,7 +236,7 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
       REQUIRE(std::abs(edit.value - before) < 0.1 * 6 * std::abs(before));
     }
     for (const auto& settings : {only(0, 1, 0, 0), only(0, 0, 1, 0), only(0, 0, 0, 1)}) {
-      const auto [found, found_bias] = unit_of(mutant(parent, layer, settings, original, stream));
+      const auto [found, found_bias] = unit_of(search::mutant(parent, layer, settings, original, stream));
       const at::Tensor rows = found.ne(kernel).any(1).logical_or(found_bias.ne(bias)).nonzero();
       REQUIRE(rows.numel() == 1);
       const int64_t unit = rows.item<int64_t>();
@@ -249,13 +255,14 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
   // Negated twice is the parent again.
   layer.top_units = {7};
   layer.units = 1;
-  const Edits once = mutant(parent, layer, only(0, 1, 0, 0), original, stream);
-  REQUIRE((mutant(once, layer, only(0, 1, 0, 0), original, stream) == parent));
+  const Edits once = search::mutant(parent, layer, only(0, 1, 0, 0), original, stream);
+  REQUIRE((search::mutant(once, layer, only(0, 1, 0, 0), original, stream) == parent));
   // Without ranks everything is drawn.
-  MutableLayer unranked = mutable_layer(network, target);
+  search::MutableLayer unranked = search::mutable_layer(network, target);
   std::set<int64_t> seen;
   for (int round = 0; round < 1500; ++round) {
-    for (const Edit& edit : mutant({}, unranked, only(1, 0, 0, 0), original, stream)) seen.insert(edit.index);
+    for (const Edit& edit : search::mutant({}, unranked, only(1, 0, 0, 0), original, stream))
+      seen.insert(edit.index);
   }
   REQUIRE(seen.size() == 160);
 }
@@ -317,7 +324,7 @@ TEST_CASE("GM returns the original when no mutant gains anything", "[genmunn]") 
 
 TEST_CASE("GM keeps the validation accuracy where it is asked to", "[genmunn]") {
   const auto correct = [](const Network& network) {
-    return judge_split(network, tiny_data().split("validation"), 24).correct.size();
+    return locate::judge_split(network, tiny_data().split("validation"), 24).correct.size();
   };
   int falls = 0, holds = 0;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
@@ -338,7 +345,7 @@ TEST_CASE("GM counts the validation split where it is asked to", "[genmunn]") {
   const int64_t both =
       correct_of(*outcome.result.network) +
       static_cast<int64_t>(
-          judge_split(*outcome.result.network, tiny_data().split("validation"), 24).correct.size());
+          locate::judge_split(*outcome.result.network, tiny_data().split("validation"), 24).correct.size());
   REQUIRE(outcome.log.scalars.at("best_correct") == static_cast<double>(both));
   REQUIRE(outcome.log.scalars.at("original_correct") > static_cast<double>(correct_of(tiny_network())));
 }

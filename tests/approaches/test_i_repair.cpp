@@ -29,16 +29,16 @@ struct Plain {
 Plain plain_i_repair(const Network& original, FixContext& context, double gamma, double rate, int steps) {
   Plain plain{original.fork(), {}};
   const Split &repair = context.split("repair"), &validation = context.split("validation");
-  const std::vector<int64_t> wrong = judge_split(original, repair, 50).wrong;
+  const std::vector<int64_t> wrong = locate::judge_split(original, repair, 50).wrong;
   RandomStream stream = context.stream("general");
-  const std::vector<int64_t> correct = correct_of_each_class(original, validation, 4, 50, stream);
+  const std::vector<int64_t> correct = locate::correct_of_each_class(original, validation, 4, 50, stream);
   const InputSet s{&repair, wrong}, g{&validation, correct};
   const at::Tensor xs = s.load(0, s.size(), at::kCPU), ys = s.labels(0, s.size(), at::kCPU);
   const at::Tensor xg = g.load(0, g.size(), at::kCPU), yg = g.labels(0, g.size(), at::kCPU);
   plain.network.require_grad(true);
   std::vector<at::Tensor> weights, squares;
   std::vector<std::string> names;
-  for (const ParameterId id : trainable_parameters(original)) {
+  for (const ParameterId id : train::trainable_parameters(original)) {
     names.push_back(original.parameters()[id].name);
     weights.push_back(plain.network.parameters()[id].value);
     squares.push_back(at::zeros_like(weights.back()));
@@ -82,7 +82,7 @@ TEST_CASE("IR follows the published loop", "[ir]") {
           continue;
         }
         REQUIRE(context.log().counters.at("optimiser_steps") == steps);
-        for (const ParameterId id : trainable_parameters(*network)) {
+        for (const ParameterId id : train::trainable_parameters(*network)) {
           const std::string& name = network->parameters()[id].name;
           const at::Tensor &one = fixed.network->parameters()[id].value,
                            &two = plain.network.parameters()[id].value;
@@ -146,7 +146,7 @@ TEST_CASE("IR stops when nothing is wrong any more, with tau at that margin", "[
     REQUIRE(outcome.log.scalars.at("specific_repaired") == 6);
     REQUIRE(outcome.log.counters.at("optimiser_steps") < 3000);
     const Split& repair = tiny_data().split("repair");
-    const std::vector<int64_t> wrong = judge_split(tiny_network(), repair, 50).wrong;
+    const std::vector<int64_t> wrong = locate::judge_split(tiny_network(), repair, 50).wrong;
     int64_t sure = 0;
     for (const int64_t n : wrong) {
       const at::Tensor p = outcome.result.network->probabilities(repair.inputs(n, n + 1))[0];

@@ -91,7 +91,7 @@ const Scripted& scripted() {
 }
 
 TEST_CASE("blocks of networks", "[inner]") {
-  const std::vector<ProbedBlock> tiny = probed_blocks(tiny_network());
+  const std::vector<routing::ProbedBlock> tiny = routing::probed_blocks(tiny_network());
   REQUIRE(tiny.size() == 3);
   REQUIRE(name_of(tiny_network(), tiny[0].layer) == "conv1");
   REQUIRE(name_of(tiny_network(), tiny[0].output) == "max_pool_1");
@@ -103,13 +103,13 @@ TEST_CASE("blocks of networks", "[inner]") {
   REQUIRE(tiny[2].bias == tiny_network().find_parameter("fc1.bias"));
   REQUIRE((tiny[0].probe_depth == 1 && tiny[1].probe_depth == 1 && tiny[2].probe_depth == 0));
   // Where connections skip, a stage without any is none; a kernel that two layers share is not repaired.
-  const std::vector<ProbedBlock> branched = probed_blocks(branched_network());
+  const std::vector<routing::ProbedBlock> branched = routing::probed_blocks(branched_network());
   REQUIRE(branched.size() == 2);
   REQUIRE(name_of(branched_network(), branched[0].layer) == "conv2");
   REQUIRE(name_of(branched_network(), branched[0].output) == "max_pool_1");
   REQUIRE(name_of(branched_network(), branched[1].layer) == "fc1");
   const Network& single = *scripted().single;
-  REQUIRE(probed_blocks(single).empty());
+  REQUIRE(routing::probed_blocks(single).empty());
   const FixContext::Setup setup = setup_for("IN");
   const auto adapt = [&](const Network& network, std::optional<int64_t> faults) {
     return find_approach("IN")->adapt({.network = &network,
@@ -124,7 +124,7 @@ TEST_CASE("blocks of networks", "[inner]") {
 
 TEST_CASE("blocks of a deep network with batch norm", "[inner]") {
   const Network& deep = *scripted().deep;
-  const std::vector<ProbedBlock> blocks = probed_blocks(deep);
+  const std::vector<routing::ProbedBlock> blocks = routing::probed_blocks(deep);
   REQUIRE(blocks.size() == 5);
   const char* const layers[] = {"c1", "c2", "c4", "c5", "fc1"};
   const char* const outputs[] = {"max_pool_1", "max_pool_2", "avg_pool_1", "max_pool_3", "relu_6"};
@@ -138,47 +138,50 @@ TEST_CASE("blocks of a deep network with batch norm", "[inner]") {
 TEST_CASE("parts of a network", "[inner]") {
   const Network& network = branched_network();
   const at::Tensor x = tiny_data().split("repair").inputs(0, 6);
-  for (const ProbedBlock& block : probed_blocks(network)) {
-    const Segment segment = segment_between(network, block.layer, block.output);
+  for (const routing::ProbedBlock& block : routing::probed_blocks(network)) {
+    const routing::Segment segment = routing::segment_between(network, block.layer, block.output);
     REQUIRE(segment.nodes.back() == block.output);
     std::map<NodeId, at::Tensor> known;
     for (const NodeId id : segment.live) known[id] = network.activations(x, {id})[0];
     known[block.layer] = network.activations(x, {block.layer})[0];
     // Nothing else is needed: the input is not among them.
     REQUIRE(known.count(0) == 0);
-    REQUIRE(evaluate_part(network, block.output, known).equal(network.activations(x, {block.output})[0]));
+    REQUIRE(routing::evaluate_part(network, block.output, known)
+                .equal(network.activations(x, {block.output})[0]));
   }
   // The residual sum behind conv2 reads what lies before it.
-  REQUIRE(segment_between(network, probed_blocks(network)[0].layer, probed_blocks(network)[0].output)
+  REQUIRE(routing::segment_between(network, routing::probed_blocks(network)[0].layer,
+                                   routing::probed_blocks(network)[0].output)
               .live.size() == 1);
 }
 
-Probe probe_of(const Network& network, const ProbedBlock& block, int depth, uint64_t seed) {
-  return Probe(depth, network.nodes()[static_cast<size_t>(block.output)].shape, 4, seed, at::kCPU);
+routing::Probe probe_of(const Network& network, const routing::ProbedBlock& block, int depth, uint64_t seed) {
+  return routing::Probe(depth, network.nodes()[static_cast<size_t>(block.output)].shape, 4, seed, at::kCPU);
 }
 
 TEST_CASE("probes of every depth learn, and keep their best epoch", "[inner]") {
   const at::Tensor x = tiny_data().split("train").inputs(0, 90);
   const at::Tensor y = tiny_data().split("train").labels().slice(0, 0, 90);
   for (const int depth : {0, 1, 2}) {
-    const Probe probe(depth, {2, 8, 8}, 4, 5, at::kCPU), same(depth, {2, 8, 8}, 4, 5, at::kCPU);
+    const routing::Probe probe(depth, {2, 8, 8}, 4, 5, at::kCPU), same(depth, {2, 8, 8}, 4, 5, at::kCPU);
     REQUIRE(probe.logits(x, false).sizes() == at::IntArrayRef({90, 4}));
     REQUIRE(probe.logits(x, false).equal(same.logits(x, false)));
-    REQUIRE_FALSE(probe.logits(x, false).equal(Probe(depth, {2, 8, 8}, 4, 6, at::kCPU).logits(x, false)));
-    const ProbeTraining settings{.learning_rate = 0.01, .epochs = 25, .batch = 30, .seed = 3};
-    const double reached = train_probe(probe, x, y, settings);
+    REQUIRE_FALSE(
+        probe.logits(x, false).equal(routing::Probe(depth, {2, 8, 8}, 4, 6, at::kCPU).logits(x, false)));
+    const routing::ProbeTraining settings{.learning_rate = 0.01, .epochs = 25, .batch = 30, .seed = 3};
+    const double reached = routing::train_probe(probe, x, y, settings);
     REQUIRE(reached > 0.6);
-    REQUIRE(train_probe(same, x, y, settings) == reached);
+    REQUIRE(routing::train_probe(same, x, y, settings) == reached);
     REQUIRE(probe.logits(x, false).equal(same.logits(x, false)));
     for (const at::Tensor& tensor : probe.trained()) REQUIRE_FALSE(tensor.requires_grad());
     CheckpointState state;
     probe.save(state, "p");
-    const Probe other(depth, {2, 8, 8}, 4, 9, at::kCPU);
+    const routing::Probe other(depth, {2, 8, 8}, 4, 9, at::kCPU);
     other.load(state, "p");
     REQUIRE(probe.logits(x, false).equal(other.logits(x, false)));
-    ProbeTraining stopped = settings;
+    routing::ProbeTraining stopped = settings;
     stopped.stop = [] { return true; };
-    REQUIRE_THROWS_AS(train_probe(same, x, y, stopped), FixStopped);
+    REQUIRE_THROWS_AS(routing::train_probe(same, x, y, stopped), FixStopped);
   }
 }
 
@@ -189,9 +192,9 @@ TEST_CASE("a probe keeps the epoch with the highest training accuracy", "[inner]
   std::vector<double> reached;
   std::vector<at::Tensor> answers;
   for (int64_t epochs = 1; epochs <= 12; ++epochs) {
-    const Probe probe(0, {2, 8, 8}, 4, 5, at::kCPU);
+    const routing::Probe probe(0, {2, 8, 8}, 4, 5, at::kCPU);
     reached.push_back(
-        train_probe(probe, x, y, {.learning_rate = 0.5, .epochs = epochs, .batch = 30, .seed = 3}));
+        routing::train_probe(probe, x, y, {.learning_rate = 0.5, .epochs = epochs, .batch = 30, .seed = 3}));
     answers.push_back(probe.logits(x, false));
   }
   int kept = 0;
@@ -205,14 +208,14 @@ TEST_CASE("a probe keeps the epoch with the highest training accuracy", "[inner]
 
 TEST_CASE("anomaly score", "[inner]") {
   const at::Tensor clean = at::tensor({0.5f, 0.5f}), faulty = at::tensor({0.25f, 0.75f});
-  REQUIRE(anomaly_score(clean, faulty) == Approx(std::log(2.0)).epsilon(1e-5));
+  REQUIRE(routing::anomaly_score(clean, faulty) == Approx(std::log(2.0)).epsilon(1e-5));
   const at::Tensor sure = at::tensor({1.0f, 0.0f});
-  REQUIRE(anomaly_score(sure, faulty) == Approx(0.75 * std::log(1e7)).epsilon(1e-4));
+  REQUIRE(routing::anomaly_score(sure, faulty) == Approx(0.75 * std::log(1e7)).epsilon(1e-4));
 }
 
 // One input after the other, the kernel itself being replaced in a copy of the network.
-at::Tensor plain_routing(const Network& network, const ProbedBlock& block, const Probe& probe,
-                         const at::Tensor& inputs, int64_t steps) {
+at::Tensor plain_routing(const Network& network, const routing::ProbedBlock& block,
+                         const routing::Probe& probe, const at::Tensor& inputs, int64_t steps) {
   const at::Tensor kernel = network.parameters()[block.weight].value;
   at::Tensor counts = at::zeros(kernel.sizes(), at::kInt);
   for (int64_t n = 0; n < inputs.size(0); ++n) {
@@ -238,48 +241,49 @@ at::Tensor plain_routing(const Network& network, const ProbedBlock& block, const
 TEST_CASE("routing of many inputs at once equals one after the other", "[inner]") {
   const at::Tensor x = tiny_data().split("repair").inputs(0, 7);
   for (const Network* network : {&tiny_network(), &branched_network()}) {
-    for (const ProbedBlock& block : probed_blocks(*network)) {
-      const Probe probe = probe_of(*network, block, block.probe_depth, 3);
+    for (const routing::ProbedBlock& block : routing::probed_blocks(*network)) {
+      const routing::Probe probe = probe_of(*network, block, block.probe_depth, 3);
       const at::Tensor expected = plain_routing(*network, block, probe, x, 9);
       INFO(name_of(*network, block.layer));
       REQUIRE((expected.min().item<int>() < 7 && expected.max().item<int>() > 0));
       for (const int64_t together : {1, 3, 7, 0}) {
-        const at::Tensor found = routing_counts(
+        const at::Tensor found = routing::routing_counts(
             *network, block, probe, x, {.steps = 9, .rate = 0.3, .shrink = 0.01, .together = together});
         // An entry that equals its tensor's mean to the last bit may fall on either side.
         REQUIRE((found.to(at::kInt) - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
       }
     }
   }
-  const std::vector<ProbedBlock> blocks = probed_blocks(tiny_network());
+  const std::vector<routing::ProbedBlock> blocks = routing::probed_blocks(tiny_network());
   int64_t checked = 0;
   const Stop third = [&] { return ++checked == 3; };
-  REQUIRE_THROWS_AS(routing_counts(tiny_network(), blocks[0], probe_of(tiny_network(), blocks[0], 1, 3), x,
-                                   {.together = 2, .stop = third}),
-                    FixStopped);
+  REQUIRE_THROWS_AS(
+      routing::routing_counts(tiny_network(), blocks[0], probe_of(tiny_network(), blocks[0], 1, 3), x,
+                              {.together = 2, .stop = third}),
+      FixStopped);
   REQUIRE(checked == 3);
 }
 
 TEST_CASE("marked weights", "[inner]") {
   const at::Tensor counts = at::tensor({0, 3, 1, 3, 0, 2}, at::kInt);
-  REQUIRE(marked(counts, 6).equal(counts > 0));
-  REQUIRE(marked(counts, 2).equal(at::tensor({0, 1, 0, 1, 0, 0}) > 0));
-  REQUIRE(marked(counts, 1).equal(at::tensor({0, 1, 0, 0, 0, 0}) > 0));
-  REQUIRE(marked(counts, 5).equal(counts > 0));  // not one that was never marked
+  REQUIRE(routing::marked(counts, 6).equal(counts > 0));
+  REQUIRE(routing::marked(counts, 2).equal(at::tensor({0, 1, 0, 1, 0, 0}) > 0));
+  REQUIRE(routing::marked(counts, 1).equal(at::tensor({0, 1, 0, 0, 0, 0}) > 0));
+  REQUIRE(routing::marked(counts, 5).equal(counts > 0));  // not one that was never marked
 }
 
 TEST_CASE("masked training of a block equals plain gradient descent", "[inner]") {
   const Split &repair = tiny_data().split("repair"), &validation = tiny_data().split("validation");
   const InputSet faulty{&repair, {0, 6, 12, 30, 66, 72, 18}}, clean{&validation, {1, 2, 3, 4, 5}};
   for (const Network* original : {&tiny_network(), &branched_network()}) {
-    const ProbedBlock block = probed_blocks(*original).back();
-    const Probe probe = probe_of(*original, block, 0, 3);
+    const routing::ProbedBlock block = routing::probed_blocks(*original).back();
+    const routing::Probe probe = probe_of(*original, block, 0, 3);
     const at::Tensor& kernel = original->parameters()[block.weight].value;
     const at::Tensor mask = at::rand({kernel.numel()}, at::detail::createCPUGenerator(2)) < 0.5;
     for (const bool on_probe : {true, false}) {
       Network network = original->fork(), plain = original->fork();
-      BlockRepair repair_of(network, {{block, probe, mask}}, faulty, clean,
-                            {.learning_rate = 0.1, .batch = 3, .train_mode = false});
+      routing::BlockRepair repair_of(network, {{block, probe, mask}}, faulty, clean,
+                                     {.learning_rate = 0.1, .batch = 3, .train_mode = false});
       REQUIRE((on_probe ? repair_of.train_on_probe(0, 0) : repair_of.train_on_output(0, 0)));
       const int64_t used = on_probe ? 5 : 7;
       REQUIRE(repair_of.steps() == (used + 2) / 3);
@@ -355,9 +359,10 @@ TEST_CASE("IN keeps its sets of inputs apart and repairs some faults", "[inner]"
   REQUIRE(outcome.log.scalars.at("inputs_clean") == 12);
   REQUIRE(outcome.log.scalars.at("inputs_check") == 12);
   REQUIRE(outcome.log.scalars.at("inputs_probe") == 96);
-  const Judgement after = judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
+  const locate::Judgement after =
+      locate::judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
   int64_t repaired = 0;
-  for (const int64_t n : judge_split(tiny_network(), tiny_data().split("repair"), 50).wrong)
+  for (const int64_t n : locate::judge_split(tiny_network(), tiny_data().split("repair"), 50).wrong)
     repaired += std::ranges::count(after.correct, n);
   REQUIRE(repaired > 0);
   for (const std::string phase : {"probes", "localise", "routing", "repair"})

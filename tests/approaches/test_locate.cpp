@@ -44,8 +44,8 @@ TEST_CASE("target layers of the tiny network") {
 TEST_CASE("gradient loss equals finite differences") {
   for (const bool compat : {false, true}) {
     const std::vector<TargetLayer> layers = target_layers(tiny_network());
-    const auto scores = weight_scores(tiny_network(), layers, tiny_data().split("repair"), some_samples(),
-                                      {.compat_softmax = compat, .batching = 3});
+    const auto scores = locate::weight_scores(tiny_network(), layers, tiny_data().split("repair"),
+                                              some_samples(), {.compat_softmax = compat, .batching = 3});
     for (size_t l = 0; l < layers.size(); ++l) {
       const at::Tensor found = scores[l].gradient_loss.contiguous();
       REQUIRE(found.sizes() == tiny_network().parameters()[layers[l].weight].value.sizes());
@@ -163,8 +163,8 @@ struct PlainImpact {
 TEST_CASE("forward impact equals its formula taken literally") {
   const PlainImpact plain;
   for (const bool per_sample : {false, true}) {
-    const auto scores = weight_scores(plain.network, plain.layers, tiny_data().split("repair"),
-                                      some_samples(), {.conv_per_sample = per_sample, .batching = 3});
+    const auto scores = locate::weight_scores(plain.network, plain.layers, tiny_data().split("repair"),
+                                              some_samples(), {.conv_per_sample = per_sample, .batching = 3});
     for (size_t l = 0; l < plain.layers.size(); ++l) {
       const TargetLayer& layer = plain.layers[l];
       const at::Tensor found = scores[l].forward_impact.contiguous();
@@ -195,10 +195,10 @@ TEST_CASE("scores do not depend on the size of the slabs") {
   const std::vector<TargetLayer> layers = target_layers(tiny_network());
   const Split& split = tiny_data().split("repair");
   for (const bool per_sample : {false, true}) {
-    const auto one = weight_scores(tiny_network(), layers, split, some_samples(),
-                                   {.conv_per_sample = per_sample, .batching = 100});
-    const auto two = weight_scores(tiny_network(), layers, split, some_samples(),
-                                   {.conv_per_sample = per_sample, .batching = 2});
+    const auto one = locate::weight_scores(tiny_network(), layers, split, some_samples(),
+                                           {.conv_per_sample = per_sample, .batching = 100});
+    const auto two = locate::weight_scores(tiny_network(), layers, split, some_samples(),
+                                           {.conv_per_sample = per_sample, .batching = 2});
     for (size_t l = 0; l < layers.size(); ++l) {
       REQUIRE(at::allclose(one[l].gradient_loss, two[l].gradient_loss, 1e-4, 1e-5));
       REQUIRE(at::allclose(one[l].forward_impact, two[l].forward_impact, 1e-4, 1e-7));
@@ -208,30 +208,30 @@ TEST_CASE("scores do not depend on the size of the slabs") {
 
 TEST_CASE("no samples, no scores") {
   const std::vector<TargetLayer> layers = target_layers(tiny_network());
-  for (const WeightScores& scores :
-       weight_scores(tiny_network(), layers, tiny_data().split("repair"), {}, {})) {
+  for (const locate::WeightScores& scores :
+       locate::weight_scores(tiny_network(), layers, tiny_data().split("repair"), {}, {})) {
     REQUIRE(scores.gradient_loss.abs().max().item<double>() == 0);
     REQUIRE(scores.forward_impact.abs().max().item<double>() == 0);
   }
 }
 
 TEST_CASE("choices of negatives and positives") {
-  const Judgement judgement = judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   REQUIRE(judgement.correct.size() + judgement.wrong.size() == 120);
   REQUIRE(judgement.wrong.size() == 20);  // every sixth label was replaced
   RandomStream stream(8);
-  REQUIRE(choose_negatives(judgement, {.which = "all"}, stream) == judgement.wrong);
+  REQUIRE(locate::choose_negatives(judgement, {.which = "all"}, stream) == judgement.wrong);
   const std::vector<int64_t> some =
-      choose_negatives(judgement, {.which = "fraction", .fraction = 0.29}, stream);
+      locate::choose_negatives(judgement, {.which = "fraction", .fraction = 0.29}, stream);
   REQUIRE(some.size() == 5);
   REQUIRE(std::includes(judgement.wrong.begin(), judgement.wrong.end(), some.begin(), some.end()));
-  REQUIRE(choose_negatives(judgement, {.which = "fraction", .fraction = 0}, stream).size() == 1);
+  REQUIRE(locate::choose_negatives(judgement, {.which = "fraction", .fraction = 0}, stream).size() == 1);
 
   size_t previous = 121, together = 0;
   std::set<int64_t> seen;
   for (int64_t rank = 1; rank <= 12; ++rank) {
     const std::vector<int64_t> pair =
-        choose_negatives(judgement, {.which = "pair", .pair_rank = rank}, stream);
+        locate::choose_negatives(judgement, {.which = "pair", .pair_rank = rank}, stream);
     REQUIRE(pair.size() <= previous);
     previous = pair.size();
     together += pair.size();
@@ -243,7 +243,7 @@ TEST_CASE("choices of negatives and positives") {
   }
   REQUIRE(together == 20);
 
-  const std::vector<int64_t> positives = matching_positives(judgement, 10, stream);
+  const std::vector<int64_t> positives = locate::matching_positives(judgement, 10, stream);
   std::map<int64_t, int64_t> of_class, there;
   for (const int64_t n : positives) ++of_class[judgement.labels[n].item<int64_t>()];
   for (const int64_t n : judgement.correct) ++there[judgement.labels[n].item<int64_t>()];
@@ -252,7 +252,7 @@ TEST_CASE("choices of negatives and positives") {
   }
   REQUIRE(
       std::includes(judgement.correct.begin(), judgement.correct.end(), positives.begin(), positives.end()));
-  REQUIRE(matching_positives(judgement, 100, stream) == judgement.correct);
+  REQUIRE(locate::matching_positives(judgement, 100, stream) == judgement.correct);
 }
 
 }  // namespace

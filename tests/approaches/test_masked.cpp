@@ -30,23 +30,23 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.view(at::kInt).equal(b.view(at::kInt));
 }
 
-std::vector<UpdateRule> rules() {
-  return {{.kind = UpdateRule::Kind::sgd, .learning_rate = 0.1},
-          {.kind = UpdateRule::Kind::sgd, .learning_rate = 0.1, .momentum = 0.9},
-          {.kind = UpdateRule::Kind::adam, .learning_rate = 0.01},
-          {.kind = UpdateRule::Kind::rmsprop, .learning_rate = 0.001}};
+std::vector<train::UpdateRule> rules() {
+  return {{.kind = train::UpdateRule::Kind::sgd, .learning_rate = 0.1},
+          {.kind = train::UpdateRule::Kind::sgd, .learning_rate = 0.1, .momentum = 0.9},
+          {.kind = train::UpdateRule::Kind::adam, .learning_rate = 0.01},
+          {.kind = train::UpdateRule::Kind::rmsprop, .learning_rate = 0.001}};
 }
 
 // One weight's update in double precision, from the formulas of the literature.
 struct Scalar {
   double weight = 0, first = 0, second = 0;
-  void step(const UpdateRule& rule, double gradient, bool moves, int number) {
+  void step(const train::UpdateRule& rule, double gradient, bool moves, int number) {
     const double g = moves ? gradient : 0;
     double change = 0;
-    if (rule.kind == UpdateRule::Kind::sgd) {
+    if (rule.kind == train::UpdateRule::Kind::sgd) {
       first = rule.momentum * first + g;
       change = first;
-    } else if (rule.kind == UpdateRule::Kind::rmsprop) {
+    } else if (rule.kind == train::UpdateRule::Kind::rmsprop) {
       second = 0.99 * second + 0.01 * g * g;
       change = g / (std::sqrt(second) + 1e-8);
     } else {
@@ -60,13 +60,13 @@ struct Scalar {
 };
 
 TEST_CASE("masked steps follow their rules and leave masked weights alone", "[masked]") {
-  for (const UpdateRule& rule : rules()) {
+  for (const train::UpdateRule& rule : rules()) {
     Network network = tiny_network().fork();
     const std::vector<ParameterId> ids = {network.find_parameter("fc2.weight"),
                                           network.find_parameter("conv1.bias")};
     // A negative zero is where a careless zero step would show.
     network.set_parameter(ids[1], at::tensor({-0.0f, 0.5f, 0.0f}));
-    MaskedOptimiser optimiser(network, ids, rule);
+    train::MaskedOptimiser optimiser(network, ids, rule);
     const int64_t count = optimiser.weights().size();
     REQUIRE(count == 43);
     std::vector<Scalar> expected(static_cast<size_t>(count));
@@ -103,21 +103,21 @@ TEST_CASE("masked steps follow their rules and leave masked weights alone", "[ma
 
 TEST_CASE("without a mask every weight moves", "[masked]") {
   Network network = tiny_network().fork();
-  MaskedOptimiser optimiser(network, trainable_parameters(network), rules()[0]);
+  train::MaskedOptimiser optimiser(network, train::trainable_parameters(network), rules()[0]);
   optimiser.step(at::ones({optimiser.weights().size()}), {});
   REQUIRE(optimiser.moved().all().item<bool>());
   const Touched touched = optimiser.weights().touched(optimiser.moved());
-  REQUIRE(touched.weights.size() == trainable_parameters(network).size());
+  REQUIRE(touched.weights.size() == train::trainable_parameters(network).size());
   for (const auto& [name, indices] : touched.weights) REQUIRE(indices.empty());  // all of it
 }
 
 TEST_CASE("a masked optimiser goes on bit for bit", "[masked]") {
-  for (const UpdateRule& rule : rules()) {
+  for (const train::UpdateRule& rule : rules()) {
     Network network = tiny_network().fork(), other = tiny_network().fork();
-    MaskedOptimiser optimiser(network, trainable_parameters(network), rule);
-    MaskedOptimiser resumed(other, trainable_parameters(other), rule);
+    train::MaskedOptimiser optimiser(network, train::trainable_parameters(network), rule);
+    train::MaskedOptimiser resumed(other, train::trainable_parameters(other), rule);
     const int64_t count = optimiser.weights().size();
-    const auto step = [&](MaskedOptimiser& of, uint64_t number) {
+    const auto step = [&](train::MaskedOptimiser& of, uint64_t number) {
       of.step(seeded({count}, number), coins(count, 50 + number));
     };
     for (uint64_t number = 0; number < 3; ++number) step(optimiser, number);
@@ -134,7 +134,7 @@ TEST_CASE("a masked optimiser goes on bit for bit", "[masked]") {
 }
 
 // Flat gradient of a sum over inputs by autograd on the whole network.
-at::Tensor by_autograd(const Network& network, const FlatWeights& weights, const at::Tensor& x,
+at::Tensor by_autograd(const Network& network, const train::FlatWeights& weights, const at::Tensor& x,
                        const at::Tensor& seed) {
   Network copy = network.fork();
   copy.require_grad(true);
@@ -156,13 +156,13 @@ bool close(const at::Tensor& a, const at::Tensor& b) {
 TEST_CASE("weight gradients of groups of inputs equal autograd's", "[masked]") {
   const at::Tensor x = tiny_data().split("repair").inputs(0, 20);
   for (const Network* network : {&tiny_network(), &branched_network()}) {
-    std::vector<std::vector<ParameterId>> choices = {trainable_parameters(*network)};
+    std::vector<std::vector<ParameterId>> choices = {train::trainable_parameters(*network)};
     choices.push_back({network->find_parameter("fc1.weight"), network->find_parameter("fc2.bias")});
     choices.push_back({network->find_parameter("conv2.weight")});
     choices.push_back({network->find_parameter("conv1.weight")});
     for (const std::vector<ParameterId>& chosen : choices) {
-      const FlatWeights weights(*network, chosen);
-      WeightGradients gradients(*network, weights, 3);
+      const train::FlatWeights weights(*network, chosen);
+      train::WeightGradients gradients(*network, weights, 3);
       for (const int64_t chunk : {20, 7}) {
         gradients.clear();
         std::vector<at::Tensor> expected;
@@ -220,8 +220,8 @@ torch.jit.script(Mixed().eval()).save('@')
 
 TEST_CASE("weight gradients with dropout and of kinds without a rule", "[masked]") {
   const Network network = mixed_network();
-  const FlatWeights weights(network, trainable_parameters(network));
-  WeightGradients gradients(network, weights, 1);
+  const train::FlatWeights weights(network, train::trainable_parameters(network));
+  train::WeightGradients gradients(network, weights, 1);
   const at::Tensor x = tiny_data().split("repair").inputs(0, 9), seed = seeded({9, 4}, 1);
   REQUIRE(at::allclose(gradients.forward(x), network.logits(x), 1e-5, 1e-6));
   gradients.backward(seed, {{.inputs = {}, .sum = 0}});
@@ -232,7 +232,7 @@ TEST_CASE("weight gradients with dropout and of kinds without a rule", "[masked]
   // The same draws in a plain pass in train mode; this network has no batch norm that would notice it.
   Network copy = network.fork();
   copy.require_grad(true);
-  const at::Tensor z = evaluate_part(copy, copy.logits_node(), {{0, x}}, {true, 3});
+  const at::Tensor z = routing::evaluate_part(copy, copy.logits_node(), {{0, x}}, {true, 3});
   REQUIRE(at::allclose(dropped, z, 1e-5, 1e-6));
   REQUIRE_FALSE(at::allclose(dropped, network.logits(x), 1e-2, 1e-2));
   std::vector<at::Tensor> wanted;
@@ -269,18 +269,18 @@ TEST_CASE("the kernel's gradient behind a pooling equals the dense one", "[maske
 }
 
 TEST_CASE("a chunk holds what fits, and at least one input", "[masked]") {
-  REQUIRE(gradient_chunk(tiny_network(), 50) == 50);
-  REQUIRE(gradient_chunk(tiny_network(), 1) == 1);
-  REQUIRE(gradient_chunk(tiny_network(), int64_t{1} << 40) < int64_t{1} << 26);
+  REQUIRE(train::gradient_chunk(tiny_network(), 50) == 50);
+  REQUIRE(train::gradient_chunk(tiny_network(), 1) == 1);
+  REQUIRE(train::gradient_chunk(tiny_network(), int64_t{1} << 40) < int64_t{1} << 26);
 }
 
 TEST_CASE("balanced faults and correct inputs of each class", "[masked]") {
   const Split& split = tiny_data().split("repair");
-  const Judgement judgement = judge_split(tiny_network(), split, 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), split, 50);
   RandomStream stream(1);
-  REQUIRE(balanced_faults(judgement, 0, stream) == judgement.wrong);
-  REQUIRE(balanced_faults(judgement, 100, stream) == judgement.wrong);
-  const std::vector<int64_t> few = balanced_faults(judgement, 7, stream);
+  REQUIRE(locate::balanced_faults(judgement, 0, stream) == judgement.wrong);
+  REQUIRE(locate::balanced_faults(judgement, 100, stream) == judgement.wrong);
+  const std::vector<int64_t> few = locate::balanced_faults(judgement, 7, stream);
   REQUIRE(few.size() == 7);
   REQUIRE(std::ranges::includes(judgement.wrong, few));
   std::map<int64_t, int64_t> there, picked;
@@ -290,13 +290,13 @@ TEST_CASE("balanced faults and correct inputs of each class", "[masked]") {
   for (const auto& [one, count] : picked) {
     for (const auto& [other, all] : there) REQUIRE((count <= picked[other] + 1 || picked[other] == all));
   }
-  const std::vector<int64_t> correct = correct_of_each_class(tiny_network(), split, 2, 16, stream);
+  const std::vector<int64_t> correct = locate::correct_of_each_class(tiny_network(), split, 2, 16, stream);
   REQUIRE(std::ranges::includes(judgement.correct, correct));
   std::map<int64_t, int64_t> of_class, all_of_class;
   for (const int64_t n : correct) ++of_class[judgement.labels[n].item<int64_t>()];
   for (const int64_t n : judgement.correct) ++all_of_class[judgement.labels[n].item<int64_t>()];
   for (const auto& [label, count] : all_of_class) REQUIRE(of_class[label] == std::min<int64_t>(2, count));
-  REQUIRE(correct_of_each_class(tiny_network(), split, 1000, 16, stream) == judgement.correct);
+  REQUIRE(locate::correct_of_each_class(tiny_network(), split, 1000, 16, stream) == judgement.correct);
   const InputSet inputs{&split, {3, 0, 5}};
   REQUIRE(inputs.labels(1, 3, at::kCPU).equal(split.labels().index_select(0, at::tensor({0L, 5L}))));
   REQUIRE(inputs.load(1, 3, at::kCPU).equal(split.inputs(at::tensor({0L, 5L}))));

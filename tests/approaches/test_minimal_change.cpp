@@ -241,20 +241,22 @@ double bowl(const std::vector<int64_t>& o) {
 }
 
 TEST_CASE("searches by single moves", "[3m]") {
-  const auto always = [](const MoveSearchState&) { return true; };
-  for (const MoveHeuristic heuristic : {MoveHeuristic::random, MoveHeuristic::greedy, MoveHeuristic::mcts}) {
-    const MoveSearchSettings settings{
+  const auto always = [](const search::MoveSearchState&) { return true; };
+  for (const search::MoveHeuristic heuristic :
+       {search::MoveHeuristic::random, search::MoveHeuristic::greedy, search::MoveHeuristic::mcts}) {
+    const search::MoveSearchSettings settings{
         .heuristic = heuristic, .positions = 3, .proposals = 400, .depth = 6, .width = 40, .seed = 5};
     int64_t evaluations = 0;
-    const MoveCost cost = [&](const std::vector<int64_t>& o) {
+    const search::MoveCost cost = [&](const std::vector<int64_t>& o) {
       ++evaluations;
       return bowl(o);
     };
-    const MoveSearchState whole = search_moves(settings, bowl({0, 0, 0}), cost, always, std::nullopt);
+    const search::MoveSearchState whole =
+        search::search_moves(settings, bowl({0, 0, 0}), cost, always, std::nullopt);
     REQUIRE(whole.proposals == evaluations);
     REQUIRE(whole.best_cost == bowl(whole.best));
     REQUIRE(whole.best_cost < 6);
-    if (heuristic == MoveHeuristic::greedy) {
+    if (heuristic == search::MoveHeuristic::greedy) {
       REQUIRE(whole.best == std::vector<int64_t>{3, -2, 0});
       REQUIRE(whole.ended);
       REQUIRE(whole.proposals == 6 * 40);  // five steps and a round without one
@@ -262,17 +264,18 @@ TEST_CASE("searches by single moves", "[3m]") {
       REQUIRE(whole.proposals == 400);
     }
     // Nothing better than the start: it stays.
-    const MoveSearchState none = search_moves(settings, 0.5, cost, always, std::nullopt);
+    const search::MoveSearchState none = search::search_moves(settings, 0.5, cost, always, std::nullopt);
     REQUIRE(none.best == std::vector<int64_t>(3, 0));
     REQUIRE(none.best_cost == 0.5);
     for (const int64_t at : {0, 1, 57, 100}) {
       CheckpointState tensors;
-      const MoveSearchState part = search_moves(
-          settings, bowl({0, 0, 0}), cost, [at](const MoveSearchState& now) { return now.proposals < at; },
-          std::nullopt);
+      const search::MoveSearchState part = search::search_moves(
+          settings, bowl({0, 0, 0}), cost,
+          [at](const search::MoveSearchState& now) { return now.proposals < at; }, std::nullopt);
       REQUIRE(part.proposals == at);
       part.save(tensors);
-      const MoveSearchState rest = search_moves(settings, 99, cost, always, MoveSearchState::load(tensors));
+      const search::MoveSearchState rest =
+          search::search_moves(settings, 99, cost, always, search::MoveSearchState::load(tensors));
       REQUIRE(rest.best == whole.best);
       REQUIRE(rest.best_cost == whole.best_cost);
       REQUIRE(rest.proposals == whole.proposals);
@@ -280,10 +283,10 @@ TEST_CASE("searches by single moves", "[3m]") {
       REQUIRE(rest.rewards == whole.rewards);
       // Interrupted within a proposal: it does not count.
       int64_t left = at, polls = 0;
-      const MoveSearchState broken = search_moves(
+      const search::MoveSearchState broken = search::search_moves(
           settings, bowl({0, 0, 0}),
           [&](const std::vector<int64_t>& o) { return left-- > 0 ? std::optional(bowl(o)) : std::nullopt; },
-          [&](const MoveSearchState&) { return ++polls > 0; }, std::nullopt);
+          [&](const search::MoveSearchState&) { return ++polls > 0; }, std::nullopt);
       REQUIRE(polls == at + 2);
       REQUIRE(broken.proposals == at);
       REQUIRE(broken.best == part.best);
@@ -296,11 +299,15 @@ TEST_CASE("searches by single moves", "[3m]") {
 
 TEST_CASE("tree search comes back to what has paid", "[3m]") {
   // Only +1 at position 1 helps; its child of the root is visited most.
-  const MoveSearchSettings settings{
-      .heuristic = MoveHeuristic::mcts, .positions = 2, .proposals = 300, .depth = 1, .width = 1, .seed = 1};
-  const MoveSearchState state = search_moves(
+  const search::MoveSearchSettings settings{.heuristic = search::MoveHeuristic::mcts,
+                                            .positions = 2,
+                                            .proposals = 300,
+                                            .depth = 1,
+                                            .width = 1,
+                                            .seed = 1};
+  const search::MoveSearchState state = search::search_moves(
       settings, 1, [](const std::vector<int64_t>& o) { return o[1] == 1 ? 0.5 : 50.0; },
-      [](const MoveSearchState&) { return true; }, std::nullopt);
+      [](const search::MoveSearchState&) { return true; }, std::nullopt);
   REQUIRE(state.best == std::vector<int64_t>{0, 1});
   REQUIRE(state.rewards.size() == 5);
   REQUIRE(state.tree[2] == 300);

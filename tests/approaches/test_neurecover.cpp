@@ -50,11 +50,11 @@ Network network_of(const Network& original, const ParameterSet& set) {
   return network;
 }
 
-EpochEffect effect_of(const ParameterSet& before, const Network& network = tiny_network()) {
+locate::EpochEffect effect_of(const ParameterSet& before, const Network& network = tiny_network()) {
   const Split& split = tiny_data().split("repair");
-  const Judgement then = judge_split(network_of(network, before), split, 50),
-                  now = judge_split(network, split, 50);
-  EpochEffect effect;
+  const locate::Judgement then = locate::judge_split(network_of(network, before), split, 50),
+                          now = locate::judge_split(network, split, 50);
+  locate::EpochEffect effect;
   for (int64_t n = 0; n < split.size(); ++n) {
     const int64_t label = split.labels()[n].item<int64_t>();
     const bool was = then.predictions[n].item<int64_t>() == label;
@@ -75,7 +75,7 @@ FixContext::Setup with_history(const nlohmann::json& parameters = nlohmann::json
 TEST_CASE("the largest, the first of equals first", "[neurecover]") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const auto marks = [](const std::vector<double>& scores, int64_t count) {
-    const at::Tensor chosen = among_largest(at::tensor(scores, at::kDouble), count);
+    const at::Tensor chosen = locate::among_largest(at::tensor(scores, at::kDouble), count);
     return std::vector<int>(chosen.data_ptr<uint8_t>(), chosen.data_ptr<uint8_t>() + chosen.numel());
   };
   REQUIRE(marks({1, 3, 2, 3, 0}, 0) == std::vector<int>{0, 0, 0, 0, 0});
@@ -92,7 +92,7 @@ struct PlainRegressions {
   const Network& network;
   const Split& split = tiny_data().split("repair");
   ParameterSet before = earlier(network);
-  EpochEffect effect = effect_of(before, network);
+  locate::EpochEffect effect = effect_of(before, network);
   std::string backward = "loss";
 
   static std::vector<double> list(const at::Tensor& tensor) {
@@ -194,7 +194,7 @@ size_t check_localisation(PlainRegressions& plain, int64_t tensors) {
       int64_t considered = 0;
       const std::vector<WeightRef> expected = plain.localised(rate, &considered);
       for (const int64_t batch : {2, 50}) {
-        const RegressionWeights found = regression_weights(
+        const locate::RegressionWeights found = locate::regression_weights(
             plain.network, plain.before, dense_layers(plain.network), plain.split, plain.effect,
             {.backward = backward, .reduction_rate = rate, .batching = batch});
         REQUIRE(found.considered == considered);
@@ -218,13 +218,13 @@ TEST_CASE("localisation equals its steps taken one by one", "[neurecover]") {
 TEST_CASE("without improved inputs nothing is taken away, without regressed ones nothing is found",
           "[neurecover]") {
   const ParameterSet before = earlier();
-  EpochEffect effect = effect_of(before);
-  const auto found = [&](const EpochEffect& of) {
-    return regression_weights(tiny_network(), before, dense_layers(tiny_network()),
-                              tiny_data().split("repair"), of, {.reduction_rate = 4.5});
+  locate::EpochEffect effect = effect_of(before);
+  const auto found = [&](const locate::EpochEffect& of) {
+    return locate::regression_weights(tiny_network(), before, dense_layers(tiny_network()),
+                                      tiny_data().split("repair"), of, {.reduction_rate = 4.5});
   };
-  const RegressionWeights some = found(effect);
-  const RegressionWeights more = found({effect.regressed, {}});
+  const locate::RegressionWeights some = found(effect);
+  const locate::RegressionWeights more = found({effect.regressed, {}});
   REQUIRE(more.considered > some.considered);  // phi / (phi + 0) is 1
   REQUIRE(more.weights.size() > some.weights.size());
   REQUIRE(found({{}, effect.improved}).weights.empty());
@@ -234,9 +234,9 @@ TEST_CASE("without improved inputs nothing is taken away, without regressed ones
 TEST_CASE("the gradient of the softmax's sum is rounding alone", "[neurecover]") {
   const ParameterSet before = earlier();
   const auto found = [&](const std::string& backward) {
-    return regression_weights(tiny_network(), before, dense_layers(tiny_network()),
-                              tiny_data().split("repair"), effect_of(before),
-                              {.backward = backward, .reduction_rate = 4.5});
+    return locate::regression_weights(tiny_network(), before, dense_layers(tiny_network()),
+                                      tiny_data().split("repair"), effect_of(before),
+                                      {.backward = backward, .reduction_rate = 4.5});
   };
   REQUIRE(found("compat").considered == found("loss").considered);
   REQUIRE((found("compat").weights != found("loss").weights));
@@ -246,7 +246,7 @@ TEST_CASE("the gradient of the softmax's sum is rounding alone", "[neurecover]")
 // tell: all positives.
 double fitness(const Network& network, double alpha, bool compat_sizes) {
   const Split& split = tiny_data().split("repair");
-  const Judgement judgement = judge_split(tiny_network(), split, 50);
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), split, 50);
   const at::Tensor logits = network.logits(split.inputs(0, split.size())).to(at::kDouble);
   const at::Tensor losses = at::cross_entropy_loss(logits, split.labels(), {}, at::Reduction::None);
   const auto term = [&](const std::vector<int64_t>& of) {
@@ -283,7 +283,8 @@ TEST_CASE("NR's fitness is its formula's, and nothing but the localised weights 
       REQUIRE(log.scalars.at("localised") > 0);
       REQUIRE(log.scalars.at("considered") > log.scalars.at("localised"));
       REQUIRE(log.scalars.at("tensors") == 7);
-      const Judgement after = judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
+      const locate::Judgement after =
+          locate::judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
       REQUIRE(log.scalars.at("n_patched") + log.scalars.at("n_intact") ==
               static_cast<double>(after.correct.size()));
       const auto changed = changed_values(tiny_network(), *outcome.result.network);

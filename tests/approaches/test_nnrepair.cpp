@@ -102,8 +102,9 @@ TEST_CASE("the mean of the experts changes the last layer alone", "[nnr]") {
 TEST_CASE("hard inputs keep their class under every expert", "[nnr]") {
   // With so many, all correct inputs are hard ones: no expert takes one of another class, none loses its own.
   const Outcome outcome = run(setup_for("NNR", {{"selection", "none"}, {"hard_per_class", 1000}}));
-  const Judgement before = judge_split(tiny_network(), tiny_data().split("repair"), 50);
-  const Judgement after = judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
+  const locate::Judgement before = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const locate::Judgement after =
+      locate::judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
   for (const int64_t n : before.correct) REQUIRE(std::ranges::binary_search(after.correct, n));
   const Outcome soft = run(setup_for("NNR", {{"selection", "none"}, {"hard_per_class", 0}}));
   const std::vector<double>&many = outcome.log.series.at("violated_rows"),

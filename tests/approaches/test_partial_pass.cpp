@@ -121,7 +121,7 @@ double compare(const Network& network, RandomStream& stream, int64_t* narrow) {
     const auto kernels = overrides(network, edits_of(weights, values));
     int64_t kept[2] = {};
     for (const bool is_narrow : {false, true}) {
-      const PartialPass pass(network, weights, is_narrow);
+      const search::PartialPass pass(network, weights, is_narrow);
       const auto prepared = pass.prepare(network.activations(x, pass.reads()));
       for (const at::Tensor& value : prepared) kept[is_narrow] += value.numel();
       CHECK(pass.values_per_input() * x.size(0) == kept[is_narrow]);

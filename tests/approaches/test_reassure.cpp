@@ -36,13 +36,13 @@ void check_old_parameters(const Network& before, const FixResult& result) {
 }
 
 double faults_of(const Network& network) {
-  return static_cast<double>(judge_split(network, tiny_data().split("repair"), 50).wrong.size());
+  return static_cast<double>(locate::judge_split(network, tiny_data().split("repair"), 50).wrong.size());
 }
 
 // How many faults of `before` `after` gets right.
 double repaired(const Network& before, const Network& after) {
-  const std::vector<int64_t> wrong = judge_split(before, tiny_data().split("repair"), 50).wrong;
-  const std::vector<int64_t> correct = judge_split(after, tiny_data().split("repair"), 50).correct;
+  const std::vector<int64_t> wrong = locate::judge_split(before, tiny_data().split("repair"), 50).wrong;
+  const std::vector<int64_t> correct = locate::judge_split(after, tiny_data().split("repair"), 50).correct;
   return static_cast<double>(
       std::ranges::count_if(wrong, [&](int64_t n) { return std::ranges::count(correct, n) > 0; }));
 }
@@ -50,11 +50,11 @@ double repaired(const Network& before, const Network& after) {
 // Faults that lie in no later fault's region with another label, by the rows of the regions.
 double promised(const Network& network) {
   const Split& split = tiny_data().split("repair");
-  const DenseHead head = std::get<DenseHead>(dense_head(network));
-  const std::vector<int64_t> wrong = judge_split(network, split, 50).wrong;
+  const regions::DenseHead head = std::get<regions::DenseHead>(regions::dense_head(network));
+  const std::vector<int64_t> wrong = locate::judge_split(network, split, 50).wrong;
   const at::Tensor x = split.inputs(at::tensor(wrong, at::kLong));
   const at::Tensor features = network.activations(x, {head.cut})[0].to(at::kDouble);
-  const LinearRegions regions = linear_regions(head, features);
+  const regions::LinearRegions regions = regions::linear_regions(head, features);
   double count = 0;
   for (size_t t = 0; t < wrong.size(); ++t) {
     bool lost = false;
@@ -117,8 +117,8 @@ TEST_CASE("the search for the sharpness goes down, then up", "[reassure]") {
 TEST_CASE("REASSURE repairs whole regions", "[reassure]") {
   const Outcome outcome = run(headed_network());
   const Split& split = tiny_data().split("repair");
-  const DenseHead head = std::get<DenseHead>(dense_head(headed_network()));
-  const std::vector<int64_t> wrong = judge_split(headed_network(), split, 50).wrong;
+  const regions::DenseHead head = std::get<regions::DenseHead>(regions::dense_head(headed_network()));
+  const std::vector<int64_t> wrong = locate::judge_split(headed_network(), split, 50).wrong;
   // Features near a fault's, with the same signs: the last fault has no later patch over it.
   const int64_t fault = wrong.back(), label = split.labels()[fault].item<int64_t>();
   const Cut cut = headed_network().cut_before(head.cut + 1),
@@ -129,7 +129,7 @@ TEST_CASE("REASSURE repairs whole regions", "[reassure]") {
   const at::Tensor near =
       (features + 0.05 * at::randn({4000, head.features()})).clamp(0, box.max().item<double>());
   const auto signs = [&](const at::Tensor& x) {
-    return at::cat(activation_patterns(head, x.to(at::kDouble)), 1);
+    return at::cat(regions::activation_patterns(head, x.to(at::kDouble)), 1);
   };
   const at::Tensor inside = signs(near).eq(signs(features)).all(1).nonzero().flatten();
   REQUIRE(inside.numel() > 50);
@@ -144,11 +144,12 @@ TEST_CASE("REASSURE leaves inputs outside all supports as they are", "[reassure]
   const at::Tensor x = split.inputs(0, 120);
   const at::Tensor changed = headed_network().logits(x).ne(outcome.result.network->logits(x)).any(1);
   REQUIRE(changed.to(at::kDouble).mean().item<double>() == Approx(outcome.log.scalars.at("reached_share")));
-  const DenseHead head = std::get<DenseHead>(dense_head(headed_network()));
+  const regions::DenseHead head = std::get<regions::DenseHead>(regions::dense_head(headed_network()));
   const at::Tensor features = headed_network().activations(x, {head.cut})[0].to(at::kDouble);
-  std::vector<int64_t> wrong = judge_split(headed_network(), split, 50).wrong;
+  std::vector<int64_t> wrong = locate::judge_split(headed_network(), split, 50).wrong;
   wrong.resize(5);
-  const LinearRegions regions = linear_regions(head, features.index_select(0, at::tensor(wrong, at::kLong)));
+  const regions::LinearRegions regions =
+      regions::linear_regions(head, features.index_select(0, at::tensor(wrong, at::kLong)));
   at::Tensor near = at::zeros({120}, at::kBool);
   for (int64_t t = 0; t < 5; ++t) {
     const at::Tensor broken = at::relu(at::matmul(features, regions.rows[t].t()) - regions.bounds[t]);

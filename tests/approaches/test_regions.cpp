@@ -17,8 +17,8 @@ using testing::TemporaryFolder;
 using testing::tiny_data;
 using testing::tiny_network;
 
-DenseHead head_of(const Network& network) {
-  return std::get<DenseHead>(dense_head(network));
+regions::DenseHead head_of(const Network& network) {
+  return std::get<regions::DenseHead>(regions::dense_head(network));
 }
 
 at::Tensor images(int64_t begin, int64_t end) {
@@ -31,9 +31,9 @@ at::Tensor features_of(const Network& network, const at::Tensor& x) {
 }
 
 // The head as a plain chain of layers, and the z of all hidden units (N, R).
-std::pair<at::Tensor, at::Tensor> run_head(const DenseHead& head, at::Tensor x) {
+std::pair<at::Tensor, at::Tensor> run_head(const regions::DenseHead& head, at::Tensor x) {
   std::vector<at::Tensor> all;
-  for (const DenseLayer& layer : head.hidden) {
+  for (const regions::DenseLayer& layer : head.hidden) {
     all.push_back(at::linear(x, layer.weight, layer.bias));
     x = at::leaky_relu(all.back(), layer.slope);
   }
@@ -41,10 +41,11 @@ std::pair<at::Tensor, at::Tensor> run_head(const DenseHead& head, at::Tensor x) 
 }
 
 // Two features, hidden layers of five and four units, three classes.
-DenseHead plane_head() {
+regions::DenseHead plane_head() {
   at::manual_seed(4);
   const auto layer = [](int64_t out, int64_t in, double slope) {
-    return DenseLayer{2 * at::randn({out, in}, at::kDouble), at::randn({out}, at::kDouble), -1, slope};
+    return regions::DenseLayer{2 * at::randn({out, in}, at::kDouble), at::randn({out}, at::kDouble), -1,
+                               slope};
   };
   return {-1, {layer(5, 2, 0), layer(4, 5, 0.1)}, layer(3, 4, 1)};
 }
@@ -54,17 +55,17 @@ at::Tensor filled(int64_t size, double value) {
 }
 
 TEST_CASE("the dense head of a network", "[regions]") {
-  const DenseHead tiny = head_of(tiny_network());
+  const regions::DenseHead tiny = head_of(tiny_network());
   REQUIRE(tiny_network().nodes()[tiny.cut].kind == NodeKind::reshape);
   REQUIRE(tiny.hidden.size() == 1);
   REQUIRE((tiny.features() == 16 && tiny.hidden[0].units() == 10 && tiny.output.units() == 4));
-  const DenseHead headed = head_of(headed_network());
+  const regions::DenseHead headed = head_of(headed_network());
   REQUIRE(headed.hidden.size() == 2);  // the two layers without an activation between them are one
   REQUIRE((headed.hidden[0].units() == 12 && headed.hidden[1].units() == 9));
   REQUIRE((headed.hidden[0].slope == 0 && headed.hidden[1].slope == 0.2));
   for (const Network* network : {&tiny_network(), &headed_network()}) {
     const at::Tensor x = images(0, 20);
-    const DenseHead head = head_of(*network);
+    const regions::DenseHead head = head_of(*network);
     const auto [logits, z] = run_head(head, features_of(*network, x));
     REQUIRE(at::allclose(logits, network->logits(x).to(at::kDouble), 1e-5, 1e-5));
     const at::NoGradGuard no_grad;
@@ -75,7 +76,7 @@ TEST_CASE("the dense head of a network", "[regions]") {
 
 TEST_CASE("networks without a dense head name what is in the way", "[regions]") {
   const auto refusal = [](const Network& network) {
-    const auto found = dense_head(network);
+    const auto found = regions::dense_head(network);
     return std::holds_alternative<Refusal>(found) ? std::get<Refusal>(found) : Refusal{};
   };
   REQUIRE(refusal(branched_network()).code == "operator");
@@ -92,9 +93,9 @@ TEST_CASE("networks without a dense head name what is in the way", "[regions]") 
 
 TEST_CASE("a linear region holds exactly the inputs with its signs, and its logits", "[regions]") {
   for (const Network* network : {&tiny_network(), &headed_network()}) {
-    const DenseHead head = head_of(*network);
+    const regions::DenseHead head = head_of(*network);
     const at::Tensor features = features_of(*network, images(0, 8));
-    const LinearRegions regions = linear_regions(head, features);
+    const regions::LinearRegions regions = regions::linear_regions(head, features);
     const at::Tensor z = run_head(head, features).second;
     at::manual_seed(1);
     int64_t inside = 0, outside = 0;
@@ -118,7 +119,7 @@ TEST_CASE("a linear region holds exactly the inputs with its signs, and its logi
     }
     REQUIRE((inside > 400 && outside > 300));
     // All at once is the same as one by one.
-    const LinearRegions one = linear_regions(head, features.slice(0, 3, 4));
+    const regions::LinearRegions one = regions::linear_regions(head, features.slice(0, 3, 4));
     REQUIRE(at::allclose(one.rows[0], regions.rows[3]));
     REQUIRE(at::allclose(one.jacobian[0], regions.jacobian[3]));
   }
@@ -143,30 +144,30 @@ at::Tensor corners(const at::Tensor& rows, const at::Tensor& bounds) {
 }
 
 // Corners of a region within the box [0, 3] x [0, 3].
-at::Tensor corners_of(const LinearRegions& regions, int64_t t) {
+at::Tensor corners_of(const regions::LinearRegions& regions, int64_t t) {
   const at::Tensor eye = at::eye(2, at::kDouble);
   return corners(at::cat({regions.rows[t], eye, -eye}),
                  at::cat({regions.bounds[t], filled(2, 3), filled(2, 0)}));
 }
 
 TEST_CASE("extremes over a region are those of its corners", "[regions]") {
-  const DenseHead head = plane_head();
+  const regions::DenseHead head = plane_head();
   const at::Tensor points = 3 * at::rand({25, 2}, at::kDouble);
-  const LinearRegions regions = linear_regions(head, points);
+  const regions::LinearRegions regions = regions::linear_regions(head, points);
   const at::Tensor low = filled(2, 0), high = filled(2, 3);
   int64_t tighter = 0;
   for (int64_t t = 0; t < 25; ++t) {
     const at::Tensor vertices = corners_of(regions, t);
-    RegionRange range(regions.rows[t], regions.bounds[t], low, high, {});
+    regions::RegionRange range(regions.rows[t], regions.bounds[t], low, high, {});
     REQUIRE(range.rows() <= 9);
     for (int64_t k = 0; k < 3; ++k) {
       const at::Tensor direction = regions.jacobian[t][k].contiguous();
       const at::Tensor values = at::matmul(vertices, direction);
-      const Extreme maximum = range.max_value(direction), min_value = range.min_value(direction);
+      const regions::Extreme maximum = range.max_value(direction), min_value = range.min_value(direction);
       REQUIRE((maximum.found() && min_value.found()));
       REQUIRE(maximum.value == Approx(values.max().item<double>()).epsilon(1e-6).margin(1e-7));
       REQUIRE(min_value.value == Approx(values.min().item<double>()).epsilon(1e-6).margin(1e-7));
-      const double box = max_in_box(direction.unsqueeze(0), low, high)[0].item<double>();
+      const double box = regions::max_in_box(direction.unsqueeze(0), low, high)[0].item<double>();
       REQUIRE(box >= maximum.value - 1e-6);
       tighter += box > maximum.value + 1e-3;
     }
@@ -178,13 +179,13 @@ TEST_CASE("extremes over a region are those of its corners", "[regions]") {
 TEST_CASE("a program that is told to stop says so", "[regions]") {
   at::manual_seed(2);
   const at::Tensor rows = at::randn({150, 120}, at::kDouble), bounds = at::rand({150}, at::kDouble);
-  RegionRange range(rows, bounds, filled(120, -9), filled(120, 9), [] { return true; });
+  regions::RegionRange range(rows, bounds, filled(120, -9), filled(120, 9), [] { return true; });
   REQUIRE(range.max_value(at::randn({120}, at::kDouble)).outcome == lp::Outcome::stopped);
 }
 
 // The patch of a region (approaches/docs/RA.md, Formulas) with matrices: P with its row of ones, inverted.
-at::Tensor patched_by_matrices(const LinearRegions& regions, int64_t t, int64_t label,
-                               const RegionSolution& answer, const at::Tensor& x) {
+at::Tensor patched_by_matrices(const regions::LinearRegions& regions, int64_t t, int64_t label,
+                               const regions::RegionSolution& answer, const at::Tensor& x) {
   at::Tensor p = at::zeros({3, 3}, at::kDouble);
   std::vector<double> alpha = answer.alpha, beta = answer.beta;
   int64_t row = 0;
@@ -203,25 +204,25 @@ at::Tensor patched_by_matrices(const LinearRegions& regions, int64_t t, int64_t 
 }
 
 TEST_CASE("patches bring every difference of a whole region within its limits", "[regions]") {
-  const DenseHead head = plane_head();
+  const regions::DenseHead head = plane_head();
   const at::Tensor points = 3 * at::rand({25, 2}, at::kDouble);
-  const LinearRegions regions = linear_regions(head, points);
+  const regions::LinearRegions regions = regions::linear_regions(head, points);
   for (const double min_value : {-1e5, -2.0}) {
     for (const bool exact : {true, false}) {
       INFO("least " << min_value << " exact " << exact);
-      const RegionTarget target{filled(2, 0), filled(2, 3), min_value, -1e-3, exact};
+      const regions::RegionTarget target{filled(2, 0), filled(2, 3), min_value, -1e-3, exact};
       std::vector<int64_t> labels;
-      std::vector<RegionSolution> answers;
+      std::vector<regions::RegionSolution> answers;
       int64_t lower = 0;
       for (int64_t t = 0; t < 25; ++t) {
         labels.push_back(t % 3);
-        answers.push_back(solve_region(regions, t, t % 3, target, {}));
+        answers.push_back(regions::solve_region(regions, t, t % 3, target, {}));
         REQUIRE(answers.back().outcome == lp::Outcome::optimal);
         REQUIRE(answers.back().programs == (exact ? 2 + answers.back().lower_programs : 0));
         lower += answers.back().lower_programs;
       }
       REQUIRE((lower > 0) == (exact && min_value == -2));
-      const AffinePatches patches = affine_patches(head, points, labels, answers);
+      const regions::AffinePatches patches = regions::affine_patches(head, points, labels, answers);
       REQUIRE(patches.factor.defined() == (min_value == -2));
       bool moved = false;
       for (int64_t t = 0; t < 25; ++t) {
@@ -247,7 +248,8 @@ TEST_CASE("patches bring every difference of a whole region within its limits", 
 }
 
 // Support and joint patch (approaches/docs/RA.md, Formulas), one input after the other.
-at::Tensor joint_patch(const LinearRegions& regions, const PatchSetting& setting, const at::Tensor& x) {
+at::Tensor joint_patch(const regions::LinearRegions& regions, const regions::PatchSetting& setting,
+                       const at::Tensor& x) {
   const int64_t regions_count = setting.patches.constant.size(0), classes = setting.patches.constant.size(1);
   const auto patch = [&](int64_t t, const at::Tensor& at) {
     at::Tensor p = setting.patches.constant[t];
@@ -288,11 +290,12 @@ at::Tensor joint_patch(const LinearRegions& regions, const PatchSetting& setting
   return at::stack(all);
 }
 
-PatchSetting some_setting(const DenseHead& head, const at::Tensor& features, bool affine, double sharpness) {
+regions::PatchSetting some_setting(const regions::DenseHead& head, const at::Tensor& features, bool affine,
+                                   double sharpness) {
   at::manual_seed(7);
   const int64_t count = features.size(0);
-  PatchSetting setting;
-  setting.patterns = activation_patterns(head, features);
+  regions::PatchSetting setting;
+  setting.patterns = regions::activation_patterns(head, features);
   setting.patches.constant = 3 * at::randn({count, 4}, at::kDouble);
   if (affine) setting.patches.factor = 0.3 * at::randn({count, 4, head.features()}, at::kDouble);
   setting.low = filled(head.features(), -2);
@@ -304,16 +307,16 @@ PatchSetting some_setting(const DenseHead& head, const at::Tensor& features, boo
 TEST_CASE("the patched network adds what the formulas say", "[regions]") {
   const at::Tensor x = images(0, 40);
   for (const Network* network : {&tiny_network(), &headed_network()}) {
-    const DenseHead head = head_of(*network);
+    const regions::DenseHead head = head_of(*network);
     const at::Tensor features = features_of(*network, x);
     for (const int64_t count : {1, 2, 3, 7, 12}) {
       for (const bool affine : {false, true}) {
         for (const double sharpness : {64.0, 1.0, 0.02}) {
           INFO(count << " regions, affine " << affine << ", n " << sharpness);
           const at::Tensor chosen = features.slice(0, 0, count);
-          const PatchSetting setting = some_setting(head, chosen, affine, sharpness);
-          const Network patched = with_patches(*network, head, setting);
-          const at::Tensor expected = joint_patch(linear_regions(head, chosen), setting, features);
+          const regions::PatchSetting setting = some_setting(head, chosen, affine, sharpness);
+          const Network patched = regions::with_patches(*network, head, setting);
+          const at::Tensor expected = joint_patch(regions::linear_regions(head, chosen), setting, features);
           const at::Tensor before = network->logits(x), after = patched.logits(x);
           REQUIRE(at::allclose(after.to(at::kDouble), before.to(at::kDouble) + expected, 1e-4,
                                2e-4 * (1 + sharpness)));
@@ -338,10 +341,11 @@ TEST_CASE("a patched network is saved, loaded, run and differentiated by plain P
   int64_t saved = 0;
   for (const Network* network : {&tiny_network(), &headed_network()}) {
     for (const bool affine : {false, true}) {
-      const DenseHead head = head_of(*network);
+      const regions::DenseHead head = head_of(*network);
       const at::Tensor x = images(0, 12);
-      const PatchSetting setting = some_setting(head, features_of(*network, x).slice(0, 0, 6), affine, 0.25);
-      const Network patched = with_patches(*network, head, setting);
+      const regions::PatchSetting setting =
+          some_setting(head, features_of(*network, x).slice(0, 0, 6), affine, 0.25);
+      const Network patched = regions::with_patches(*network, head, setting);
       for (const Parameter& parameter : network->parameters()) {
         const ParameterId id = patched.find_parameter(parameter.name);
         REQUIRE(id >= 0);
@@ -389,10 +393,11 @@ for k in range(4):
 TEST_CASE("operations of a network", "[regions]") {
   // tiny: conv 3x8x8 of 2x3x3, relu, pool 3x4x4 of 2x2, conv 4x2x2 of 3x3x3, tanh, dense 16-10-4, softmax.
   const double expected = 192 * 18 + 192 + 48 * 4 + 16 * 27 + 16 + 160 + 10 + 40 + 4;
-  REQUIRE(operations(tiny_network()) == expected);
-  const DenseHead head = head_of(tiny_network());
-  const PatchSetting setting = some_setting(head, features_of(tiny_network(), images(0, 4)), false, 1);
-  REQUIRE(operations(with_patches(tiny_network(), head, setting)) > expected + 2 * 10 * 4);
+  REQUIRE(regions::operations(tiny_network()) == expected);
+  const regions::DenseHead head = head_of(tiny_network());
+  const regions::PatchSetting setting =
+      some_setting(head, features_of(tiny_network(), images(0, 4)), false, 1);
+  REQUIRE(regions::operations(regions::with_patches(tiny_network(), head, setting)) > expected + 2 * 10 * 4);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ struct Search {
   int64_t stop_at = -1;                       // poll
   bool due = false;                           // every checkpoint
   bool better = true;                         // than the original
-  SearchStage stage = {};
+  search::SearchStage stage = {};
 
   std::vector<CheckpointState> saves = {};
   std::vector<std::pair<double, std::string>> progress = {};
@@ -35,21 +35,23 @@ struct Search {
         .due = [this] { return due; }};
     FixContext context(std::move(setup));
     stage.save = [](CheckpointState& tensors) { tensors["weights"] = weight_table(kWeights); };
-    const SwarmSettings settings{.dimensions = std::vector<SwarmDimension>(2, {.deviation = 1}),
-                                 .particles = 4,
-                                 .iterations = 6,
-                                 .rule = Constriction{}};
+    const search::SwarmSettings settings{
+        .dimensions = std::vector<search::SwarmDimension>(2, {.deviation = 1}),
+        .particles = 4,
+        .iterations = 6,
+        .rule = search::Constriction{}};
     const auto evaluate = [](std::span<const double> candidates, std::span<double> fitness) {
       for (size_t k = 0; k < fitness.size(); ++k)
         fitness[k] = -std::abs(candidates[2 * k] - kTarget) - std::abs(candidates[2 * k + 1] - kTarget);
     };
-    FixResult result = run_search(tiny_network(), context, particle_swarm(settings, 5, evaluate), stage,
-                                  [this](const SearchResult& found) -> Judged {
-                                    return {.original = -1,
-                                            .best = found.best_fitness,
-                                            .edits = edits_of(kWeights, found.best),
-                                            .limitation = better ? "" : "no candidate was better"};
-                                  });
+    FixResult result =
+        search::run_search(tiny_network(), context, search::particle_swarm(settings, 5, evaluate), stage,
+                           [this](const search::SearchResult& found) -> search::Judged {
+                             return {.original = -1,
+                                     .best = found.best_fitness,
+                                     .edits = edits_of(kWeights, found.best),
+                                     .limitation = better ? "" : "no candidate was better"};
+                           });
     log = context.log();
     return result;
   }

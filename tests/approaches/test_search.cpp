@@ -32,19 +32,19 @@ TEST_CASE("pareto front equals brute force") {
       x.push_back(static_cast<double>(stream.below(grid)));
       y.push_back(static_cast<double>(stream.below(grid)));
     }
-    REQUIRE(pareto_front(x, y) == brute_force_front(x, y));
+    REQUIRE(search::pareto_front(x, y) == brute_force_front(x, y));
   }
 }
 
 TEST_CASE("pareto front leaves out what says nothing") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  REQUIRE(pareto_front(std::vector<double>{0, 0}, std::vector<double>{0, 0}).empty());
-  REQUIRE(pareto_front(std::vector<double>{nan, 1, 2}, std::vector<double>{9, 1, nan}) ==
+  REQUIRE(search::pareto_front(std::vector<double>{0, 0}, std::vector<double>{0, 0}).empty());
+  REQUIRE(search::pareto_front(std::vector<double>{nan, 1, 2}, std::vector<double>{9, 1, nan}) ==
           std::vector<int64_t>{1});
 }
 
-EvolutionSettings sphere_settings(bool generational) {
-  EvolutionSettings settings;
+search::EvolutionSettings sphere_settings(bool generational) {
+  search::EvolutionSettings settings;
   for (int k = 0; k < 4; ++k) settings.dimensions.push_back({-5, 5, 1, 2});
   settings.population = 40;
   settings.generations = 150;
@@ -67,8 +67,9 @@ void evaluate_sphere(std::span<const double> candidates, std::span<const double>
 
 TEST_CASE("differential evolution finds the optimum of a sphere") {
   for (const bool generational : {false, true}) {
-    const EvolutionSettings settings = sphere_settings(generational);
-    const EvolutionResult result = evolve(settings, seeded_draws(1, settings.population), evaluate_sphere);
+    const search::EvolutionSettings settings = sphere_settings(generational);
+    const search::EvolutionResult result =
+        search::evolve(settings, search::seeded_draws(1, settings.population), evaluate_sphere);
     REQUIRE(result.generations == 150);
     REQUIRE(result.state.evaluations == 40 * 151);
     REQUIRE(result.state.series.size() == 151);
@@ -81,32 +82,33 @@ TEST_CASE("differential evolution finds the optimum of a sphere") {
 }
 
 TEST_CASE("trial vectors keep to the bounds, first vectors need not") {
-  EvolutionSettings settings = sphere_settings(false);
+  search::EvolutionSettings settings = sphere_settings(false);
   settings.generations = 20;
-  for (Dimension& dimension : settings.dimensions) dimension = {-0.5, 0.25, 0, 3};
+  for (search::Dimension& dimension : settings.dimensions) dimension = {-0.5, 0.25, 0, 3};
   int64_t seen = 0, outside_at_first = 0;
-  evolve(settings, seeded_draws(2, settings.population), [&](auto candidates, auto floors, auto fitness) {
-    const bool first = seen++ < settings.population;
-    int64_t outside = 0;
-    for (const double value : candidates) outside += value < -0.5 || value > 0.25;
-    if (first) outside_at_first += outside;
-    // A trial keeps values of its individual that were outside from the start, so only new values can be
-    // checked here: at least the forced dimension lies inside.
-    if (!first) REQUIRE(outside < static_cast<int64_t>(candidates.size()));
-    evaluate_sphere(candidates, floors, fitness);
-  });
+  search::evolve(settings, search::seeded_draws(2, settings.population),
+                 [&](auto candidates, auto floors, auto fitness) {
+                   const bool first = seen++ < settings.population;
+                   int64_t outside = 0;
+                   for (const double value : candidates) outside += value < -0.5 || value > 0.25;
+                   if (first) outside_at_first += outside;
+                   // A trial keeps values of its individual that were outside from the start, so only new
+                   // values can be checked here: at least the forced dimension lies inside.
+                   if (!first) REQUIRE(outside < static_cast<int64_t>(candidates.size()));
+                   evaluate_sphere(candidates, floors, fitness);
+                 });
   REQUIRE(outside_at_first > 0);
 }
 
 // Draws under the test's control: two dimensions, four individuals at (i, 10 i).
-EvolutionDraws scripted_draws(double cross) {
-  EvolutionDraws draws;
+search::EvolutionDraws scripted_draws(double cross) {
+  search::EvolutionDraws draws;
   draws.initial = [](int64_t i, std::span<double> normals) {
     normals[0] = static_cast<double>(i);
     normals[1] = static_cast<double>(10 * i);
   };
   draws.factor = [](int64_t) { return 0.5; };
-  draws.trial = [cross](int64_t, int64_t i, Trial& trial) {
+  draws.trial = [cross](int64_t, int64_t i, search::Trial& trial) {
     trial.a = (i + 1) % 4;
     trial.b = (i + 2) % 4;
     trial.c = (i + 3) % 4;
@@ -117,7 +119,7 @@ EvolutionDraws scripted_draws(double cross) {
 }
 
 TEST_CASE("one generation, computed by hand") {
-  EvolutionSettings settings;
+  search::EvolutionSettings settings;
   settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
   settings.population = 4;
   settings.generations = 1;
@@ -131,7 +133,7 @@ TEST_CASE("one generation, computed by hand") {
   };
   // F = 0.5 + 0.5 * 0.5 = 0.75.
   SECTION("asynchronous: later individuals see earlier replacements") {
-    evolve(settings, scripted_draws(0.0), sum);
+    search::evolve(settings, scripted_draws(0.0), sum);
     REQUIRE(tried[4] ==
             std::vector<double>{1 + 0.75 * (2 - 3), 10 + 0.75 * (20 - 30)});  // 0.25, 2.5: replaces 0
     REQUIRE(tried[5] == std::vector<double>{2 + 0.75 * (3 - 0.25), 20 + 0.75 * (30 - 2.5)});
@@ -139,11 +141,11 @@ TEST_CASE("one generation, computed by hand") {
   }
   SECTION("generational: all of them see the old population") {
     settings.generational = true;
-    evolve(settings, scripted_draws(0.0), sum);
+    search::evolve(settings, scripted_draws(0.0), sum);
     REQUIRE(tried[5] == std::vector<double>{2 + 0.75 * (3 - 0), 20 + 0.75 * (30 - 0)});
   }
   SECTION("without crossover only the forced dimension is exchanged") {
-    evolve(settings, scripted_draws(0.99), sum);
+    search::evolve(settings, scripted_draws(0.99), sum);
     REQUIRE(tried[4] == std::vector<double>{0.25, 0});
     REQUIRE(tried[5][1] == 10);
   }
@@ -151,14 +153,14 @@ TEST_CASE("one generation, computed by hand") {
 
 TEST_CASE("float32: individuals and differences are rounded, the mutation factor is not") {
   const double mean = -3.0, deviation = 1.7, factor = 0.7;
-  EvolutionSettings settings;
+  search::EvolutionSettings settings;
   settings.dimensions = {{-100, 100, mean, deviation}, {-100, 100, 0, 1}};
   settings.population = 4;
   settings.generations = 1;
   settings.factor_low = settings.factor_high = factor;
   settings.float32 = true;
   std::vector<double> tried;
-  evolve(settings, scripted_draws(0.0), [&](auto candidates, auto, std::span<double> fitness) {
+  search::evolve(settings, scripted_draws(0.0), [&](auto candidates, auto, std::span<double> fitness) {
     tried.insert(tried.end(), candidates.begin(), candidates.end());
     fitness[0] = 1;
   });
@@ -173,44 +175,45 @@ TEST_CASE("float32: individuals and differences are rounded, the mutation factor
 }
 
 TEST_CASE("an equally fit trial replaces its individual, a less fit one does not") {
-  EvolutionSettings settings;
+  search::EvolutionSettings settings;
   settings.dimensions = {{-100, 100, 0, 1}, {-100, 100, 0, 1}};
   settings.population = 4;
   settings.generations = 1;
   for (const double later : {1.0, 0.5}) {
     int64_t calls = 0;
     const auto flat = [&](auto, auto, std::span<double> fitness) { fitness[0] = calls++ < 4 ? 1.0 : later; };
-    const EvolutionResult result = evolve(settings, scripted_draws(0.0), flat);
+    const search::EvolutionResult result = search::evolve(settings, scripted_draws(0.0), flat);
     REQUIRE((result.state.population[0] == 0.25) == (later == 1.0));
     REQUIRE(result.best_fitness == 1.0);
   }
 }
 
 TEST_CASE("the search stops when patience is exceeded") {
-  EvolutionSettings settings = sphere_settings(false);
+  search::EvolutionSettings settings = sphere_settings(false);
   settings.patience = 7;
   const auto constant = [](auto, auto, std::span<double> fitness) { fitness[0] = 4876.5; };
-  REQUIRE(evolve(settings, seeded_draws(1, 40), constant).generations == 8);
+  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), constant).generations == 8);
   // Gains below float32's resolution count as none.
   double tiny = 4876.5;
   const auto creeping = [&](auto, auto, std::span<double> fitness) { fitness[0] = tiny += 1e-9; };
-  REQUIRE(evolve(settings, seeded_draws(1, 40), creeping).generations == 8);
+  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), creeping).generations == 8);
 }
 
 TEST_CASE("a stopped search goes on bit for bit") {
   for (const bool generational : {false, true}) {
-    const EvolutionSettings settings = sphere_settings(generational);
-    const EvolutionDraws draws = seeded_draws(9, settings.population);
-    const EvolutionResult whole = evolve(settings, draws, evaluate_sphere);
+    const search::EvolutionSettings settings = sphere_settings(generational);
+    const search::EvolutionDraws draws = search::seeded_draws(9, settings.population);
+    const search::EvolutionResult whole = search::evolve(settings, draws, evaluate_sphere);
     for (const int64_t polls : {0, 17, 40, 63, 130}) {
       int64_t left = polls;
-      const EvolutionResult part =
-          evolve(settings, draws, evaluate_sphere, {[&] { return left-- == 0; }, nullptr});
+      const search::EvolutionResult part =
+          search::evolve(settings, draws, evaluate_sphere, {[&] { return left-- == 0; }, nullptr});
       REQUIRE(part.stopped);
       REQUIRE(part.best.empty() == (polls == 0));
       std::map<std::string, at::Tensor> saved;
       part.state.save(saved);
-      const EvolutionResult rest = evolve(settings, draws, evaluate_sphere, {}, EvolutionState::load(saved));
+      const search::EvolutionResult rest =
+          search::evolve(settings, draws, evaluate_sphere, {}, search::EvolutionState::load(saved));
       REQUIRE(rest.best == whole.best);
       REQUIRE(rest.state.population == whole.state.population);
       REQUIRE(rest.state.series == whole.state.series);
@@ -220,18 +223,18 @@ TEST_CASE("a stopped search goes on bit for bit") {
 }
 
 TEST_CASE("seeded draws are distinct individuals and depend on their place alone") {
-  const EvolutionDraws draws = seeded_draws(4, 5);
+  const search::EvolutionDraws draws = search::seeded_draws(4, 5);
   std::set<std::vector<double>> seen;
   for (int64_t generation = 1; generation < 40; ++generation) {
     for (int64_t i = 0; i < 5; ++i) {
-      Trial trial, again;
+      search::Trial trial, again;
       trial.cross.resize(3);
       again.cross.resize(3);
       draws.trial(generation, i, trial);
       REQUIRE(std::set<int64_t>{i, trial.a, trial.b, trial.c}.size() == 4);
       REQUIRE((trial.forced >= 0 && trial.forced < 3));
       REQUIRE(seen.insert(trial.cross).second);
-      seeded_draws(4, 5).trial(generation, i, again);
+      search::seeded_draws(4, 5).trial(generation, i, again);
       REQUIRE((again.cross == trial.cross && again.a == trial.a && again.forced == trial.forced));
     }
   }

@@ -39,7 +39,7 @@ TEST_CASE("what the last dense layer reads and gives", "[3m]") {
   for (const Network* network : {&tiny_network(), &branched_network()}) {
     const TargetLayer head = *last_dense_layer(*network);
     const HeadView view = view_head(*network, head, tiny_data().split("repair"), 17);
-    const Judgement judgement = judge_split(*network, tiny_data().split("repair"), 50);
+    const locate::Judgement judgement = locate::judge_split(*network, tiny_data().split("repair"), 50);
     REQUIRE(view.judgement.wrong == judgement.wrong);
     REQUIRE(view.judgement.correct == judgement.correct);
     REQUIRE(view.phi.sizes() == at::IntArrayRef({120, network == &tiny_network() ? 10 : 6}));
@@ -75,7 +75,7 @@ TEST_CASE("3M repairs what it promises, by the least change of the last layer", 
       REQUIRE(outcome.log.scalars.at("repaired") == static_cast<double>(points));
       REQUIRE(outcome.log.scalars.at("faults") == 20);
       // Counted here, not by the approach.
-      const Judgement after = judge_split(fixed, tiny_data().split("repair"), 50);
+      const locate::Judgement after = locate::judge_split(fixed, tiny_data().split("repair"), 50);
       for (int64_t k = 0; k < points; ++k)
         REQUIRE(std::ranges::binary_search(after.correct, nearest[static_cast<size_t>(k)]));
       REQUIRE(outcome.log.scalars.at("least_margin") >= 1e-3 - 1e-5);

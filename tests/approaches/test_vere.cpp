@@ -25,8 +25,8 @@ using testing::tiny_network;
 const nlohmann::json kLively = {
     {"learning_rate", 0.2}, {"interval_factor", 2}, {"rounds", 6}, {"epochs", 10}};
 
-NeuronSite site_of(const Network& network, int64_t check_layer = 1) {
-  return std::get<NeuronSite>(neuron_site(network, check_layer));
+bounds::NeuronSite site_of(const Network& network, int64_t check_layer = 1) {
+  return std::get<bounds::NeuronSite>(bounds::neuron_site(network, check_layer));
 }
 at::Tensor value_of(const Network& network, const std::string& name) {
   return network.parameters()[static_cast<size_t>(network.find_parameter(name))].value;
@@ -35,7 +35,7 @@ at::Tensor value_of(const Network& network, const std::string& name) {
 TEST_CASE("where VeRe's intervals lie", "[vere]") {
   const at::Tensor values = at::tensor({1.0, 0.0, 3.0, 0.0}, at::kDouble).view({2, 2});
   const auto edges = [&](const std::string& start, double factor) {
-    return interval_edges(values, {.start = start, .factor = factor, .count = 2});
+    return bounds::interval_edges(values, {.start = start, .factor = factor, .count = 2});
   };
   const auto expected = [](std::vector<double> first, double second) {
     return at::stack({at::tensor(first, at::kDouble), at::full({3}, second, at::kDouble)});
@@ -47,7 +47,7 @@ TEST_CASE("where VeRe's intervals lie", "[vere]") {
 }
 
 TEST_CASE("a unit's targets", "[vere]") {
-  UnitMoves moves;
+  bounds::UnitMoves moves;
   moves.edges = at::tensor({-2.0, -1.0, 0.0, 1.0}, at::kDouble).view({1, 4});
   moves.margin = at::tensor({-1.0, -1.0, -1.0, -1.0}, at::kDouble);
   moves.bounds = at::tensor({0.5,  0.2,  0.1,  0.3,  -1.0, 0.7,  // two intervals proved, the second is nearer
@@ -57,7 +57,7 @@ TEST_CASE("a unit's targets", "[vere]") {
                             at::kDouble)
                      .view({1, 4, 3, 2});
   const at::Tensor now = at::tensor({0.3, 0.3, 0.3, 0.3, 0.8}, at::kDouble);
-  const UnitTargets targets = unit_targets(moves, 0, now);
+  const bounds::UnitTargets targets = bounds::unit_targets(moves, 0, now);
   REQUIRE(targets.proved == 1);
   REQUIRE(targets.low.equal(at::tensor({-1.0, -2.0, 0.3, 1.0, 0.8}, at::kDouble)));
   REQUIRE(targets.high.equal(at::tensor({0.0, -2.0, 0.3, 1.0, 0.8}, at::kDouble)));
@@ -66,15 +66,15 @@ TEST_CASE("a unit's targets", "[vere]") {
 // Adam as LibTorch has it, with autograd, on the same batches.
 TEST_CASE("a unit's fit is Adam on the distance to its targets", "[vere]") {
   const Network& network = tiny_network();
-  const NeuronSite site = site_of(network);
+  const bounds::NeuronSite site = site_of(network);
   const at::Tensor features =
       network.activations(tiny_data().split("repair").inputs(0, 50), {site.features})[0];
   const int64_t unit = 3;
-  const at::Tensor now = unit_values(network, site, unit, features);
-  UnitTargets targets{.low = now - 0.5, .high = now - 0.2};
+  const at::Tensor now = bounds::unit_values(network, site, unit, features);
+  bounds::UnitTargets targets{.low = now - 0.5, .high = now - 0.2};
   RandomStream stream(21), again(21);
-  const UnitFit fit = fit_unit(network, site, unit, features, targets,
-                               {.epochs = 3, .batch = 16, .learning_rate = 0.02}, stream);
+  const bounds::UnitFit fit = bounds::fit_unit(network, site, unit, features, targets,
+                                               {.epochs = 3, .batch = 16, .learning_rate = 0.02}, stream);
   REQUIRE(fit.steps == 3 * 4);
   REQUIRE(fit.first_loss == Approx(0.04));
   REQUIRE(fit.last_loss < fit.first_loss);
@@ -103,32 +103,32 @@ TEST_CASE("a unit's fit is Adam on the distance to its targets", "[vere]") {
   REQUIRE(fit.unit.shift == Approx(shift.item<double>()).margin(1e-10));
   // A unit that is where it shall be stays.
   targets.low = targets.high = now;
-  const UnitFit same = fit_unit(network, site, unit, features, targets, {}, stream);
+  const bounds::UnitFit same = bounds::fit_unit(network, site, unit, features, targets, {}, stream);
   REQUIRE(same.last_loss == 0);
-  REQUIRE(same.unit.row.equal(unit_of(network, site, unit).row));
+  REQUIRE(same.unit.row.equal(bounds::unit_of(network, site, unit).row));
 }
 
 TEST_CASE("a unit written back is the fitted one", "[vere]") {
   const Network& network = tiny_network();
   const at::Tensor x = tiny_data().split("repair").inputs(0, 30);
   for (const int64_t check_layer : {0, 1}) {
-    const NeuronSite site = site_of(network, check_layer);
+    const bounds::NeuronSite site = site_of(network, check_layer);
     const at::Tensor features = network.activations(x, {site.features})[0];
-    Unit unit = unit_of(network, site, 2);
+    bounds::Unit unit = bounds::unit_of(network, site, 2);
     unit.row = unit.row * 1.5 - 0.1;
     unit.bias += 0.3;
     unit.scale = -1.7;
     unit.shift = 0.6;
     Network edited = network.fork();
-    write_unit(edited, site, 2, unit);
+    bounds::write_unit(edited, site, 2, unit);
     at::Tensor values = network.activations(x, {site.values})[0].to(at::kDouble);
     const at::Tensor moved = check_layer == 0
                                  ? values.select(1, 2)
                                  : at::relu(features.to(at::kDouble).matmul(unit.row) + unit.bias);
     values.select(1, 2).copy_(unit.scale * moved + unit.shift);
-    const at::Tensor expected = MarginBounds(network, site.values).logits(values);
+    const at::Tensor expected = bounds::MarginBounds(network, site.values).logits(values);
     REQUIRE(at::allclose(edited.logits(x).to(at::kDouble), expected, 1e-4, 1e-4));
-    const Touched touched = touched_by_units(network, site, {2});
+    const Touched touched = bounds::touched_by_units(network, site, {2});
     for (const auto& [name, index] : changed_values(network, edited)) {
       const std::vector<int64_t>& indices = touched.weights.at(name);
       REQUIRE(std::count(indices.begin(), indices.end(), index) == 1);
@@ -140,8 +140,8 @@ TEST_CASE("a unit written back is the fitted one", "[vere]") {
 // Significance with a real run of what is behind the layer: its tail is one dense layer, so bounds are exact.
 TEST_CASE("VeRe takes the unit that can do most for the faults", "[vere]") {
   const Network& network = tiny_network();
-  const NeuronSite site = site_of(network);
-  const Judgement judgement = judge_split(network, tiny_data().split("repair"), 50);
+  const bounds::NeuronSite site = site_of(network);
+  const locate::Judgement judgement = locate::judge_split(network, tiny_data().split("repair"), 50);
   const at::Tensor x = tiny_data().split("repair").inputs(0, 120);
   const at::Tensor all = network.activations(x, {site.values})[0].to(at::kDouble);
   const at::Tensor weight = value_of(network, "fc2.weight").to(at::kDouble);
@@ -171,7 +171,7 @@ TEST_CASE("VeRe takes the unit that can do most for the faults", "[vere]") {
 
 TEST_CASE("VeRe keeps its best round and changes nothing but its units", "[vere]") {
   const Network& network = head_network("two_layer_tail");
-  const Judgement before = judge_split(network, tiny_data().split("repair"), 50);
+  const locate::Judgement before = locate::judge_split(network, tiny_data().split("repair"), 50);
   const auto faults = static_cast<double>(before.wrong.size()), clean = 120 - faults;
   for (const int64_t check_layer : {0, 1}) {
     nlohmann::json parameters = kLively;
@@ -188,7 +188,8 @@ TEST_CASE("VeRe keeps its best round and changes nothing but its units", "[vere]
     REQUIRE(log.scalars.at("best_score") == *best);
     REQUIRE(log.scalars.at("best_round") == static_cast<double>(best - score.begin() + 1));
     // The score of what came out, measured anew.
-    const Judgement after = judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
+    const locate::Judgement after =
+        locate::judge_split(*outcome.result.network, tiny_data().split("repair"), 50);
     double patched = 0, broken = 0;
     for (const int64_t n : before.wrong) patched += std::ranges::count(after.correct, n);
     for (const int64_t n : before.correct) broken += std::ranges::count(after.wrong, n);

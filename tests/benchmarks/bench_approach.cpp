@@ -20,14 +20,14 @@ struct Flips {
   int64_t repaired = 0, broken = 0;
 };
 
-Flips flips(const Judgement& original, const Judgement& fixed) {
+Flips flips(const locate::Judgement& original, const locate::Judgement& fixed) {
   const at::Tensor before = original.predictions == original.labels,
                    after = fixed.predictions == fixed.labels;
   return {(~before & after).sum().item<int64_t>(), (before & ~after).sum().item<int64_t>()};
 }
 
 nlohmann::json one_run(const Approach& approach, const Network& original, const Dataset& data,
-                       const Judgement& test, FixContext::Setup setup) {
+                       const locate::Judgement& test, FixContext::Setup setup) {
   const uint64_t seed = setup.seed;
   const int64_t batch = setup.batch;
   FixContext context(std::move(setup));
@@ -42,7 +42,7 @@ nlohmann::json one_run(const Approach& approach, const Network& original, const 
     row["failure"] = fixed.failure.code + ": " + fixed.failure.text;
     return row;
   }
-  const Flips test_flips = flips(test, judge_split(*fixed.network, data.split("test"), batch));
+  const Flips test_flips = flips(test, locate::judge_split(*fixed.network, data.split("test"), batch));
   row["repaired"] = test_flips.repaired;
   row["broken"] = test_flips.broken;
   row["rr"] = 100.0 * static_cast<double>(test_flips.repaired) / static_cast<double>(test.wrong.size());
@@ -79,7 +79,7 @@ int run(int argc, char** argv) {
   nlohmann::json values = hyperparameters_of(approach->info, Hyperparameters(parameters)).values();
   values.update(parameters);  // a control is given its shadow's parameters as well
   setup.hyperparameters = Hyperparameters(values);
-  const Judgement test = judge_split(original, data.split("test"), setup.batch);
+  const locate::Judgement test = locate::judge_split(original, data.split("test"), setup.batch);
   for (setup.seed = 1; setup.seed <= given["runs"].as<uint64_t>(); ++setup.seed) {
     std::cout << one_run(*approach, original, data, test, setup).dump() << std::endl;
   }

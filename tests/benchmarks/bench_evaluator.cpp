@@ -81,15 +81,15 @@ int run(int argc, char** argv) {
   std::vector<int64_t> positions(static_cast<size_t>(std::min(given["images"].as<int64_t>(), repair.size())));
   for (size_t n = 0; n < positions.size(); ++n) positions[n] = static_cast<int64_t>(n);
   const std::vector<InputSet> sets = {{&repair, positions, false}};
-  const SearchInputs inputs(network, sets);
+  const search::SearchInputs inputs(network, sets);
   std::vector<at::Tensor> slabs;
   for (const at::Tensor& part : at::arange(inputs.size()).split(batch)) slabs.push_back(inputs.load(part));
 
   RandomStream stream(7);
-  const Objective objective = arachne_objective(10, false);
+  const search::Objective objective = search::arachne_objective(10, false);
   const auto many = static_cast<size_t>(given["candidates"].as<int64_t>());
   for (const Edit& edit : edits(network, given["weights"].as<int64_t>(), stream)) {
-    const CandidateEvaluator evaluator({network, sets, edit.weights, objective, batch});
+    const search::CandidateEvaluator evaluator({network, sets, edit.weights, objective, batch});
     const size_t size = edit.weights.size();
     const std::vector<float> own = read_weights(network, edit.weights);
     std::vector<double> candidates(many * size), fitness(many);
@@ -97,11 +97,11 @@ int run(int argc, char** argv) {
     Network whole = network.fork();
     const auto write_and_run = [&] {
       apply_edits(whole, edits_of(edit.weights, std::span(candidates).first(size)));
-      Verdict verdict = inputs.blank();
+      search::Verdict verdict = inputs.blank();
       int64_t begin = 0;
       for (const at::Tensor& slab : slabs) {
         const at::Tensor numbers = at::arange(begin, begin + slab.size(0));
-        count(whole.logits(slab), numbers, inputs, objective, verdict);
+        search::count(whole.logits(slab), numbers, inputs, objective, verdict);
         begin += slab.size(0);
       }
       return objective.value(verdict);

@@ -174,8 +174,8 @@ void conv_pools(const Bench& bench, const Network& network, int64_t batch) {
 
 // Gradients of two losses, one of each half of the images.
 void weight_gradients(const Bench& bench, const Network& network, const at::Tensor& x) {
-  const FlatWeights weights(network, trainable_parameters(network));
-  WeightGradients fast(network, weights, 2);
+  const train::FlatWeights weights(network, train::trainable_parameters(network));
+  train::WeightGradients fast(network, weights, 2);
   const int64_t half = x.size(0) / 2;
   const at::Tensor first = at::arange(half), second = at::arange(half, x.size(0));
   Network copy = network.fork();
@@ -209,8 +209,8 @@ void partial_pass(const Bench& bench, const Network& network, const at::Tensor& 
     const std::vector<WeightRef> weights = random_weights(network, {layer}, 6, stream);
     std::vector<double> values;
     for (const float value : read_weights(network, weights)) values.push_back(value + 0.1);
-    const auto kernels = changed_kernels(network, weights, values);
-    const PartialPass narrow(network, weights, true), whole(network, weights, false);
+    const auto kernels = overrides(network, edits_of(weights, values));
+    const search::PartialPass narrow(network, weights, true), whole(network, weights, false);
     const auto of_narrow = narrow.prepare(network.activations(x, narrow.reads())),
                of_whole = whole.prepare(network.activations(x, whole.reads()));
     bench.compare(

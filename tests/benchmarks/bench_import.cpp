@@ -55,10 +55,10 @@ std::map<std::string, at::Tensor> gradients_of(const Network& network, const at:
     if (network.importable()) throw;
   }
   if (!network.importable()) return found;
-  const std::vector<ParameterId> ids = trainable_parameters(network);
+  const std::vector<ParameterId> ids = train::trainable_parameters(network);
   if (ids.empty()) return found;
-  const FlatWeights weights(network, ids);
-  WeightGradients gradients(network, weights, 1);
+  const train::FlatWeights weights(network, ids);
+  train::WeightGradients gradients(network, weights, 1);
   gradients.backward(gradients.forward(there).softmax(1), {{{}, 0}});
   found["weights"] = gradients.sum(0).to(at::kCPU);
   if (!network.report().training_limitation.empty()) return found;

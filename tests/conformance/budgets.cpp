@@ -45,11 +45,11 @@ Complaints budget_complaints(const Case& one) {
     ApproachConfig entry;
     entry.hyperparameters = setup.hyperparameters;
     entry.shadow = setup.shadow;
-    FixJob job = fix_job(*one.approach, files.subject(), entry, repair_counts(one), setup.seed);
+    cell::FixJob job = cell::fix_job(*one.approach, files.subject(), entry, repair_counts(one), setup.seed);
     job.budget = budget;
-    return run_fix(job);
+    return cell::run_fix(job);
   };
-  const FixOutcome whole = fix({});
+  const cell::FixOutcome whole = fix({});
   if (whole.status != Status::ok) complaints.push_back("without a budget: " + whole.reason);
   const std::vector<std::pair<Budget, std::string>> budgets = {
       {{.seconds = 0}, "timeout: no fix within 0 s"},
@@ -57,7 +57,7 @@ Complaints budget_complaints(const Case& one) {
       {{.megabytes = 1e-3}, "out_of_memory: no fix within 0.001 MB"}};
   for (const auto& [budget, wanted] : budgets) {
     const double begin = processor_seconds();
-    const FixOutcome cut = fix(budget);
+    const cell::FixOutcome cut = fix(budget);
     const std::string where = "instead of " + wanted + ": ";
     if (cut.status != Status::ok && cut.reason != wanted) complaints.push_back(where + cut.reason);
     if (processor_seconds() - begin > kMaxSecondsOverBudget + whole.seconds)

@@ -104,7 +104,7 @@ Observed observe(const Case& one, const Watching& watching) {
   return observed;
 }
 
-RepairCounts repair_counts(const Case& one) {
+cell::RepairCounts repair_counts(const Case& one) {
   const FixContext::Setup setup = one.setup();
   if (!setup.data->has("repair")) return {};
   const Split& split = setup.data->split("repair");
@@ -114,12 +114,12 @@ RepairCounts repair_counts(const Case& one) {
     return std::vector<int32_t>(whole.const_data_ptr<int32_t>(),
                                 whole.const_data_ptr<int32_t>() + whole.numel());
   };
-  return count_repair(plain(split.labels()), plain(classes));
+  return cell::count_repair(plain(split.labels()), plain(classes));
 }
 
 std::optional<Refusal> refusal_of(const Case& one) {
   const FixContext::Setup setup = one.setup();
-  const RepairCounts counts = repair_counts(one);
+  const cell::RepairCounts counts = repair_counts(one);
   for (const std::string& split : one.approach->info.needs) {
     if (!setup.data->has(split)) return Refusal{"missing_split", split};
   }

@@ -46,7 +46,7 @@ struct Observed {
 Observed observe(const Case& one, const Watching& watching = {});
 
 // Of the case's own data; nothing where that has no repair split.
-RepairCounts repair_counts(const Case& one);
+cell::RepairCounts repair_counts(const Case& one);
 
 // What adapt() says, asked with the counts of the case's own data.
 std::optional<Refusal> refusal_of(const Case& one);

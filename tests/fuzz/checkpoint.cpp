@@ -15,10 +15,10 @@ void fuzz_checkpoint(std::string_view bytes, const std::filesystem::path& folder
   content += digest_of(content);
   write_bytes(file, content);
   const std::string identity = "0123456789abcdef0123456789abcdef";
-  const auto found = read_checkpoint(file, identity);
+  const auto found = cell::read_checkpoint(file, identity);
   if (!found) return;
-  write_checkpoint(copy, identity, *found);
-  const auto again = read_checkpoint(copy, identity);
+  cell::write_checkpoint(copy, identity, *found);
+  const auto again = cell::read_checkpoint(copy, identity);
   if (!again || again->state.size() != found->state.size())
     fault("a checkpoint that was read cannot be kept");
   for (const auto& [name, tensor] : found->state) {

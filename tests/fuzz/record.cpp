@@ -24,8 +24,8 @@ void fuzz_record(std::string_view bytes, const std::filesystem::path& folder) {
   write_bytes(file, bytes);
   read_table([&] { Record::from_file(file); });
   write_bytes(table, bytes);
-  read_table([&] { read_predictions(table); });
-  read_table([&] { read_attack(table); });
+  read_table([&] { metrics::read_predictions(table); });
+  read_table([&] { metrics::read_attack(table); });
   const nlohmann::json value = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) return;
   try {

@@ -31,7 +31,7 @@ struct Subject {
   std::vector<Network> published;  // one a run
   const Split& repair;             // in the study's order
   std::vector<TargetLayer> layers;
-  Judgement judgement;
+  locate::Judgement judgement;
 };
 
 const Subject& subject() {
@@ -49,7 +49,7 @@ const Subject& subject() {
     std::vector<Network> published;
     for (const char* name : {"arachne1.pt", "arachne2.pt", "arachne3.pt"}) published.push_back(load(name));
     std::vector<TargetLayer> layers = target_layers(network);
-    Judgement judgement = judge_split(network, repair, 250);
+    locate::Judgement judgement = locate::judge_split(network, repair, 250);
     return std::unique_ptr<Subject>(new Subject{std::move(data), std::move(network), std::move(published),
                                                 repair, std::move(layers), std::move(judgement)});
   }();
@@ -86,7 +86,7 @@ struct Drawn {
   Indices negatives, meant, used;
 };
 
-Drawn draw_sets(const Judgement& judgement, uint32_t seed) {
+Drawn draw_sets(const locate::Judgement& judgement, uint32_t seed) {
   Drawn drawn;
   drawn.negatives =
       NumpyRandom(seed).choice(judgement.wrong, static_cast<int64_t>(judgement.wrong.size()) / 10);
@@ -127,8 +127,8 @@ at::Tensor keras_order(const at::Tensor& kernel) {
 // The Pareto front of our scores, in the reference's order: layers, then Keras' order.
 Weights front_of(const Indices& negatives, const Indices& positives, bool with_nan) {
   const auto scores = [](const Indices& samples) {
-    return weight_scores(subject().network, subject().layers, subject().repair, samples,
-                         {.compat_softmax = true});
+    return locate::weight_scores(subject().network, subject().layers, subject().repair, samples,
+                                 {.compat_softmax = true});
   };
   const auto of_negatives = scores(negatives), of_positives = scores(positives);
   Weights weights;
@@ -150,7 +150,7 @@ Weights front_of(const Indices& negatives, const Indices& positives, bool with_n
       max_or_nan = std::max(max_or_nan, gradients.max().item<double>());
   }
   Weights front;
-  for (const int64_t k : pareto_front(gradient, impact)) {
+  for (const int64_t k : search::pareto_front(gradient, impact)) {
     // The reference lets each point in turn remove all that exceed it in neither score. Nothing exceeds NaN,
     // so a weight without an impact removes whatever has no greater gradient loss.
     if (!with_nan || gradient[k] > max_or_nan) front.push_back(weights[k]);
@@ -159,15 +159,15 @@ Weights front_of(const Indices& negatives, const Indices& positives, bool with_n
 }
 
 // The search's draws, in the order in which the reference makes them.
-EvolutionDraws reference_draws(uint32_t seed, int64_t population) {
+search::EvolutionDraws reference_draws(uint32_t seed, int64_t population) {
   const auto numpy = std::make_shared<NumpyRandom>(seed);
   const auto python = std::make_shared<PythonRandom>(seed);
-  EvolutionDraws draws;
+  search::EvolutionDraws draws;
   draws.initial = [numpy](int64_t, std::span<double> normals) {
     for (double& value : normals) value = numpy->normal();
   };
   draws.factor = [python](int64_t) { return python->random(); };
-  draws.trial = [numpy, python, population](int64_t, int64_t individual, Trial& trial) {
+  draws.trial = [numpy, python, population](int64_t, int64_t individual, search::Trial& trial) {
     Indices others;
     for (int64_t k = 0; k < population; ++k) {
       if (k != individual) others.push_back(k);
@@ -185,33 +185,34 @@ EvolutionDraws reference_draws(uint32_t seed, int64_t population) {
 }
 
 struct Found {
-  EvolutionResult evolution;
+  search::EvolutionResult evolution;
   Network fixed;
   double closest = std::numeric_limits<double>::infinity();  // least difference that a comparison decided on
 };
 
 // The reference rebuilds the last layer without its softmax, so that its loss here is that of the logits.
-Found search(const Indices& negatives, const Weights& weights, uint32_t seed, bool float32) {
+Found reference_search(const Indices& negatives, const Weights& weights, uint32_t seed, bool float32) {
   const Network& network = subject().network;
   const at::Tensor kernel = network.parameters()[weights.front().parameter].value;
   const NumpyMoments moments = numpy_moments(kernel.t());
-  EvolutionSettings settings{.float32 = float32};
+  search::EvolutionSettings settings{.float32 = float32};
   settings.dimensions.assign(weights.size(), {.low = 2 * kernel.min().item<float>(),
                                               .high = 2 * kernel.max().item<float>(),
                                               .mean = moments.mean,
                                               .deviation = moments.deviation});
-  const CandidateEvaluator evaluator({.network = network,
-                                      .inputs = {{&subject().repair, subject().judgement.correct, false},
-                                                 {&subject().repair, negatives, true}},
-                                      .weights = weights,
-                                      .objective = arachne_objective(10, /*compat_softmax=*/false)});
+  const search::CandidateEvaluator evaluator(
+      {.network = network,
+       .inputs = {{&subject().repair, subject().judgement.correct, false},
+                  {&subject().repair, negatives, true}},
+       .weights = weights,
+       .objective = search::arachne_objective(10, /*compat_softmax=*/false)});
   Found found{.evolution = {}, .fixed = network.fork()};
-  found.evolution = evolve(settings, reference_draws(seed + 1, settings.population),
-                           [&](auto candidates, auto floors, auto fitness) {
-                             evaluator.evaluate(candidates, floors, fitness);
-                             const double difference = std::abs(fitness[0] - floors[0]);
-                             if (difference > 0) found.closest = std::min(found.closest, difference);
-                           });
+  found.evolution = search::evolve(settings, reference_draws(seed + 1, settings.population),
+                                   [&](auto candidates, auto floors, auto fitness) {
+                                     evaluator.evaluate(candidates, floors, fitness);
+                                     const double difference = std::abs(fitness[0] - floors[0]);
+                                     if (difference > 0) found.closest = std::min(found.closest, difference);
+                                   });
   apply_edits(found.fixed, edits_of(weights, found.evolution.best));
   return found;
 }
@@ -274,14 +275,14 @@ TEST_CASE("Arachne finds the values of the published models bit for bit") {
     INFO("run " << seed + 1);
     const Drawn drawn = draw_sets(subject().judgement, seed);
     const Weights front = front_of(drawn.negatives, drawn.used, true);
-    const Found found = search(drawn.negatives, front, seed, /*float32=*/true);
+    const Found found = reference_search(drawn.negatives, front, seed, /*float32=*/true);
     CHECK(found.evolution.generations == expected);
     CHECK(texts(changed_weights(found.fixed, subject().published[seed])).empty());
     // The reference sums in float32, with errors of some 1e-6: no comparison was that close.
     CHECK(found.closest > 1e-5);
 
     // It keeps its individuals in float32. In float64 the search is the same one, up to that rounding.
-    const Found precise = search(drawn.negatives, front, seed, /*float32=*/false);
+    const Found precise = reference_search(drawn.negatives, front, seed, /*float32=*/false);
     CHECK(precise.evolution.generations == expected);
     CHECK_FALSE(changed_weights(precise.fixed, subject().published[seed]).empty());
     for (size_t k = 0; k < front.size(); ++k)

@@ -61,15 +61,15 @@ for classes in (2, 10):
 print(json.dumps(cases))
 )PY";
 
-MetricValue value_of(const std::string& name, const Evaluation& run) {
-  for (const Metric& metric : metrics()) {
+metrics::MetricValue value_of(const std::string& name, const metrics::Evaluation& run) {
+  for (const metrics::Metric& metric : metrics::all()) {
     if (metric.name == name) return metric.compute(run);
   }
   FAIL("no metric is named " << name);
   return {};
 }
 
-double compute(const std::string& name, const Evaluation& run) {
+double compute(const std::string& name, const metrics::Evaluation& run) {
   return value_of(name, run).value.value();
 }
 
@@ -81,7 +81,7 @@ TEST_CASE("AAOD equals an independent computation") {
   double max_value = 0;
   int empty = 0;
   for (const auto& item : cases) {
-    Evaluation run;
+    metrics::Evaluation run;
     run.classes = item.at("classes").get<int64_t>();
     run.test = {.label = item.at("label").get<std::vector<int32_t>>(),
                 .original = item.at("original").get<std::vector<int32_t>>(),
@@ -91,7 +91,7 @@ TEST_CASE("AAOD equals an independent computation") {
       ++empty;
       for (const char* name : {"AAOD", "AAOD_ORIGINAL", "AAOD_REL_IMPROVEMENT", "TPR_GAP", "TPR_GAP_ORIGINAL",
                                "FPR_GAP", "FPR_GAP_ORIGINAL"}) {
-        const MetricValue value = value_of(name, run);
+        const metrics::MetricValue value = value_of(name, run);
         INFO(name);
         CHECK_FALSE(value.value);
         CHECK_THAT(value.reason, Catch::Matchers::StartsWith("empty_group: "));
@@ -116,7 +116,7 @@ TEST_CASE("AAOD equals an independent computation") {
 }
 
 TEST_CASE("with two classes AAOD is the mean odds difference of either") {
-  Evaluation run;
+  metrics::Evaluation run;
   run.classes = 2;
   // group 0: TPR of class 1 = 2/3, FPR 1/2; group 1: TPR 1/2, FPR 0
   run.test = {.label = {1, 1, 1, 0, 0, 1, 1, 0},

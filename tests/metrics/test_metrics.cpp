@@ -10,23 +10,23 @@ using namespace harness;
 
 namespace {
 
-MetricValue value_of(const std::string& name, const Evaluation& run) {
-  for (const Metric& metric : metrics()) {
+metrics::MetricValue value_of(const std::string& name, const metrics::Evaluation& run) {
+  for (const metrics::Metric& metric : metrics::all()) {
     if (metric.name == name) return metric.compute(run);
   }
   FAIL("no metric is named " << name);
   return {};
 }
 
-double number(const std::string& name, const Evaluation& run) {
-  const MetricValue value = value_of(name, run);
+double number(const std::string& name, const metrics::Evaluation& run) {
+  const metrics::MetricValue value = value_of(name, run);
   INFO(name << ": " << value.reason);
   REQUIRE(value.value.has_value());
   return *value.value;
 }
 
-std::string reason(const std::string& name, const Evaluation& run) {
-  const MetricValue value = value_of(name, run);
+std::string reason(const std::string& name, const metrics::Evaluation& run) {
+  const metrics::MetricValue value = value_of(name, run);
   REQUIRE_FALSE(value.value.has_value());
   return value.reason.substr(0, value.reason.find(':'));
 }
@@ -41,17 +41,17 @@ std::vector<int32_t> predict(RandomStream& random, const std::vector<int32_t>& l
   return result;
 }
 
-SplitOutcome random_split(RandomStream& random, int64_t images, int64_t classes) {
-  SplitOutcome split;
+metrics::SplitOutcome random_split(RandomStream& random, int64_t images, int64_t classes) {
+  metrics::SplitOutcome split;
   for (int64_t i = 0; i < images; ++i) split.label.push_back(static_cast<int32_t>(random.below(classes)));
   split.original = predict(random, split.label, classes, 0.8);
   split.fixed = predict(random, split.label, classes, 0.85);
   return split;
 }
 
-AttackOutcome attack_on(std::vector<int64_t> images, std::vector<uint8_t> original,
-                        std::vector<uint8_t> fixed) {
-  AttackOutcome attack;
+metrics::AttackOutcome attack_on(std::vector<int64_t> images, std::vector<uint8_t> original,
+                                 std::vector<uint8_t> fixed) {
+  metrics::AttackOutcome attack;
   attack.zero_gradient.assign(images.size(), 0);
   attack.zero_gradient_original.assign(images.size(), 0);
   attack.image = std::move(images);
@@ -64,7 +64,7 @@ AttackOutcome attack_on(std::vector<int64_t> images, std::vector<uint8_t> origin
 
 TEST_CASE("every metric of the design is registered once, with its table, unit and direction") {
   std::set<std::string> names;
-  for (const Metric& metric : metrics()) {
+  for (const metrics::Metric& metric : metrics::all()) {
     CHECK(names.insert(metric.name).second);
     CHECK((metric.table == "rq2" || metric.table == "rq3"));
     CHECK((metric.unit == "percent" || metric.unit == "count" || metric.unit == "fraction"));
@@ -78,15 +78,15 @@ TEST_CASE("every metric of the design is registered once, with its table, unit a
     INFO(name);
     CHECK(names.count(name) == 1);
   }
-  const bool sorted =
-      std::is_sorted(metrics().begin(), metrics().end(), [](const Metric& a, const Metric& b) {
-        return std::tie(a.table, a.order) < std::tie(b.table, b.order);
-      });
+  const bool sorted = std::is_sorted(metrics::all().begin(), metrics::all().end(),
+                                     [](const metrics::Metric& a, const metrics::Metric& b) {
+                                       return std::tie(a.table, a.order) < std::tie(b.table, b.order);
+                                     });
   CHECK(sorted);
 }
 
 TEST_CASE("counts by hand") {
-  Evaluation run;
+  metrics::Evaluation run;
   run.classes = 3;
   // right before: images 0, 1, 2, 3; after: 1, 2, 3, 4, 5
   run.test = {.label = {0, 1, 2, 0, 1, 2, 0, 1},
@@ -99,7 +99,8 @@ TEST_CASE("counts by hand") {
   CHECK(number("REPAIRED", run) == 2);
   CHECK(number("NFR", run) == 12.5);  // of all eight images, not of the four right ones
   CHECK(number("BROKEN", run) == 1);
-  run.repair = SplitOutcome{.label = {0, 1, 2}, .original = {1, 1, 1}, .fixed = {0, 1, 1}, .group = {}};
+  run.repair =
+      metrics::SplitOutcome{.label = {0, 1, 2}, .original = {1, 1, 1}, .fixed = {0, 1, 1}, .group = {}};
   CHECK(number("ACC_REPAIR", run) == Approx(200.0 / 3));
   CHECK(number("RR_REPAIR", run) == 50.0);
   CHECK(number("NFR_REPAIR", run) == 0.0);
@@ -112,21 +113,21 @@ TEST_CASE("accuracy follows from the original's, RR and NFR") {
   RandomStream random(derive_seed(7, "identity"));
   for (int round = 0; round < 300; ++round) {
     const int64_t classes = 2 + random.below(9);
-    Evaluation run;
+    metrics::Evaluation run;
     run.classes = classes;
     run.test = random_split(random, 1 + random.below(400), classes);
-    Evaluation unchanged = run;
+    metrics::Evaluation unchanged = run;
     unchanged.test.fixed = unchanged.test.original;
     const double before = number("ACC", unchanged);
     CHECK(number("ACC_REL_IMPROVEMENT", unchanged) == 0.0);
-    const MetricValue rate = value_of("RR", run);
+    const metrics::MetricValue rate = value_of("RR", run);
     const double repaired = rate.value ? *rate.value * (100 - before) / 100 : 0.0;
     CHECK(number("ACC", run) == Approx(before + repaired - number("NFR", run)).margin(1e-9).epsilon(0));
   }
 }
 
 TEST_CASE("undefined values say why") {
-  Evaluation run;
+  metrics::Evaluation run;
   run.classes = 2;
   CHECK(reason("ACC", run) == "no_images");
   CHECK(reason("AAOD", run) == "no_images");
@@ -155,7 +156,7 @@ TEST_CASE("undefined values say why") {
 }
 
 TEST_CASE("attack success and gradient masking") {
-  Evaluation run;
+  metrics::Evaluation run;
   run.attack = attack_on({3, 1, 2, 9}, {1, 1, 1, 1}, {1, 0, 1, 0});
   run.attack->zero_gradient = {0, 1, 0, 0};
   run.attack->original_margin = {1, 1, 1, 0};
@@ -167,7 +168,7 @@ TEST_CASE("attack success and gradient masking") {
   CHECK(number("ASR_MARGIN_ORIGINAL", run) == 75.0);
   CHECK(number("ZERO_GRADIENT", run) == 25.0);
   CHECK(number("ATTACKED", run) == 4);
-  for (const Metric& metric : metrics()) {
+  for (const metrics::Metric& metric : metrics::all()) {
     if (metric.name != "ZERO_GRADIENT") continue;
     CHECK(metric.mark_above == 5.0);
     CHECK(metric.mark.substr(0, 17) == "gradient masking:");
@@ -175,12 +176,12 @@ TEST_CASE("attack success and gradient masking") {
 }
 
 TEST_CASE("several runs are compared on the images attacked in all of them") {
-  std::vector<Evaluation> runs(4);
+  std::vector<metrics::Evaluation> runs(4);
   runs[0].attack = attack_on({5, 1, 8, 2}, {1, 0, 1, 0}, {1, 1, 0, 0});
   runs[0].attack->fixed_margin = {1, 0, 1, 0};
   runs[1].attack = attack_on({1, 8, 2, 6}, {0, 1, 0, 1}, {0, 1, 1, 1});
   runs[2].attack = attack_on({5, 1, 2, 6}, {1, 0, 0, 1}, {1, 1, 1, 1});
-  const auto common = restrict_to_common(runs);  // images 1 and 2; run 3 was not attacked
+  const auto common = metrics::restrict_to_common(runs);  // images 1 and 2; run 3 was not attacked
   REQUIRE(common.size() == 4);
   for (int k = 0; k < 3; ++k) CHECK(common[k].attack->image == std::vector<int64_t>{1, 2});
   CHECK(common[0].attack->fixed == std::vector<uint8_t>{1, 0});
@@ -191,17 +192,17 @@ TEST_CASE("several runs are compared on the images attacked in all of them") {
   CHECK(common[2].attack->fixed == std::vector<uint8_t>{1, 1});
   CHECK_FALSE(common[3].attack.has_value());
   runs[2].attack = attack_on({77}, {1}, {1});
-  for (int k = 0; k < 3; ++k) CHECK(restrict_to_common(runs)[k].attack->image.empty());
+  for (int k = 0; k < 3; ++k) CHECK(metrics::restrict_to_common(runs)[k].attack->image.empty());
 }
 
 TEST_CASE("restriction to common images, random runs") {
   RandomStream random(derive_seed(7, "common"));
   for (int round = 0; round < 50; ++round) {
-    std::vector<Evaluation> runs(1 + static_cast<size_t>(random.below(4)));
+    std::vector<metrics::Evaluation> runs(1 + static_cast<size_t>(random.below(4)));
     const auto order = random.permutation(60);
     std::vector<int> seen(60, 0);
-    for (Evaluation& run : runs) {
-      AttackOutcome attack;
+    for (metrics::Evaluation& run : runs) {
+      metrics::AttackOutcome attack;
       for (int64_t image : order) {
         if (random.uniform() < 0.3) continue;
         ++seen[static_cast<size_t>(image)];
@@ -215,7 +216,7 @@ TEST_CASE("restriction to common images, random runs") {
     for (int64_t image : order) {
       if (seen[static_cast<size_t>(image)] == static_cast<int>(runs.size())) expected.push_back(image);
     }
-    for (const Evaluation& run : restrict_to_common(runs)) {
+    for (const metrics::Evaluation& run : metrics::restrict_to_common(runs)) {
       CHECK(run.attack->image == expected);
       for (size_t k = 0; k < expected.size(); ++k) {
         REQUIRE(run.attack->fixed[k] == (expected[k] % 3 == 0));

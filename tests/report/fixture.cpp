@@ -49,7 +49,7 @@ Record& Results::add(const std::string& approach, int64_t run, Level level) {
 Record& Results::ok(const std::string& approach, int64_t run, const Outcome& outcome, double seconds,
                     Level level) {
   Record& record = add(approach, run, level);
-  Evaluation evaluation;
+  metrics::Evaluation evaluation;
   evaluation.classes = 2;
   std::string predictions = "index,label,original,fixed\n", attack;
   for (int i = 0; i < 10; ++i) {
@@ -65,7 +65,7 @@ Record& Results::ok(const std::string& approach, int64_t run, const Outcome& out
   if (outcome.attacked.empty()) {
     evaluation.no_attack_reason = "no_attack: none is configured";
   } else {
-    AttackOutcome flags;
+    metrics::AttackOutcome flags;
     attack = "image,original,fixed,zero_gradient_original,zero_gradient\n";
     for (const int image : outcome.attacked) {
       const bool succeeded = holds(outcome.succeeded, image);
@@ -79,8 +79,8 @@ Record& Results::ok(const std::string& approach, int64_t run, const Outcome& out
     evaluation.attack = flags;
     write_atomically(folder / "attack.csv", attack);
   }
-  for (const Metric& metric : metrics()) {
-    const MetricValue value = metric.compute(evaluation);
+  for (const metrics::Metric& metric : metrics::all()) {
+    const metrics::MetricValue value = metric.compute(evaluation);
     record.metrics.push_back({metric.name, metric.unit, value.value, value.reason});
   }
   record.phases = {{"fix", seconds}, {"predict", 0.5}};
@@ -95,14 +95,14 @@ Record& Results::other(const std::string& approach, int64_t run, Status status, 
   return record;
 }
 
-Report Results::report() const {
+report::Report Results::report() const {
   for (const auto& record : records_) {
     std::filesystem::create_directories(tree().cell(record->cell));
     write_sealed(tree().record(record->cell), record->to_json());
   }
   std::vector<PlannedCell> planned = planned_;
   for (PlannedCell& cell : planned) cell.seal();  // tests change identities
-  return make_report(tree(), planned);
+  return report::make_report(tree(), planned);
 }
 
 }  // namespace harness::testing

@@ -24,7 +24,7 @@ class Results {
   Record& other(const std::string& approach, int64_t run, Status status, const std::string& reason);
 
   // Writes all records and returns the report.
-  Report report() const;
+  report::Report report() const;
   const std::vector<PlannedCell>& planned() const { return planned_; }
   std::vector<PlannedCell>& planned() { return planned_; }
 

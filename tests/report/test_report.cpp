@@ -12,21 +12,23 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const ApproachReport& row_of(const Report& report, const std::string& approach) {
-  const auto found = std::find_if(report.rows.begin(), report.rows.end(),
-                                  [&](const ApproachReport& row) { return row.cell.approach == approach; });
+const report::ApproachReport& row_of(const report::Report& report, const std::string& approach) {
+  const auto found =
+      std::find_if(report.rows.begin(), report.rows.end(),
+                   [&](const report::ApproachReport& row) { return row.cell.approach == approach; });
   REQUIRE(found != report.rows.end());
   return *found;
 }
 
-std::string entry(const Table& table, size_t row, const std::string& column) {
+std::string entry(const report::Table& table, size_t row, const std::string& column) {
   const auto found = std::find(table.columns.begin(), table.columns.end(), column);
   REQUIRE(found != table.columns.end());
   return table.rows.at(row).at(static_cast<size_t>(found - table.columns.begin()));
 }
 
 // The rows whose `column` holds `value`.
-std::vector<size_t> rows_with(const Table& table, const std::string& column, const std::string& value) {
+std::vector<size_t> rows_with(const report::Table& table, const std::string& column,
+                              const std::string& value) {
   std::vector<size_t> rows;
   for (size_t i = 0; i < table.rows.size(); ++i) {
     if (entry(table, i, column) == value) rows.push_back(i);
@@ -34,7 +36,7 @@ std::vector<size_t> rows_with(const Table& table, const std::string& column, con
   return rows;
 }
 
-size_t row_with(const Table& table, const std::string& approach, const std::string& metric) {
+size_t row_with(const report::Table& table, const std::string& approach, const std::string& metric) {
   for (const size_t row : rows_with(table, "approach", approach)) {
     if (entry(table, row, "metric") == metric) return row;
   }
@@ -56,10 +58,10 @@ TEST_CASE("rows come by level and name; means are over the ok runs") {
   results.other("B", 3, Status::corrupted, "accuracy: too low");
   results.other("A", 1, Status::unadaptable, "missing_split: train");
   results.plan("C", 1);
-  const Report report = results.report();
+  const report::Report report = results.report();
 
-  const Table rq1 = applicability_table(report);
-  CHECK(to_csv(rq1) ==
+  const report::Table rq1 = report::applicability_table(report);
+  CHECK(report::to_csv(rq1) ==
         "subject,model,approach,name,level,status,reason,runs,ok_runs\n"
         "S,net,A,Name of A,neuron,UNADAPTABLE,missing_split: train,1,0\n"
         "S,net,B,Name of B,neuron,ok,1 of 3 CORRUPTED (accuracy: too low),3,2\n"
@@ -68,8 +70,8 @@ TEST_CASE("rows come by level and name; means are over the ok runs") {
         "S,net,NONE,Name of NONE,control,ok,,1,1\n");
   CHECK(report.coverage() == "6 of 7 cells have a record, 1 missing");
 
-  const Table rq2 = metric_table(report, "rq2");
-  CHECK(to_csv(rq2).substr(0, kLong.size() + 1) == kLong + "\n");
+  const report::Table rq2 = report::metric_table(report, "rq2");
+  CHECK(report::to_csv(rq2).substr(0, kLong.size() + 1) == kLong + "\n");
   const size_t acc = row_with(rq2, "B", "ACC");
   CHECK(entry(rq2, acc, "mean") == "90");  // 100 and 80
   CHECK(entry(rq2, acc, "std") == format_number(std::sqrt(200.0)));
@@ -84,7 +86,7 @@ TEST_CASE("rows come by level and name; means are over the ok runs") {
   CHECK(entry(rq2, absent, "mean").empty());
   CHECK(entry(rq2, absent, "status") == "UNADAPTABLE");
   CHECK(entry(rq2, absent, "reason") == "missing_split: train");
-  const Table rq3 = metric_table(report, "rq3");
+  const report::Table rq3 = report::metric_table(report, "rq3");
   CHECK(entry(rq3, row_with(rq3, "B", "NFR"), "mean") == "5");
   CHECK(entry(rq3, row_with(rq3, "B", "ASR"), "mean").empty());
   CHECK(entry(rq3, row_with(rq3, "B", "ASR"), "reason").rfind("no_attack: none is configured; 1 of 3", 0) ==
@@ -97,7 +99,7 @@ TEST_CASE("a note of some runs only says of how many") {
     results.ok("A", run, {{0}, {0}, {}, {}}, 1).reason = run == 2 ? "note: as it was" : "";
     results.ok("B", run, {{0}, {0}, {}, {}}, 1).reason = "note: on purpose";
   }
-  const Report report = results.report();
+  const report::Report report = results.report();
   CHECK(row_of(report, "A").reason == "1 of 3 note: as it was");
   CHECK(row_of(report, "B").reason == "note: on purpose");
 }
@@ -107,14 +109,14 @@ TEST_CASE("attack rates of several runs are over the images attacked in all of t
   results.ok("B", 1, {{}, {}, {0, 1, 2, 3}, {0, 1}}, 1);  // alone 50 %
   results.ok("B", 2, {{}, {}, {2, 3, 4, 5}, {2}}, 1);     // alone 25 %
   results.ok("C", 1, {{}, {}, {0, 1, 2, 3}, {0, 1}}, 1);
-  const Report report = results.report();
-  const Value* joint = row_of(report, "B").find("ASR");
+  const report::Report report = results.report();
+  const report::Value* joint = row_of(report, "B").find("ASR");
   REQUIRE(joint != nullptr);
   CHECK(joint->runs == std::vector<double>{0, 50});  // on images 2 and 3
   CHECK(row_of(report, "B").find("ATTACKED")->runs == std::vector<double>{2, 2});
   CHECK(row_of(report, "C").find("ASR")->runs == std::vector<double>{50});
   // every single run keeps its own value
-  const Table runs = runs_table(report);
+  const report::Table runs = report::runs_table(report);
   std::vector<std::string> single;
   for (const size_t row : rows_with(runs, "metric", "ASR")) single.push_back(entry(runs, row, "value"));
   CHECK(single == std::vector<std::string>{"50", "25", "50"});
@@ -124,16 +126,16 @@ TEST_CASE("rows with many zero gradients are marked wherever attack rates stand"
   Results results;
   results.ok("B", 1, {{}, {}, {0, 1, 2, 3}, {0}}, 1);
   results.ok("C", 1, {{}, {}, {0, 1, 2, 3}, {0, 1, 2, 3}}, 1);
-  const Report report = results.report();
+  const report::Report report = results.report();
   REQUIRE(row_of(report, "B").marks.size() == 1);
   const std::string mark = row_of(report, "B").marks.front();
   CHECK(mark.rfind("ZERO_GRADIENT above ", 0) == 0);
   CHECK(row_of(report, "C").marks.empty());
-  const Table rq3 = metric_table(report, "rq3");
+  const report::Table rq3 = report::metric_table(report, "rq3");
   CHECK(entry(rq3, row_with(rq3, "B", "ASR"), "reason") == mark);
   CHECK(entry(rq3, row_with(rq3, "B", "NFR"), "reason").empty());
-  CHECK(entry(wide_table(report, "rq3"), 0, "notes") == "S: " + mark);
-  CHECK(tables_text(report).find(mark) != std::string::npos);
+  CHECK(entry(report::wide_table(report, "rq3"), 0, "notes") == "S: " + mark);
+  CHECK(report::tables_text(report).find(mark) != std::string::npos);
 }
 
 TEST_CASE("times of different devices are never averaged") {
@@ -142,9 +144,9 @@ TEST_CASE("times of different devices are never averaged") {
   results.ok("B", 2, {{}, {}, {}, {}}, 4);
   results.ok("B", 3, {{}, {}, {}, {}}, 10).device = "CPU two";
   results.ok("P", 1, {{}, {}, {}, {}}, 0, Level::published);
-  const Report report = results.report();
-  const Table rq4 = time_table(report);
-  CHECK(to_csv(rq4).substr(0, rq4.columns.size()).rfind("subject,model", 0) == 0);
+  const report::Report report = results.report();
+  const report::Table rq4 = report::time_table(report);
+  CHECK(report::to_csv(rq4).substr(0, rq4.columns.size()).rfind("subject,model", 0) == 0);
   std::map<std::string, std::string> means;
   for (const size_t row : rows_with(rq4, "metric", "TIME")) {
     means[entry(rq4, row, "approach") + " " + entry(rq4, row, "device")] = entry(rq4, row, "mean");
@@ -152,10 +154,10 @@ TEST_CASE("times of different devices are never averaged") {
   CHECK(means ==
         std::map<std::string, std::string>{{"B CPU one", "3"}, {"B CPU two", "10"}, {"P CPU one", ""}});
   CHECK(rows_with(rq4, "metric", "TIME_predict").size() == 3);
-  const Table wide = wide_table(report, "rq4");
+  const report::Table wide = report::wide_table(report, "rq4");
   CHECK(entry(wide, 0, "S TIME [CPU one]") == "3");
   CHECK(entry(wide, 0, "S TIME [CPU two]") == "10");
-  const Table summary = summary_table(report);
+  const report::Table summary = report::summary_table(report);
   CHECK(entry(summary, 0, "TIME").empty());
   CHECK(entry(summary, 0, "reason") == "TIME: several devices, no mean");
 }
@@ -166,8 +168,8 @@ TEST_CASE("times with other numbers of threads are never averaged") {
   results.ok("B", 2, {{}, {}, {}, {}}, 4).threads = 2;
   results.ok("B", 3, {{}, {}, {}, {}}, 10).threads = 64;
   results.ok("C", 1, {{}, {}, {}, {}}, 7).threads = 1;
-  const Report report = results.report();
-  const Table rq4 = time_table(report);
+  const report::Report report = results.report();
+  const report::Table rq4 = report::time_table(report);
   std::map<std::string, std::string> means;
   for (const size_t row : rows_with(rq4, "metric", "TIME")) {
     means[entry(rq4, row, "approach") + " " + entry(rq4, row, "device") + " " + entry(rq4, row, "threads")] =
@@ -175,14 +177,14 @@ TEST_CASE("times with other numbers of threads are never averaged") {
   }
   CHECK(means == std::map<std::string, std::string>{
                      {"B CPU one 2", "3"}, {"B CPU one 64", "10"}, {"C CPU one 1", "7"}});
-  const Table wide = wide_table(report, "rq4");
+  const report::Table wide = report::wide_table(report, "rq4");
   CHECK(entry(wide, 0, "S TIME [CPU one, 2 threads]") == "3");
   CHECK(entry(wide, 0, "S TIME [CPU one, 64 threads]") == "10");
   CHECK(entry(wide, 1, "S TIME [CPU one, 1 thread]") == "7");
-  const Table summary = summary_table(report);
+  const report::Table summary = report::summary_table(report);
   CHECK(entry(summary, 0, "TIME").empty());
   CHECK(entry(summary, 0, "reason") == "TIME: several numbers of threads or workers, no mean");
-  CHECK(tables_text(report).find("device: CPU one, 64 threads") != std::string::npos);
+  CHECK(report::tables_text(report).find("device: CPU one, 64 threads") != std::string::npos);
 }
 
 TEST_CASE(
@@ -193,7 +195,7 @@ TEST_CASE(
   results.ok("C", 1, {{0, 1}, {1}, {}, {}}, 2);       // as B, slower: beaten
   results.ok("D", 1, {{0, 1}, {0, 2}, {}, {}}, 0.5);  // quickest
   results.other("E", 1, Status::failure, "no_fix: none");
-  const Table summary = summary_table(results.report());
+  const report::Table summary = report::summary_table(results.report());
   std::string optimal;
   for (size_t row = 0; row < summary.rows.size(); ++row) {
     optimal += entry(summary, row, "approach") + "=" + entry(summary, row, "pareto_optimal") + " ";
@@ -210,7 +212,7 @@ TEST_CASE("records of another configuration count as outdated, of another versio
   results.planned()[0].identity.approach.parameters = 7;
   results.planned()[1].identity.version = "2";
   results.planned()[2].identity.device = "cuda";  // shown beside the value, no other result
-  const Report report = results.report();
+  const report::Report report = results.report();
   CHECK(row_of(report, "A").status == "missing");
   CHECK(row_of(report, "A").reason == "1 of 1 outdated: the configuration changed");
   CHECK(row_of(report, "B").status == "ok");
@@ -220,7 +222,7 @@ TEST_CASE("records of another configuration count as outdated, of another versio
   CHECK(report.coverage() ==
         "3 of 4 cells have a record, 1 outdated (the configuration changed since), 1 stale (made by another "
         "version of the approach), 1 mistrusted (a check failed); LIMITED: made from part of the data");
-  CHECK(tables_text(report).rfind("LIMITED: these tables come from part of the data", 0) == 0);
+  CHECK(report::tables_text(report).rfind("LIMITED: these tables come from part of the data", 0) == 0);
 }
 
 TEST_CASE("what was made from part of the data is no result of all of it, and the other way round") {
@@ -233,7 +235,7 @@ TEST_CASE("what was made from part of the data is no result of all of it, and th
   other_form.digest = "of that form";
   results.planned()[1].identity.limit = {{"test", 20}};
   results.planned()[2].identity.limit = {{"test", 20}};
-  const Report report = results.report();
+  const report::Report report = results.report();
   CHECK(row_of(report, "A").reason == "1 of 2 outdated: made with another --limit");
   CHECK(row_of(report, "A").ok_runs == 1);
   CHECK(row_of(report, "B").status == "missing");
@@ -247,8 +249,8 @@ TEST_CASE("tables are a pure function of the records") {
   Results results;
   results.ok("A", 1, {{0, 1}, {1}, {2, 3}, {3}}, 1.0 / 3);
   results.other("B", 1, Status::failure, "crashed: \"so\", it said");
-  const Report report = results.report();
-  write_tables(results.tree(), report);
+  const report::Report report = results.report();
+  report::write_tables(results.tree(), report);
   std::map<std::string, std::string> first;
   for (const auto& file : fs::directory_iterator(results.tree().tables())) {
     first[file.path().filename().string()] = read_text(file.path());
@@ -260,7 +262,7 @@ TEST_CASE("tables are a pure function of the records") {
         "sources.json summary.csv ");
   CHECK(first["rq1.csv"].find("\"crashed: \"\"so\"\", it said\"") != std::string::npos);
   CHECK(first["runs.csv"].find("," + format_number(1.0 / 3) + ",") != std::string::npos);
-  write_tables(results.tree(), make_report(results.tree(), results.planned()));
+  report::write_tables(results.tree(), report::make_report(results.tree(), results.planned()));
   for (const auto& [name, text] : first) CHECK(read_text(results.tree().tables() / name) == text);
 }
 
@@ -272,7 +274,7 @@ TEST_CASE("damaged files of a results tree are named with place and what was exp
   const fs::path folder = results.tree().cell({"S", "net", "A", 2});
   const auto problem = [&] {
     try {
-      make_report(results.tree(), results.planned());
+      report::make_report(results.tree(), results.planned());
     } catch (const ResultsError& error) {
       return error.problems().front();
     }

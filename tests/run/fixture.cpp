@@ -57,7 +57,7 @@ const Small& small() {
 }
 
 [[maybe_unused]] const bool kWorkerEntry = [] {
-  worker_entry = run_worker;
+  worker_entry = pool::run_worker;
   return true;
 }();
 

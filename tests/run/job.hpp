@@ -30,16 +30,16 @@ class Job {
     value_.merge_patch(changes);
     read();
   }
-  RunSummary run(const Selection& selection = {}) {
-    plan_ = make_plan(config_, catalog(), "cpu");
-    Progress silent(Progress::Form::silent);
-    return run_plan(config_, tree(), plan_, work(selection), {.device = device_, .jobs = jobs, .threads = 1},
-                    silent);
+  pool::RunSummary run(const plan::Selection& selection = {}) {
+    plan_ = plan::make_plan(config_, catalog(), "cpu");
+    pool::Progress silent(pool::Progress::Form::silent);
+    return pool::run_plan(config_, tree(), plan_, work(selection),
+                          {.device = device_, .jobs = jobs, .threads = 1}, silent);
   }
-  std::vector<std::string> todo(const Selection& selection = {}) {
-    plan_ = make_plan(config_, catalog(), "cpu");
+  std::vector<std::string> todo(const plan::Selection& selection = {}) {
+    plan_ = plan::make_plan(config_, catalog(), "cpu");
     std::vector<std::string> ids;
-    for (const Task& task : work(selection).todo) {
+    for (const plan::Task& task : work(selection).todo) {
       ids.push_back(plan_[task.place].planned.cell.text());
     }
     return ids;
@@ -53,12 +53,12 @@ class Job {
   bool has_record(const std::string& approach) const {
     return tree().read({"S", "small", approach, 1}).has_value();
   }
-  std::vector<PlanEntry> plan(const std::string& device = "cpu") {
-    return make_plan(config_, catalog(), device);
+  std::vector<plan::PlanEntry> plan(const std::string& device = "cpu") {
+    return plan::make_plan(config_, catalog(), device);
   }
 
   CellState state(const CellId& cell) {
-    for (const PlanEntry& entry : plan()) {
+    for (const plan::PlanEntry& entry : plan()) {
       if (entry.planned.cell.text() == cell.text()) {
         return state_of(entry.planned, tree().read(cell), Compare::exact);
       }
@@ -69,10 +69,10 @@ class Job {
   int version = 1;  // of every approach, as the plan sees it
 
  private:
-  Workload work(const Selection& selection) const {
+  plan::Workload work(const plan::Selection& selection) const {
     const ResultsTree results = tree();
     RecordIndex index(results);
-    Workload found = choose_work(config_, results, index, plan_, std::nullopt, selection);
+    plan::Workload found = plan::choose_work(config_, results, index, plan_, std::nullopt, selection);
     if (fs::exists(results.root())) index.save();  // and all runs read it again
     return found;
   }
@@ -91,7 +91,7 @@ class Job {
   json value_;
   Config config_;
   DeviceChoice device_ = choose_device("cpu");
-  std::vector<PlanEntry> plan_;
+  std::vector<plan::PlanEntry> plan_;
 };
 
 inline std::string outcome(const Record& record) {

@@ -65,12 +65,13 @@ class Run {
         {"approaches", approaches}};
     write_atomically(folder_ / "c.json", value.dump());
     config_ = read_config(folder_ / "c.json", approach_catalog());
-    const std::vector<PlanEntry> plan = make_plan(config_, approach_catalog(), "cpu");
+    const std::vector<plan::PlanEntry> plan = plan::make_plan(config_, approach_catalog(), "cpu");
     RecordIndex index(tree_);
-    const Workload work = choose_work(config_, tree_, index, plan, std::nullopt, {});
+    const plan::Workload work = plan::choose_work(config_, tree_, index, plan, std::nullopt, {});
     todo = work.todo.size();
-    Progress silent(Progress::Form::silent);
-    run_plan(config_, tree_, plan, work, {.device = choose_device("cpu"), .jobs = 1, .threads = 1}, silent);
+    pool::Progress silent(pool::Progress::Form::silent);
+    pool::run_plan(config_, tree_, plan, work, {.device = choose_device("cpu"), .jobs = 1, .threads = 1},
+                   silent);
   }
   Record record(const std::string& approach) const { return *tree_.read({"S", "small", approach, 1}); }
   std::string outcome(const std::string& approach) const {

@@ -22,7 +22,7 @@ Network small_network() {
 std::string holding(const Network& original, const Network& fixed, const Touched& touched,
                     std::map<std::string, int64_t>* counters) {
   std::string names;
-  for (const Invariant& invariant : check_parameters(original, fixed, touched, counters)) {
+  for (const Invariant& invariant : cell::check_parameters(original, fixed, touched, counters)) {
     if (invariant.holds) names += invariant.name + " ";
   }
   return names;
@@ -71,21 +71,21 @@ TEST_CASE("ACC, RR and NFR must fit together") {
     return std::vector<MetricRecord>{
         {"ACC", "percent", acc, ""}, {"RR", "percent", rr, ""}, {"NFR", "percent", nfr, ""}};
   };
-  CHECK(check_identity(metrics(91, 20, 1), 90).holds);
-  CHECK_FALSE(check_identity(metrics(91.0001, 20, 1), 90).holds);
-  CHECK_FALSE(check_identity({{"ACC", "percent", std::nullopt, "none"}}, 90).holds);
+  CHECK(cell::check_identity(metrics(91, 20, 1), 90).holds);
+  CHECK_FALSE(cell::check_identity(metrics(91.0001, 20, 1), 90).holds);
+  CHECK_FALSE(cell::check_identity({{"ACC", "percent", std::nullopt, "none"}}, 90).holds);
   // no faults: RR has no value
-  CHECK(check_identity({{"ACC", "percent", 99.0, ""},
-                        {"RR", "percent", std::nullopt, "no_faults"},
-                        {"NFR", "percent", 1.0, ""}},
-                       100)
+  CHECK(cell::check_identity({{"ACC", "percent", 99.0, ""},
+                              {"RR", "percent", std::nullopt, "no_faults"},
+                              {"NFR", "percent", 1.0, ""}},
+                             100)
             .holds);
 }
 
 TEST_CASE("a saved model has to classify as the one in memory") {
-  CHECK(check_reload({1, 2, 3, 4}, {1, 2, 3}).holds);
-  CHECK_FALSE(check_reload({1, 2, 3, 4}, {1, 2, 4}).holds);
-  CHECK(check_reload({1, 2}, {1, 2, 3}).detail == "1 of 3 predictions differ");
+  CHECK(cell::check_reload({1, 2, 3, 4}, {1, 2, 3}).holds);
+  CHECK_FALSE(cell::check_reload({1, 2, 3, 4}, {1, 2, 4}).holds);
+  CHECK(cell::check_reload({1, 2}, {1, 2, 3}).detail == "1 of 3 predictions differ");
 }
 
 TEST_CASE("a device that is not there is an error, auto is not") {

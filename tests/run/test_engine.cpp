@@ -120,7 +120,7 @@ TEST_CASE("every way a fix can end has its status and reason") {
                  "T_SAME",
                  "T_TRAIN",
                  {{"key", "T_SLOW"}, {"budget", {{"seconds", 0.05}}}}}}});
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(summary.done == 9);
   CHECK(summary.failed);
   CHECK_FALSE(summary.interrupted);
@@ -155,7 +155,7 @@ TEST_CASE("a crash, a hang, a memory hog and a broken model cost one cell each")
   approaches.push_back({{"key", "T_HOG"}, {"budget", {{"megabytes", 1500}}}});
   Job job(json{{"approaches", approaches}});
   job.jobs = 2;
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(summary.done == 20);
   CHECK(summary.failed);  // exit code 1
   CHECK(summary.errors.empty());
@@ -179,7 +179,7 @@ TEST_CASE("misuse of an interface aborts the worker and says so in the cell's lo
   CHECK(outcome(job.record("T_ABORT")) == "FAILURE crashed: the worker ended by signal 6 (SIGABRT), in fix");
   CHECK(outcome(job.record("T_SAME")) == "ok note: as it was");
   const std::string log = read_text(job.tree().cell({"S", "small", "T_ABORT", 1}) / "log.txt");
-  CHECK(log.find("asks for the split \"test\", which it did not declare") != std::string::npos);
+  CHECK(log.find("uses the split \"test\", which it did not declare") != std::string::npos);
 }
 
 TEST_CASE("what ran out of its budget goes on from there once that has grown") {
@@ -198,7 +198,7 @@ TEST_CASE("what ran out of its budget goes on from there once that has grown") {
   CHECK(record.phases.at("fix") >= 0.2);  // both parts: 1000 times 200 microseconds at least
   CHECK(record.phases.at("fix_count") >= 0.2);
   CHECK_FALSE(fs::exists(job.tree().cell({"S", "small", "T_STEPS", 1}) / "checkpoint.bin"));
-  Selection redo;
+  plan::Selection redo;
   redo.redo = "*";
   job.run(redo);
   CHECK(job.record("T_STEPS").counters.at("begun_with") == 0);
@@ -242,7 +242,7 @@ TEST_CASE("a fix by another version of its approach is kept, its cheaper stages 
   CHECK(job.run().done == 1);
   CHECK(read_text(fix) == before);
   CHECK(job.state(cell) == CellState::stale);
-  Selection redo;
+  plan::Selection redo;
   redo.redo = "*";
   CHECK(job.run(redo).done == 1);
   CHECK(read_text(fix) != before);
@@ -259,7 +259,7 @@ TEST_CASE("what is finished is not repeated, unless asked for or a budget grew")
   CHECK(job.run().done == 0);
   CHECK(job.run().failed);  // still
   const auto asking = [](const std::string& redo, const std::string& retry) {
-    Selection selection;
+    plan::Selection selection;
     if (!redo.empty()) selection.redo = redo;
     if (!retry.empty()) selection.retry = {retry};
     return selection;
@@ -298,7 +298,7 @@ TEST_CASE("the plan is sorted, and a cell's identity holds what decides its resu
   Job job(json{{"approaches", {"T_SAME", "NONE"}}, {"runs", 2}});
   std::vector<std::string> ids;
   std::set<std::string> digests;
-  for (const PlanEntry& entry : job.plan()) {
+  for (const plan::PlanEntry& entry : job.plan()) {
     ids.push_back(entry.planned.cell.text());
     digests.insert(entry.planned.digest);
   }

@@ -43,28 +43,28 @@ class External {
     subject_config_.data = data_file();
   }
 
-  FixOutcome run() {
+  cell::FixOutcome run() {
     const Subject subject(subject_config_, config, at::kCPU);
     ApproachConfig entry;
     entry.key = "MINE";
     entry.hyperparameters = parameters;
     entry.external = program;
-    const Approach approach = external_approach(
+    const Approach approach = external::external_approach(
         entry, {.subject = subject.config(),
                 .load_model = [&](const fs::path& file) { return subject.load_model(file); },
                 .budget = budget,
                 .seconds_before = before.seconds,
                 .scratch = scratch_});
-    FixJob job = fix_job(approach, subject, entry, {}, std::numeric_limits<uint64_t>::max());
+    cell::FixJob job = cell::fix_job(approach, subject, entry, {}, std::numeric_limits<uint64_t>::max());
     job.budget = budget;
     job.before = before;
     const auto start = std::chrono::steady_clock::now();
-    FixOutcome outcome = run_fix(job);
+    cell::FixOutcome outcome = cell::run_fix(job);
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return outcome;
   }
   std::string outcome() {
-    const FixOutcome found = run();
+    const cell::FixOutcome found = run();
     CHECK(found.result.network.has_value() == (found.status == Status::ok));
     return std::string(to_text(found.status)) + " " + found.reason;
   }
@@ -74,7 +74,7 @@ class External {
   Hyperparameters parameters;
   Config config;
   Budget budget;
-  FixSpent before;
+  cell::FixSpent before;
   double seconds = 0;
 
  private:
@@ -162,7 +162,7 @@ echo to be read in the log
   external.parameters = Hyperparameters(json{{"steps", 3}, {"list", {1, "x"}}});
   external.config.limit = {{"repair", 30}};
   external.config.batch = 17;
-  const FixOutcome outcome = external.run();
+  const cell::FixOutcome outcome = external.run();
   CHECK(outcome.status == Status::ok);
   CHECK(outcome.reason == "note: as model.pt was");
   REQUIRE(outcome.result.network);
@@ -348,7 +348,7 @@ TEST_CASE("a stop signal interrupts a program, and it can go on from its state")
   again.before.seconds = 5;
   again.before.phases = {{"a", 3}, {"b", 2}};
   again.budget.seconds = 15;
-  const FixOutcome outcome = again.run();
+  const cell::FixOutcome outcome = again.run();
   CHECK(outcome.status == Status::ok);
   CHECK(outcome.seconds > 5);
   CHECK(outcome.seconds < 15);

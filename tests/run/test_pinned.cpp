@@ -90,24 +90,24 @@ class Pinned {
     if (change) change(value);
     std::ofstream(folder_ / "c.json") << value.dump();
     config_ = read_config(folder_ / "c.json", catalog(), options);
-    plan_ = make_plan(config_, catalog(), "cpu");
-    for (PlanEntry& entry : plan_) {
+    plan_ = plan::make_plan(config_, catalog(), "cpu");
+    for (plan::PlanEntry& entry : plan_) {
       entry.planned.identity.metrics = "some";
       entry.planned.seal();
     }
   }
   std::vector<std::string> lines() const {
     std::vector<std::string> lines;
-    for (const PlanEntry& entry : plan_) {
+    for (const plan::PlanEntry& entry : plan_) {
       lines.push_back(entry.planned.cell.text() + " " + hexadecimal(entry.planned.seed) + " " +
                       entry.planned.digest);
     }
     return lines;
   }
   const Config& config() const { return config_; }
-  const std::vector<PlanEntry>& plan() const { return plan_; }
+  const std::vector<plan::PlanEntry>& plan() const { return plan_; }
   const PlannedCell& cell(const std::string& id) const {
-    for (const PlanEntry& entry : plan_) {
+    for (const plan::PlanEntry& entry : plan_) {
       if (entry.planned.cell.text() == id) return entry.planned;
     }
     throw std::runtime_error("no cell " + id);
@@ -116,7 +116,7 @@ class Pinned {
  private:
   TemporaryFolder folder_;
   Config config_;
-  std::vector<PlanEntry> plan_;
+  std::vector<plan::PlanEntry> plan_;
 };
 
 Record some_record() {
@@ -245,7 +245,7 @@ TEST_CASE("an identity comes back from its JSON form, and every key of a subject
         config["batch"] = 64;
       },
       {.set = {}, .need_files = false});
-  for (const PlanEntry& entry : pinned.plan()) {
+  for (const plan::PlanEntry& entry : pinned.plan()) {
     INFO(entry.planned.cell.text());
     const json value = entry.planned.identity;
     CHECK(value.get<Identity>().digest() == entry.planned.digest);
@@ -265,7 +265,7 @@ TEST_CASE("the demo's cells have the seeds and digests that they had", "[pinned]
   INFO(kMessage);
   const Config config =
       read_config("configs/demo.json", approach_catalog(), {.set = {}, .need_files = false});
-  for (const PlanEntry& entry : make_plan(config, approach_catalog(), "cpu")) {
+  for (const plan::PlanEntry& entry : plan::make_plan(config, approach_catalog(), "cpu")) {
     if (entry.planned.cell.text() == "digits/AR/2")
       CHECK(hexadecimal(entry.planned.seed) == "036c94665e60a2a3");
     if (entry.planned.cell.text() != "digits/NONE/1") continue;  // which no parameter decides
@@ -297,24 +297,24 @@ TEST_CASE("plan.json and the files of stages are written as they were", "[pinned
   const TemporaryFolder folder;
   const Pinned pinned;
   const ResultsTree tree(folder / "results");
-  std::vector<Cost> costs(pinned.plan().size(), {10.5, "its own record"});
+  std::vector<plan::Cost> costs(pinned.plan().size(), {10.5, "its own record"});
   costs[1].seconds.reset();
-  write_plan(tree, pinned.config(), pinned.plan(), freeze(pinned.plan(), costs, 2));
+  plan::write_plan(tree, pinned.config(), pinned.plan(), plan::freeze(pinned.plan(), costs, 2));
   CHECK(digest_of(bytes_of(tree.plan())) == "ac4523705a4e3f0bf6a18297f7cbf398");
   std::ofstream(folder / "fixed.pt") << "a model";
-  write_stage(folder.path(), Stage::fix,
-              {.identity = pinned.cell("S/P/1").identity.of_fix(),
-               .content = {{"record", json::object()},
-                           {"made_by", json::object()},
-                           {"nondeterministic", json::array()}},
-               .files = {"fixed.pt"}});
+  cell::write_stage(folder.path(), cell::Stage::fix,
+                    {.identity = pinned.cell("S/P/1").identity.of_fix(),
+                     .content = {{"record", json::object()},
+                                 {"made_by", json::object()},
+                                 {"nondeterministic", json::array()}},
+                     .files = {"fixed.pt"}});
   CHECK(digest_of(bytes_of(folder / "fix.json")) == "d428853d86e5a6195cfdfe40d5a04215");
 }
 
 TEST_CASE("a checkpoint is written as it was", "[pinned]") {
   INFO(kMessage);
   const TemporaryFolder folder;
-  write_checkpoint(
+  cell::write_checkpoint(
       folder / "checkpoint.bin", "0123456789abcdef0123456789abcdef",
       {.state = {{"best", at::tensor({1.5f, -2.0f}).view({1, 2})}, {"step", at::scalar_tensor(7, at::kLong)}},
        .spent = {.seconds = 12.5, .phases = {{"search", 12.25}}, .interruptions = 1},

@@ -10,8 +10,8 @@ using nlohmann::json;
 
 namespace {
 
-CellEntry some_entry(bool published) {
-  CellEntry entry;
+pool::CellEntry some_entry(bool published) {
+  pool::CellEntry entry;
   entry.planned.cell = {"S", "Net", published ? "published:AP" : "AR", 2};
   entry.planned.key = "AR";
   entry.planned.name = "A name, \"quoted\"\nand broken";
@@ -27,24 +27,24 @@ CellEntry some_entry(bool published) {
 
 const std::vector<Problem> kProblems = {{"f.json", "/a", "text \"x\"", "a number", "x y"}, {}};
 
-const std::vector<Request> kRequests = {
-    StartWorker{{{"runs", 3}, {"rate", 0.1}}, {{"test", 20}}, "results/x", "cuda:0", 4, 2},
-    ProbeEntries{{some_entry(false), some_entry(true)}},
-    ComputeCell{some_entry(true), Reuse::retry, "token", "another"},
-    CheckDevice{},
+const std::vector<pool::Request> kRequests = {
+    pool::StartWorker{{{"runs", 3}, {"rate", 0.1}}, {{"test", 20}}, "results/x", "cuda:0", 4, 2},
+    pool::ProbeEntries{{some_entry(false), some_entry(true)}},
+    pool::ComputeCell{some_entry(true), plan::Reuse::retry, "token", "another"},
+    pool::CheckDevice{},
 };
-const std::vector<Reply> kReplies = {
-    WorkerReady{"CPU, 4 cores"},
-    EntriesProbed{kProblems},
-    RequestRefused{kProblems},
-    RequestFailed{"why", true},
-    DeviceWorks{},
-    PartBegun{"fix", 0.1 + 0.2, true},
-    FixBegun{1234.5},
-    CellProgress{1.0 / 3, "generation 7"},
-    CellFinished{Status::unadaptable, "missing_split: none", true, 12.25},
-    CellLost{},
-    CellInterrupted{},
+const std::vector<pool::Reply> kReplies = {
+    pool::WorkerReady{"CPU, 4 cores"},
+    pool::EntriesProbed{kProblems},
+    pool::RequestRefused{kProblems},
+    pool::RequestFailed{"why", true},
+    pool::DeviceWorks{},
+    pool::PartBegun{"fix", 0.1 + 0.2, true},
+    pool::FixBegun{1234.5},
+    pool::CellProgress{1.0 / 3, "generation 7"},
+    pool::CellFinished{Status::unadaptable, "missing_split: none", true, 12.25},
+    pool::CellLost{},
+    pool::CellInterrupted{},
 };
 
 // Every alternative of the variant has an example, is read again as what it was, and has its own name.
@@ -53,12 +53,12 @@ void check_round_trips(const std::vector<Message>& examples, Read read) {
   std::set<size_t> alternatives;
   std::set<std::string> names;
   for (const Message& message : examples) {
-    const std::string line = to_line(message);
+    const std::string line = pool::to_line(message);
     INFO(line);
     CHECK(line.find('\n') == std::string::npos);
     const Message again = read(line);
     CHECK(again.index() == message.index());
-    CHECK(to_line(again) == line);
+    CHECK(pool::to_line(again) == line);
     alternatives.insert(message.index());
     names.insert(json::parse(line).at("message").template get<std::string>());
   }
@@ -70,26 +70,26 @@ void check_round_trips(const std::vector<Message>& examples, Read read) {
 template <typename Message, typename Read>
 void check_refusals(const std::vector<Message>& examples, Read read) {
   for (const Message& message : examples) {
-    const std::string line = to_line(message);
+    const std::string line = pool::to_line(message);
     const json object = json::parse(line);
     for (const auto& [key, value] : object.items()) {
       INFO(line << " without " << key);
       json fewer = object, other = object;
       fewer.erase(key);
-      CHECK_THROWS_AS(read(fewer.dump()), MalformedMessage);
+      CHECK_THROWS_AS(read(fewer.dump()), pool::MalformedMessage);
       other[key] = value.is_string() ? json(7) : json("of another type");
-      if (key != "configuration") CHECK_THROWS_AS(read(other.dump()), MalformedMessage);
+      if (key != "configuration") CHECK_THROWS_AS(read(other.dump()), pool::MalformedMessage);
     }
-    CHECK_THROWS_AS(read(line.substr(0, line.size() - 1)), MalformedMessage);
+    CHECK_THROWS_AS(read(line.substr(0, line.size() - 1)), pool::MalformedMessage);
   }
 }
 
 }  // namespace
 
 TEST_CASE("every message between engine and worker survives the way", "[protocol]") {
-  check_round_trips(kRequests, read_request);
-  check_round_trips(kReplies, read_reply);
-  const auto cell = std::get<ComputeCell>(read_request(to_line(kRequests[2])));
+  check_round_trips(kRequests, pool::read_request);
+  check_round_trips(kReplies, pool::read_reply);
+  const auto cell = std::get<pool::ComputeCell>(pool::read_request(pool::to_line(kRequests[2])));
   CHECK(cell.entry.planned.cell.text() == "S/published:AP/2");
   CHECK(cell.entry.planned.name == some_entry(true).planned.name);
   CHECK(cell.entry.planned.level == Level::neuron);
@@ -98,20 +98,21 @@ TEST_CASE("every message between engine and worker survives the way", "[protocol
   CHECK(cell.entry.subject == 3);
   CHECK_FALSE(cell.entry.approach);
   CHECK(cell.entry.published == "models/ä.pt");
-  CHECK(cell.reuse == Reuse::retry);
-  const auto part = std::get<PartBegun>(read_reply(to_line(kReplies[5])));
+  CHECK(cell.reuse == plan::Reuse::retry);
+  const auto part = std::get<pool::PartBegun>(pool::read_reply(pool::to_line(kReplies[5])));
   CHECK(part.spent == 0.1 + 0.2);
   CHECK(part.keeps_own_budget);
-  CHECK(std::get<CellFinished>(read_reply(to_line(kReplies[8]))).status == Status::unadaptable);
+  CHECK(std::get<pool::CellFinished>(pool::read_reply(pool::to_line(kReplies[8]))).status ==
+        Status::unadaptable);
 }
 
 TEST_CASE("a line that is no message is refused, and the reason says why", "[protocol]") {
-  check_refusals(kRequests, read_request);
-  check_refusals(kReplies, read_reply);
+  check_refusals(kRequests, pool::read_request);
+  check_refusals(kReplies, pool::read_reply);
   const auto refused = [](const std::string& line) -> std::string {
     try {
-      read_reply(line);
-    } catch (const MalformedMessage& error) {
+      pool::read_reply(line);
+    } catch (const pool::MalformedMessage& error) {
       return error.what();
     }
     return "";
@@ -120,7 +121,7 @@ TEST_CASE("a line that is no message is refused, and the reason says why", "[pro
                                                 Contains("parse error") && Contains("Segmentation fault"));
   CHECK_THAT(refused("[1, 2]"), Contains("[1, 2]"));
   CHECK_THAT(refused(R"({"message": "bye"})"), Contains("no message has the name \"bye\""));
-  CHECK_THAT(refused(to_line(kRequests[0])), Contains("no message has the name \"start\""));
+  CHECK_THAT(refused(pool::to_line(kRequests[0])), Contains("no message has the name \"start\""));
   CHECK_THAT(refused(R"({"message": "progress", "done": 0.5})"), Contains("key 'what' not found"));
   CHECK_THAT(refused(R"({"message": "finished", "status": "fine", "reason": "", "mistrusted": false,
                          "seconds": 1})"),
@@ -129,32 +130,34 @@ TEST_CASE("a line that is no message is refused, and the reason says why", "[pro
 }
 
 TEST_CASE("text of a reply that is no UTF-8 comes as U+FFFD", "[protocol]") {
-  const Reply reply = read_reply(to_line(Reply(RequestFailed{"bad \xff byte", false})));
-  CHECK(std::get<RequestFailed>(reply).why == "bad \xEF\xBF\xBD byte");
-  CHECK_THROWS_AS(to_line(Request(ComputeCell{{}, {}, "bad \xff byte", ""})), json::type_error);
+  const pool::Reply reply =
+      pool::read_reply(pool::to_line(pool::Reply(pool::RequestFailed{"bad \xff byte", false})));
+  CHECK(std::get<pool::RequestFailed>(reply).why == "bad \xEF\xBF\xBD byte");
+  CHECK_THROWS_AS(pool::to_line(pool::Request(pool::ComputeCell{{}, {}, "bad \xff byte", ""})),
+                  json::type_error);
 }
 
 TEST_CASE("an entry of the plan comes back by its places in the same configuration", "[protocol]") {
   Config config;
   config.subjects.resize(2);
   config.approaches.resize(3);
-  PlanEntry entry;
+  plan::PlanEntry entry;
   entry.planned = some_entry(false).planned;
   entry.subject = &config.subjects[1];
   entry.approach = &config.approaches[2];
-  const PlanEntry again = plan_entry(config, cell_entry(config, entry));
+  const plan::PlanEntry again = pool::plan_entry(config, pool::cell_entry(config, entry));
   CHECK(again.subject == entry.subject);
   CHECK(again.approach == entry.approach);
   CHECK(again.published.empty());
   entry.approach = nullptr;
   entry.published = "a.pt";
-  const PlanEntry published = plan_entry(config, cell_entry(config, entry));
+  const plan::PlanEntry published = pool::plan_entry(config, pool::cell_entry(config, entry));
   CHECK(published.approach == nullptr);
   CHECK(published.published == "a.pt");
-  CellEntry outside = cell_entry(config, entry);
+  pool::CellEntry outside = pool::cell_entry(config, entry);
   outside.subject = 2;
-  CHECK_THROWS_AS(plan_entry(config, outside), std::out_of_range);
-  outside = cell_entry(config, entry);
+  CHECK_THROWS_AS(pool::plan_entry(config, outside), std::out_of_range);
+  outside = pool::cell_entry(config, entry);
   outside.approach = -1;
-  CHECK_THROWS_AS(plan_entry(config, outside), std::out_of_range);
+  CHECK_THROWS_AS(pool::plan_entry(config, outside), std::out_of_range);
 }

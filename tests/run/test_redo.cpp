@@ -10,12 +10,12 @@ using namespace harness::testing;
 
 namespace {
 
-Selection redoing(const std::string& glob, std::optional<std::string> only = {}) {
+plan::Selection redoing(const std::string& glob, std::optional<std::string> only = {}) {
   return {.only = std::move(only), .redo = glob, .retry = {}, .shard = {}};
 }
 
 std::string token_of(const Job& job, const std::string& approach) {
-  return redo_of(job.record(approach));
+  return plan::redo_of(job.record(approach));
 }
 
 const CellId kCell{"S", "small", "NONE", 1};
@@ -26,15 +26,15 @@ TEST_CASE("a redo goes on after an interruption and begins anew once it is throu
   Job job(json{{"approaches", {"NONE", {{"key", "NONE"}, {"as", "SAME"}}}}});
   job.run();
   CHECK(token_of(job, "NONE").empty());
-  const Selection redo = redoing("*");
+  const plan::Selection redo = redoing("*");
   CHECK(job.todo(redo).size() == 2);
   // begun, and ended after its first cell
-  std::optional<Redo> begun = find_redo(job.tree(), redo);
+  std::optional<plan::Redo> begun = plan::find_redo(job.tree(), redo);
   REQUIRE(begun);
   CHECK_FALSE(begun->begun);
-  begin(&*begun);
-  CHECK(find_redo(job.tree(), redo)->token == begun->token);
-  CHECK(find_redo(job.tree(), redoing("*", "S/*"))->token != begun->token);  // another command
+  plan::begin(&*begun);
+  CHECK(plan::find_redo(job.tree(), redo)->token == begun->token);
+  CHECK(plan::find_redo(job.tree(), redoing("*", "S/*"))->token != begun->token);  // another command
   Record first = job.record("NONE");
   first.provenance["redo"] = begun->token;
   write_sealed(job.tree().record(kCell), first.to_json());
@@ -57,22 +57,22 @@ TEST_CASE("a redo goes on after an interruption and begins anew once it is throu
 TEST_CASE("a redo uses nothing that was there before it began, and all that it left itself") {
   Job job(json{{"approaches", {"NONE"}}});
   job.run();
-  const Selection redo = redoing("*");
+  const plan::Selection redo = redoing("*");
   const fs::path folder = job.tree().cell(kCell), log = folder / "log.txt";
   const auto last_log = [&] {
     const std::string text = read_text(log);
     return text.substr(text.rfind("begins;"));
   };
   // killed between the record and the rest, before anything new was written: the old fix is no part of it
-  std::optional<Redo> begun = find_redo(job.tree(), redo);
-  begin(&*begun);
+  std::optional<plan::Redo> begun = plan::find_redo(job.tree(), redo);
+  plan::begin(&*begun);
   fs::remove(job.tree().record(kCell));
   CHECK(job.run(redo).done == 1);
   CHECK(last_log().find(" fix") != std::string::npos);
   // killed after its fix: that one is kept
-  begun = find_redo(job.tree(), redo);
+  begun = plan::find_redo(job.tree(), redo);
   begun->token = token_of(job, "NONE");
-  begin(&*begun);
+  plan::begin(&*begun);
   fs::remove(job.tree().record(kCell));
   CHECK(job.run(redo).done == 1);
   CHECK(last_log().find(" fix") == std::string::npos);
@@ -82,29 +82,29 @@ TEST_CASE("a redo uses nothing that was there before it began, and all that it l
 TEST_CASE("two that begin the same redo have one token") {
   TemporaryFolder folder;
   const ResultsTree tree(folder.path());
-  auto first = find_redo(tree, redoing("*")), second = find_redo(tree, redoing("*"));
+  auto first = plan::find_redo(tree, redoing("*")), second = plan::find_redo(tree, redoing("*"));
   CHECK(first->token != second->token);
-  begin(&*first);
-  begin(&*second);
+  plan::begin(&*first);
+  plan::begin(&*second);
   CHECK(first->token == second->token);
   write_atomically(first->file, "{\"tok");  // cut short: as if there were none
-  auto third = find_redo(tree, redoing("*"));
+  auto third = plan::find_redo(tree, redoing("*"));
   CHECK_FALSE(third->begun);
-  begin(&*third);
-  CHECK(find_redo(tree, redoing("*"))->token == third->token);
-  CHECK_FALSE(find_redo(tree, {}));
+  plan::begin(&*third);
+  CHECK(plan::find_redo(tree, redoing("*"))->token == third->token);
+  CHECK_FALSE(plan::find_redo(tree, {}));
 }
 
 TEST_CASE("a checkpoint says which redo it belongs to") {
   TemporaryFolder folder;
   const fs::path file = folder / "checkpoint.bin";
-  write_checkpoint(file, "fix", {{{"a", at::arange(3)}}, {.seconds = 2}, "token"});
-  const auto found = read_checkpoint(file, "fix");
+  cell::write_checkpoint(file, "fix", {{{"a", at::arange(3)}}, {.seconds = 2}, "token"});
+  const auto found = cell::read_checkpoint(file, "fix");
   REQUIRE(found);
   CHECK(found->redo == "token");
   CHECK(found->spent.seconds == 2);
   CHECK(at::equal(found->state.at("a"), at::arange(3)));
-  CHECK_FALSE(read_checkpoint(file, "another"));
+  CHECK_FALSE(cell::read_checkpoint(file, "another"));
 }
 
 TEST_CASE("an original's file that was changed by anybody is made again") {
@@ -133,33 +133,33 @@ TEST_CASE("kept predictions beside other classes of the original are made again"
   const fs::path predictions = job.tree().cell(kCell) / "predictions.csv";
   json original = read_sealed(file);
   const int before = original["classes"]["test"][7];
-  CHECK(read_predictions(predictions).original[7] == before);
+  CHECK(metrics::read_predictions(predictions).original[7] == before);
   original["classes"]["test"][7] = (before + 1) % 3;  // as another machine might have it
   write_sealed(file, original, -1);
   job.change({{"corrupted_below", 0.4}});  // measured again, with what is kept
   CHECK(job.run().done == 1);
-  CHECK(read_predictions(predictions).original[7] == (before + 1) % 3);
+  CHECK(metrics::read_predictions(predictions).original[7] == (before + 1) % 3);
 }
 
 TEST_CASE("predictions that were cut, mixed or edited give no numbers, or their own") {
   TemporaryFolder folder;
   const fs::path file = folder / "predictions.csv";
-  SplitOutcome whole;
+  metrics::SplitOutcome whole;
   for (int k = 0; k < 40; ++k) {
     whole.label.push_back(k % 12);
     whole.original.push_back(k % 11);
     whole.fixed.push_back(k % 10);
   }
-  const std::string text = predictions_csv(whole);
+  const std::string text = metrics::predictions_csv(whole);
   const auto read = [&](const std::string& content) {
     write_atomically(file, content, Flush::nothing);
-    return read_predictions(file);
+    return metrics::read_predictions(file);
   };
   CHECK(read(text).fixed == whole.fixed);
   int refused = 0;
   for (size_t length = 0; length < text.size(); ++length) {
     try {
-      const SplitOutcome found = read(text.substr(0, length));
+      const metrics::SplitOutcome found = read(text.substr(0, length));
       for (size_t k = 0; k < found.fixed.size(); ++k) {
         REQUIRE((found.label[k] == whole.label[k] && found.original[k] == whole.original[k] &&
                  found.fixed[k] == whole.fixed[k]));

@@ -82,7 +82,8 @@ const bool kFailingApproaches =
     add_approach("T_GARBLES",
                  [](const Network& original, auto&) {
                    const std::string garbage = "no message\n";
-                   if (::write(WorkerProcess::kReplies, garbage.data(), garbage.size()) < 0) std::abort();
+                   if (::write(pool::WorkerProcess::kReplies, garbage.data(), garbage.size()) < 0)
+                     std::abort();
                    std::this_thread::sleep_for(std::chrono::seconds(1));
                    return unchanged(original);
                  }) &&
@@ -151,7 +152,7 @@ const std::string kAssert = "CUDA error: device-side assert triggered";
 
 TEST_CASE("cells that break their device each time cost themselves and nobody behind them") {
   Job job(before_good_ones({named("T_ASSERTS", "BAD_1"), named("T_ASSERTS", "BAD_2")}));
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(good_ones(job) == 18);
   CHECK(summary.done == 20);
   CHECK(summary.failed);
@@ -165,7 +166,7 @@ TEST_CASE("cells that break their device each time cost themselves and nobody be
 
 TEST_CASE("a worker whose replies are none costs its cell, not the run") {
   Job job(json{{"approaches", {"T_GARBLES", "T_GOOD"}}});
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(outcome(job.record("T_GOOD")) == "ok ");
   const std::string reason = outcome(job.record("T_GARBLES"));
   CHECK(reason.rfind("FAILURE crashed: no message between engine and worker (", 0) == 0);
@@ -177,7 +178,7 @@ TEST_CASE("one device assertion costs nothing but the time of a second try") {
   TemporaryFolder folder;
   const Environment mark(kMark, (folder / "mark").string());
   Job job(before_good_ones({named("T_ASSERTS_ONCE", "ONCE")}));
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(good_ones(job) == 18);
   CHECK(outcome(job.record("ONCE")) == "ok ");
   CHECK(times(log_of(job, "ONCE"), "begins;") == 2);
@@ -188,9 +189,9 @@ TEST_CASE("one device assertion costs nothing but the time of a second try") {
 TEST_CASE("a worker that dies outside of the fix says nothing of the approach the first time") {
   for (const std::string part : {"load", "predict"}) {
     Job job(json{{"approaches", {"T_GOOD", named("T_GOOD", "X_DIES")}}});
-    const Selection dying{.only = "S/X_DIES/1", .redo = {}, .retry = {}, .shard = {}};
+    const plan::Selection dying{.only = "S/X_DIES/1", .redo = {}, .retry = {}, .shard = {}};
     if (part == "predict") job.run({.only = "S/T_GOOD/1", .redo = {}, .retry = {}, .shard = {}});
-    RunSummary summary;
+    pool::RunSummary summary;
     {
       const Environment crash(kCrash, "X_DIES"), where(kPart, part);
       summary = job.run(dying);
@@ -207,7 +208,7 @@ TEST_CASE("on a machine that does not work a cell stays missing, and its worker 
   TemporaryFolder folder;
   const Environment mark(kMark, (folder / "mark").string()), sick(kSick, "1");
   Job job(json{{"approaches", {"T_MARKS_AND_ASSERTS", "T_GOOD"}}});
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(job.has_record("T_GOOD"));
   CHECK(summary.done == 1);
   CHECK(summary.failed);
@@ -227,7 +228,7 @@ TEST_CASE("a file that goes bad leaves its own cells missing, and the others are
     return json{{"name", name}, {"model", model_file().string()}, {"data", data.string()}};
   };
   job.change({{"subjects", {subject("R", data_file()), subject("S", folder / "other.h5")}}});
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(summary.statuses == std::map<std::string, int64_t>{{"ok", 2}, {"missing", 2}});
   CHECK(summary.failed);
   REQUIRE(summary.errors.size() == 2);
@@ -242,7 +243,7 @@ TEST_CASE("a log that cannot be written leaves its cell missing") {
   Job job(before_good_ones({named("T_GOOD", "A_1"), named("T_GOOD", "A_2")}));
   for (const char* name : {"A_1", "A_2"})
     fs::create_directories(job.tree().cell({"S", "small", name, 1}) / "log.txt");
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(good_ones(job) == 18);
   CHECK(summary.done == 18);
   CHECK(summary.failed);
@@ -256,7 +257,7 @@ TEST_CASE("who has lost a cell writes nothing of it any more") {
   TemporaryFolder folder;
   const Environment mark(kMark, (folder / "mark").string());
   Job job(json{{"approaches", {"T_LOSES_ITS_LEASE"}}});
-  const RunSummary summary = job.run();
+  const pool::RunSummary summary = job.run();
   CHECK(outcome(job.record("T_LOSES_ITS_LEASE")) == "ok ");
   CHECK(summary.done == 1);
   CHECK_FALSE(summary.failed);
@@ -269,8 +270,8 @@ TEST_CASE("who has lost a cell writes nothing of it any more") {
 
 TEST_CASE("a disk works where a file can be written, read and removed") {
   TemporaryFolder folder;
-  CHECK(disk_error(folder.path()).empty());
+  CHECK(pool::disk_error(folder.path()).empty());
   CHECK(fs::is_empty(folder.path()));
-  CHECK(disk_error(folder / "absent").find("No such file") != std::string::npos);
-  CHECK_NOTHROW(exercise_device(at::kCPU));
+  CHECK(pool::disk_error(folder / "absent").find("No such file") != std::string::npos);
+  CHECK_NOTHROW(pool::exercise_device(at::kCPU));
 }

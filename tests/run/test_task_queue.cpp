@@ -13,9 +13,9 @@ struct Setting {
   TemporaryFolder folder;
   ResultsTree tree{folder.path()};
   Config config;
-  std::vector<PlanEntry> plan;
-  std::vector<Task> tasks;
-  std::vector<std::unique_ptr<Slot>> slots;
+  std::vector<plan::PlanEntry> plan;
+  std::vector<plan::Task> tasks;
+  std::vector<std::unique_ptr<pool::Slot>> slots;
 
   Setting() {
     for (const char* name : {"A", "B", "C"}) {
@@ -25,18 +25,18 @@ struct Setting {
     }
     for (const SubjectConfig& subject : config.subjects) {
       for (int64_t run = 1; run <= 2; ++run) {
-        PlanEntry entry;
+        plan::PlanEntry entry;
         entry.subject = &subject;
         entry.planned.cell = {subject.name, "m", "NONE", run};
         tasks.push_back({plan.size()});
         plan.push_back(entry);
       }
     }
-    for (int k = 0; k < 2; ++k) slots.push_back(std::make_unique<Slot>(k, 2, -1, 1, config, tree));
+    for (int k = 0; k < 2; ++k) slots.push_back(std::make_unique<pool::Slot>(k, 2, -1, 1, config, tree));
   }
   // As the engine does.
-  std::string begin(TaskQueue& queue, size_t slot) {
-    const std::optional<Task> task = queue.next(*slots[slot], slots);
+  std::string begin(pool::TaskQueue& queue, size_t slot) {
+    const std::optional<plan::Task> task = queue.next(*slots[slot], slots);
     if (!task) return "";
     slots[slot]->subject = plan[task->place].subject->name;
     slots[slot]->current.emplace();
@@ -49,7 +49,7 @@ struct Setting {
 
 TEST_CASE("a slot goes on with its subject, else it takes one that no other slot is at") {
   Setting setting;
-  TaskQueue queue(setting.plan, setting.tree, setting.tasks);
+  pool::TaskQueue queue(setting.plan, setting.tree, setting.tasks);
   CHECK(setting.begin(queue, 0) == "A/NONE/1");
   CHECK(setting.begin(queue, 1) == "B/NONE/1");
   CHECK(setting.begin(queue, 0) == "A/NONE/2");
@@ -63,7 +63,7 @@ TEST_CASE("a slot goes on with its subject, else it takes one that no other slot
 TEST_CASE("a cell that ended without a result comes last") {
   Setting setting;
   setting.tasks[0].failures = 1;
-  TaskQueue queue(setting.plan, setting.tree, setting.tasks);
+  pool::TaskQueue queue(setting.plan, setting.tree, setting.tasks);
   std::vector<std::string> order;
   for (std::string cell; !(cell = setting.begin(queue, 0)).empty();) order.push_back(cell);
   CHECK(order.front() == "A/NONE/2");
@@ -72,7 +72,7 @@ TEST_CASE("a cell that ended without a result comes last") {
 
 TEST_CASE("a cell of another process comes back once nobody computes it any more") {
   Setting setting;
-  TaskQueue queue(setting.plan, setting.tree, {});
+  pool::TaskQueue queue(setting.plan, setting.tree, {});
   const auto folder = setting.tree.cell(setting.plan[0].planned.cell);
   Lease::Watch leases, theirs;
   std::unique_ptr<Lease> lease = Lease::take(folder, theirs);

@@ -17,18 +17,18 @@ std::unique_ptr<at::ObserverContext> see(const at::RecordFunction& call) {
 }
 
 // One fix that does nothing itself, with what ATen was asked for meanwhile.
-FixOutcome do_nothing(const std::filesystem::path& model) {
+cell::FixOutcome do_nothing(const std::filesystem::path& model) {
   SubjectConfig subject_config;
   subject_config.name = "S";
   subject_config.model = model;
   subject_config.data = testing::data_file();
   const Config config;
   const Subject subject(subject_config, config, at::kCPU);
-  const FixJob job = fix_job(*find_approach("NONE"), subject, {}, {}, 0);
+  const cell::FixJob job = cell::fix_job(*find_approach("NONE"), subject, {}, {}, 0);
   seen.clear();
   const auto handle =
       at::addThreadLocalCallback(at::RecordFunctionCallback(see).scopes({at::RecordScope::FUNCTION}));
-  FixOutcome outcome = run_fix(job);
+  cell::FixOutcome outcome = cell::run_fix(job);
   at::removeCallback(handle);
   return outcome;
 }
@@ -51,7 +51,7 @@ class Stubborn(torch.nn.Module):
         return self.fc(x.flatten(1))
 torch.jit.script(Stubborn().eval()).save(')" +
                       file.string() + "')\n");
-  const FixOutcome outcome = do_nothing(file);
+  const cell::FixOutcome outcome = do_nothing(file);
   INFO(outcome.reason);
   REQUIRE(outcome.status == Status::ok);
   REQUIRE(seen["aten::nextafter"] > 1);

@@ -2,7 +2,7 @@
 
 // ACC: share of the split that the fixed model classifies correctly, and its improvement relative to the
 // original's, in percent and not in percentage points (harness/docs/metrics.md, Accuracy).
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 MetricValue accuracy(const FlipCounts& counts) {
@@ -43,4 +43,4 @@ const bool registered[] = {
 };
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::metrics

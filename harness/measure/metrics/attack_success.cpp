@@ -7,7 +7,7 @@
 // fixed model get all of them right. ASR_MARGIN: the same with the margin loss. ZERO_GRADIENT: share of the
 // attacked images whose first gradient is exactly zero, so that the attack never starts
 // (harness/docs/metrics.md, Robustness).
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 using Flags = std::vector<uint8_t> AttackOutcome::*;
@@ -121,4 +121,4 @@ const bool registered[] = {
 };
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::metrics

@@ -2,7 +2,7 @@
 
 #include "harness/core/error.hpp"
 
-namespace harness {
+namespace harness::metrics {
 
 FlipCounts count_flips(const SplitOutcome& split) {
   const size_t images = split.label.size();
@@ -41,4 +41,4 @@ MetricValue relative_improvement(double gain, double baseline, const char* name)
   return MetricValue::of(100.0 * gain / baseline);
 }
 
-}  // namespace harness
+}  // namespace harness::metrics

@@ -2,7 +2,7 @@
 
 #include "harness/measure/metrics/metric.hpp"
 
-namespace harness {
+namespace harness::metrics {
 
 // The counts that metrics of one split are made of (harness/docs/metrics.md, Symbols).
 struct FlipCounts {
@@ -24,4 +24,4 @@ MetricValue on_repair(const Evaluation& run, CountMetric metric);  // "no_repair
 // 100 * (gain / baseline); no value, with "no_baseline: ...", where the original's value is 0.
 MetricValue relative_improvement(double gain, double baseline, const char* name);
 
-}  // namespace harness
+}  // namespace harness::metrics

@@ -7,7 +7,7 @@
 // AAOD: average absolute odds difference between the two groups. For each class against the rest it takes the
 // absolute differences of true and of false positive rates; TPR_GAP and FPR_GAP are their means over the
 // classes, and AAOD is the mean of both. A rate with denominator 0 is 0 (harness/docs/metrics.md, Fairness).
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 struct Tally {
@@ -125,4 +125,4 @@ const bool registered[] = {
 };
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::metrics

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace harness {
+namespace harness::metrics {
 
 // Classes of one split, in split order. There are no tensors here, because the report recomputes metrics
 // without LibTorch.
@@ -61,8 +61,8 @@ struct Metric {
   int version = 1;  // raised whenever values may change: finished cells are then measured again
 };
 
-const std::vector<Metric>& metrics();  // sorted by table and order
-bool register_metric(Metric metric);   // returns true; called from static objects
+const std::vector<Metric>& all();     // sorted by table and order
+bool register_metric(Metric metric);  // returns true; called from static objects
 
 // Changes whenever a metric is added, removed or gets another version.
 std::string metrics_digest();
@@ -70,4 +70,4 @@ std::string metrics_digest();
 // The same evaluations, with only those attacked images that all of them attacked.
 std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs);
 
-}  // namespace harness
+}  // namespace harness::metrics

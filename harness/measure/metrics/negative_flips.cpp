@@ -2,7 +2,7 @@
 
 // BROKEN: number of images that the original gets right and the fixed model gets wrong. NFR: the same as a
 // share of all images of the split, not only of the right ones (harness/docs/metrics.md, Flips).
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 MetricValue negative_flip_rate(const FlipCounts& counts) {
@@ -41,4 +41,4 @@ const bool registered[] = {
 };
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::metrics

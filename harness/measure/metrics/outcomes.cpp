@@ -8,7 +8,7 @@
 #include "harness/core/files.hpp"
 #include "harness/store/results.hpp"
 
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 // Rows of whole numbers under a header line that must be one of `headers`.
@@ -42,9 +42,9 @@ std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file
     const char* at = line.data();
     const char* stop = at + line.size();
     for (size_t i = 0; i < columns; ++i) {
-      const auto [next, trouble] = std::from_chars(at, stop, row[i]);
+      const auto [next, error] = std::from_chars(at, stop, row[i]);
       const bool last = i + 1 == columns;
-      if (trouble != std::errc() || (last ? next != stop : next == stop || *next != ',')) {
+      if (error != std::errc() || (last ? next != stop : next == stop || *next != ',')) {
         fail(line, std::to_string(columns) + " whole numbers");
       }
       at = next + 1;
@@ -125,4 +125,4 @@ AttackOutcome read_attack(const std::filesystem::path& file) {
   return outcome;
 }
 
-}  // namespace harness
+}  // namespace harness::metrics

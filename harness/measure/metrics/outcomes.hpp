@@ -5,7 +5,7 @@
 
 #include "harness/measure/metrics/metric.hpp"
 
-namespace harness {
+namespace harness::metrics {
 
 // The text of the CSV files beside a record (store/record.hpp).
 std::string predictions_csv(const SplitOutcome& outcome);  // without groups
@@ -16,4 +16,4 @@ std::string attack_csv(const AttackOutcome& outcome);
 SplitOutcome read_predictions(const std::filesystem::path& file);  // without groups
 AttackOutcome read_attack(const std::filesystem::path& file);
 
-}  // namespace harness
+}  // namespace harness::metrics

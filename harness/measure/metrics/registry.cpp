@@ -7,7 +7,7 @@
 #include "harness/core/files.hpp"
 #include "harness/measure/metrics/metric.hpp"
 
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 // Static inside a function, so that it exists when the first metric of another source file registers itself.
@@ -49,7 +49,7 @@ const char* to_text(Better better) {
   return "";
 }
 
-const std::vector<Metric>& metrics() {
+const std::vector<Metric>& all() {
   return registry();
 }
 
@@ -68,7 +68,7 @@ bool register_metric(Metric metric) {
 
 std::string metrics_digest() {
   std::string text;
-  for (const Metric& metric : metrics()) text += metric.name + " " + std::to_string(metric.version) + "\n";
+  for (const Metric& metric : all()) text += metric.name + " " + std::to_string(metric.version) + "\n";
   return digest_of(text);
 }
 
@@ -99,4 +99,4 @@ std::vector<Evaluation> restrict_to_common(std::vector<Evaluation> runs) {
   return runs;
 }
 
-}  // namespace harness
+}  // namespace harness::metrics

@@ -2,7 +2,7 @@
 
 // RR: share of the original's misclassified images that the fixed model gets right; REPAIRED: their number
 // (harness/docs/metrics.md, Flips). Both are of the test split; names with _REPAIR are of the repair split.
-namespace harness {
+namespace harness::metrics {
 namespace {
 
 MetricValue repair_rate(const FlipCounts& counts) {
@@ -43,4 +43,4 @@ const bool registered[] = {
 };
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::metrics
