@@ -102,8 +102,7 @@ std::string proc_text(pid_t process, const char* file) {
 std::vector<pid_t> session_of(pid_t leader) {
   std::vector<pid_t> members;
   std::error_code error;
-  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end;
-       entry.increment(error)) {
+  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
     const auto process = static_cast<pid_t>(std::stol(name));
@@ -138,7 +137,7 @@ ExternalProcess::ExternalProcess(const std::vector<std::string>& command, const 
   arguments.push_back(nullptr);
   Pipe output, error;
   const Start start = {file.c_str(),   arguments.data(), place.c_str(),
-                       output.ends[1], error.ends[1],  ::getpid()};
+                       output.ends[1], error.ends[1],    ::getpid()};
   process_ = ::fork();
   if (process_ == 0) become(start);
   if (process_ < 0) throw UserError({file, "", std::strerror(errno), kExpected, ""});
