@@ -5,8 +5,11 @@ namespace harness {
 namespace {
 
 const bool registered = register_approach({
-    .info =
-        {.key = "NONE", .name = "No fix (control)", .level = Level::control, .publication = "this project"},
+    .info = {.key = "NONE",
+             .name = "No fix (control)",
+             .level = Level::control,
+             .publication = "this project",
+             .random = false},
     .adapt = [](const FixRequest&) { return std::optional<Refusal>(); },
     .fix =
         [](const Network& original, FixContext&) {

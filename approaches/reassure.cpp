@@ -316,6 +316,7 @@ const bool registered = register_approach({
              .publication = "ICLR 2022",
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),
+             .random = false,
              .in_study = true},
     .adapt = refuse,
     .fix = [](const Network& original, FixContext& context) { return Reassure(original, context).run(); },

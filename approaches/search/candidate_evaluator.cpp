@@ -62,6 +62,13 @@ at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs
   return at::cat(margins).argsort(/*stable=*/true, 0, /*descending=*/false);
 }
 
+void write_classes(const at::Tensor& logits, const at::Tensor& numbers, std::span<int32_t> classes) {
+  const at::Tensor found = logits.argmax(1).to(at::kCPU, at::kInt).contiguous();
+  for (int64_t n = 0; n < found.numel(); ++n) {
+    classes[static_cast<size_t>(numbers.const_data_ptr<int64_t>()[n])] = found.const_data_ptr<int32_t>()[n];
+  }
+}
+
 int64_t candidates_together(const Network& network, NodeId first, int64_t images, int64_t wanted) {
   // Values of the widest activation of a batch of candidates. On the CPU more would neither be faster nor let
   // a search stop in time.

@@ -81,11 +81,7 @@ class DenseStrategy final : public EvaluationStrategy {
   void classify(std::span<const double> candidate, std::span<int32_t> classes) const override {
     const at::Tensor delta = deltas(candidate, 1);
     for (const Slab& slab : slabs_) {
-      const at::Tensor found = logits(slab, delta)[0].argmax(1).to(at::kCPU, at::kInt).contiguous();
-      for (int64_t n = 0; n < found.numel(); ++n) {
-        classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
-            found.const_data_ptr<int32_t>()[n];
-      }
+      write_classes(logits(slab, delta)[0], slab.numbers, classes);
     }
   }
 

@@ -23,6 +23,9 @@ std::unique_ptr<EvaluationStrategy> suffix_strategy(const EvaluatorSetup& setup,
 // shows it at once. Sorted by the label's logit less the largest other one.
 at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs& inputs);
 
+// The classes that logits (n, classes) say, to the places `numbers` (int64, n, CPU) of `classes`.
+void write_classes(const at::Tensor& logits, const at::Tensor& numbers, std::span<int32_t> classes);
+
 // Values of one image of the widest node from `first` on, and candidates that may be evaluated together on
 // `images` inputs.
 int64_t candidates_together(const Network& network, NodeId first, int64_t images, int64_t wanted);

@@ -64,12 +64,7 @@ class SuffixStrategy final : public EvaluationStrategy {
   void classify(std::span<const double> candidate, std::span<int32_t> classes) const override {
     const auto changed = overrides(network_, edits_of(weights_, candidate));
     for (const Slab& slab : slabs_) {
-      const at::Tensor found =
-          pass_.logits(prepared(slab), changed).argmax(1).to(at::kCPU, at::kInt).contiguous();
-      for (int64_t n = 0; n < found.numel(); ++n) {
-        classes[static_cast<size_t>(slab.numbers.const_data_ptr<int64_t>()[n])] =
-            found.const_data_ptr<int32_t>()[n];
-      }
+      write_classes(pass_.logits(prepared(slab), changed), slab.numbers, classes);
     }
   }
 

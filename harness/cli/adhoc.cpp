@@ -41,6 +41,11 @@ ApproachConfig approach_entry(const std::string& text, const nlohmann::json& par
   const nlohmann::json entry = {{"key", text}, {"parameters", parameters}};
   const auto entries = read_approaches(nlohmann::json::array({entry}),
                                        {"command line", "--approach", &problems}, {approach_catalog()});
+  const std::string of_parameter = "--approach/0/parameters/";
+  for (Problem& problem : problems) {  // as they were given
+    if (problem.place.starts_with(of_parameter))
+      problem.place = "--set " + problem.place.substr(of_parameter.size());
+  }
   if (!problems.empty()) throw UserError(std::move(problems));
   return entries.at(0);
 }

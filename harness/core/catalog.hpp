@@ -53,6 +53,7 @@ struct ApproachInfo {
   std::vector<std::string> needs = {};  // splits; without one of them it is UNADAPTABLE (missing_split)
   std::vector<std::string> uses = {};   // further splits that it gets if the data file has them
   std::vector<HyperparameterSpec> hyperparameters = {};
+  bool random = true;                       // another seed makes another fix
   bool in_study = false;                    // one of the sixteen
   bool shadows = false;                     // written KEY:OTHER, imitates another approach (RAND:AR, CT:IR)
   std::vector<std::string> shadow_of = {};  // with shadows: keys that OTHER may be; empty: any

@@ -80,7 +80,7 @@ MISTAKES = {  # what follows "command line: "
     "fix --model toy.pt --data toy.h5 --approach AR --out ./toy.pt":
         "--out: found the model to fix, ./toy.pt, expected another file",
     "fix --model toy.pt --data toy.h5 --approach CT --set stepz=9 --out x.pt":
-        "--approach/0/parameters/stepz: found an unknown key, expected one of learning_rate, steps; did you mean "
+        "--set stepz: found an unknown key, expected one of learning_rate, steps; did you mean "
         "steps?",
 }
 
