@@ -5,7 +5,6 @@
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/runtime/graph_iterator.h>
 
 #include <filesystem>
 #include <sstream>
@@ -13,6 +12,7 @@
 #include "harness/core/error.hpp"
 #include "harness/model/cause.hpp"
 #include "harness/model/implementation.hpp"
+#include "harness/model/jit_nodes.hpp"
 
 namespace harness {
 namespace {

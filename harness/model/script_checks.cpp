@@ -2,7 +2,6 @@
 
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/passes/inliner.h>
-#include <torch/csrc/jit/runtime/graph_iterator.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +9,7 @@
 #include <sstream>
 
 #include "harness/core/error.hpp"
+#include "harness/model/jit_nodes.hpp"
 
 namespace harness {
 namespace {
