@@ -122,11 +122,11 @@ class Arachne {
          .stop = context_.stop()});
     FixLog& log = context_.log();
     log.scalars["front_size"] = static_cast<double>(weights.size());
-    log.scalars["original_fitness"] = evaluator.original_fitness();
+    const double original_fitness = evaluator.original_fitness();
+    log.scalars["original_fitness"] = original_fitness;
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     // An original whose fitness is not a number is no better than a candidate that has one.
-    const bool keep_original =
-        hyper_.boolean("keep_original") && !std::isnan(log.scalars["original_fitness"]);
+    const bool keep_original = hyper_.boolean("keep_original") && !std::isnan(original_fitness);
     return search::run_search(
         original_, context_,
         search::differential_evolution(evolution_settings(weights), context_.seed("search"),
@@ -138,7 +138,7 @@ class Arachne {
           const search::Verdict verdict = evaluator.judge(found.best);
           log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
           log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-          return search::judged(evaluator, found.best_fitness, found.best, keep_original);
+          return search::judged(evaluator, original_fitness, found.best_fitness, found.best, keep_original);
         });
   }
 

@@ -83,8 +83,8 @@ class Care {
           locate::judge_split(original_, context_.split("repair"), context_.batching());
       RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
       const int64_t positives = hyper_.integer("positives");
-      negatives_ = locate::first_of(judgement.wrong, hyper_.integer("negatives"), some_wrong);
-      positives_ = source_ == "repair" ? locate::first_of(judgement.correct, positives, some_right)
+      negatives_ = locate::draw_at_most(judgement.wrong, hyper_.integer("negatives"), some_wrong);
+      positives_ = source_ == "repair" ? locate::draw_at_most(judgement.correct, positives, some_right)
                                        : locate::correct_inputs(original_, context_.split(source_), positives,
                                                                 context_.batching(), some_right);
     }
@@ -195,7 +195,8 @@ class Care {
           log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
           log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
           // The particles start at the original, so that nothing worse can come out.
-          return search::judged(evaluator, found.best_fitness, values, /*keep_original=*/true);
+          return search::judged(evaluator, evaluator.original_fitness(), found.best_fitness, values,
+                                /*keep_original=*/true);
         });
   }
 

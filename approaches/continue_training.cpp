@@ -16,15 +16,15 @@ constexpr int64_t kStepsPerSeriesEntry = 50;  // over which "training_loss" is a
 const std::string kSteps = "ct.steps";        // in a checkpoint of the training
 const std::string kCount = "count";           // phase
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  if (const auto refusal = train::refuse_without_training(context)) return refusal;
-  if (context.shadow.empty()) return std::nullopt;
-  const Approach* shadowed = find_approach(context.shadow);
+std::optional<Refusal> adapt(const FixRequest& request) {
+  if (const auto refusal = train::refuse_without_training(request)) return refusal;
+  if (request.shadow.empty()) return std::nullopt;
+  const Approach* shadowed = find_approach(request.shadow);
   if (shadowed == nullptr || !shadowed->fix_for_its_steps) {
     return Refusal{"structure",
-                   context.shadow + " makes no optimiser steps on images that training could make as well"};
+                   request.shadow + " makes no optimiser steps on images that training could make as well"};
   }
-  return refuse_as_shadowed(*shadowed, context);
+  return refuse_as_shadowed(*shadowed, request);
 }
 
 TrainingConfig recipe_of(const FixContext& context) {

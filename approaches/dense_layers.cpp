@@ -8,13 +8,13 @@ std::vector<TargetLayer> dense_layers(const Network& network) {
   return layers;
 }
 
-std::optional<Refusal> refuse_without_dense_layers(const FixRequest& context) {
-  const ImportReport& report = context.network->report();
+std::optional<Refusal> refuse_without_dense_layers(const FixRequest& request) {
+  const ImportReport& report = request.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (dense_layers(*context.network).empty()) {
+  if (dense_layers(*request.network).empty()) {
     return Refusal{"structure", "no dense layer with weights of its own"};
   }
-  if (context.repair_faults && *context.repair_faults == 0) {
+  if (request.repair_faults && *request.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
   }
   return std::nullopt;

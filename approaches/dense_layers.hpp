@@ -11,6 +11,6 @@ namespace harness {
 std::vector<TargetLayer> dense_layers(const Network& network);
 
 // Why approaches that change dense layers alone cannot be applied: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_dense_layers(const FixRequest& context);
+std::optional<Refusal> refuse_without_dense_layers(const FixRequest& request);
 
 }  // namespace harness

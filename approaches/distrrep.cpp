@@ -254,20 +254,20 @@ class RandomDistrRep final : public DistrRep {
   RandomStream chance_ = context_.stream("random_weights");
 };
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  if (auto refusal = refuse_without_targets(context)) return refusal;
-  if (!last_dense_layer(*context.network)) {
+std::optional<Refusal> adapt(const FixRequest& request) {
+  if (auto refusal = refuse_without_targets(request)) return refusal;
+  if (!last_dense_layer(*request.network)) {
     return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
   }
-  if (!context.repair_error_types) return std::nullopt;
-  const int64_t wanted = context.hyperparameters.integer("types");
-  const int64_t min_value = context.hyperparameters.integer("least_negatives");
-  const auto& sizes = *context.repair_error_types;
+  if (!request.repair_error_types) return std::nullopt;
+  const int64_t wanted = request.hyperparameters.integer("types");
+  const int64_t min_negatives = request.hyperparameters.integer("least_negatives");
+  const auto& sizes = *request.repair_error_types;
   const auto enough =
-      std::count_if(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= min_value; });
+      std::count_if(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= min_negatives; });
   if (enough >= wanted) return std::nullopt;
   return Refusal{"too_few_error_types", std::to_string(enough) + " pairs of label and prediction have " +
-                                            std::to_string(min_value) +
+                                            std::to_string(min_negatives) +
                                             " misclassified inputs or more in the repair split; " +
                                             std::to_string(wanted) + " are needed"};
 }

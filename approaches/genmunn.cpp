@@ -248,11 +248,11 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
   };
 }
 
-std::optional<Refusal> adapt(const FixRequest& context) {
+std::optional<Refusal> adapt(const FixRequest& request) {
   const bool wanted =
-      context.hyperparameters.boolean("guard") || context.hyperparameters.boolean("add_validation");
-  if (wanted && !context.data->has("validation")) return Refusal{"missing_split", "validation"};
-  return refuse_without_targets(context);
+      request.hyperparameters.boolean("guard") || request.hyperparameters.boolean("add_validation");
+  if (wanted && !request.data->has("validation")) return Refusal{"missing_split", "validation"};
+  return refuse_without_targets(request);
 }
 
 const bool registered = register_approach({

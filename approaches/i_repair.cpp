@@ -309,12 +309,12 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
   };
 }
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  const ImportReport& report = context.network->report();
+std::optional<Refusal> adapt(const FixRequest& request) {
+  const ImportReport& report = request.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (train::trainable_parameters(*context.network).empty())
+  if (train::trainable_parameters(*request.network).empty())
     return Refusal{"structure", "no weight that training moves"};
-  if (context.repair_faults && *context.repair_faults == 0) {
+  if (request.repair_faults && *request.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
   }
   return std::nullopt;

@@ -70,7 +70,7 @@ class Inner {
     }
     if (!saved_) {
       RandomStream faults = context_.stream("faults"), others = context_.stream("clean");
-      const std::vector<int64_t> wrong = locate::first_of(
+      const std::vector<int64_t> wrong = locate::draw_at_most(
           locate::judge_split(original_, context_.split("repair"), context_.batching()).wrong,
           hyper_.integer("repair_samples"), faults);
       const auto total = static_cast<int64_t>(wrong.size());
@@ -84,10 +84,10 @@ class Inner {
       if (kept_back == 0) sets_["held_out"].positions = sets_["faulty"].positions;
       const int64_t there = context_.split(clean).size();
       const std::vector<int64_t> mixed = others.permutation(there);
-      const int64_t maximum = std::min(hyper_.integer("clean_samples"), there / (apart ? 2 : 3));
-      sets_["clean"].positions.assign(mixed.begin(), mixed.begin() + maximum);
-      sets_["check"].positions.assign(mixed.begin() + maximum, mixed.begin() + 2 * maximum);
-      const std::vector<int64_t> left(mixed.begin() + 2 * maximum, mixed.end());
+      const int64_t count = std::min(hyper_.integer("clean_samples"), there / (apart ? 2 : 3));
+      sets_["clean"].positions.assign(mixed.begin(), mixed.begin() + count);
+      sets_["check"].positions.assign(mixed.begin() + count, mixed.begin() + 2 * count);
+      const std::vector<int64_t> left(mixed.begin() + 2 * count, mixed.end());
       const int64_t wanted = hyper_.integer("probe_samples");
       sets_["probe"].positions =
           apart ? context_.stream("probe").permutation(context_.split("train").size()) : left;
@@ -136,10 +136,10 @@ class Inner {
     std::vector<double>& selected = context_.log().series["selected"];
     if (selected.empty()) {
       scores.clear();
-      const int64_t maximum = hyper_.integer("anomaly_samples");
+      const int64_t limit = hyper_.integer("anomaly_samples");
       const auto x_of = [&](const char* set) {
         const InputSet& inputs = sets_.at(set);
-        return inputs.load(0, std::min(inputs.size(), maximum), original_.device());
+        return inputs.load(0, std::min(inputs.size(), limit), original_.device());
       };
       const at::Tensor clean = x_of("clean"), faulty = x_of("faulty");
       for (size_t b = 0; b < blocks_.size(); ++b) {

@@ -27,9 +27,9 @@ std::optional<TargetLayer> hidden_before(const Network& network, const TargetLay
   return std::nullopt;
 }
 
-std::optional<Refusal> refuse_without_last_layer(const FixRequest& context) {
-  if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
-  if (last_dense_layer(*context.network)) return std::nullopt;
+std::optional<Refusal> refuse_without_last_layer(const FixRequest& request) {
+  if (const auto refusal = refuse_without_dense_layers(request)) return refusal;
+  if (last_dense_layer(*request.network)) return std::nullopt;
   return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
 }
 

@@ -14,7 +14,7 @@ std::optional<TargetLayer> last_dense_layer(const Network& network);
 std::optional<TargetLayer> hidden_before(const Network& network, const TargetLayer& head);
 
 // Why approaches on the last layer cannot be applied: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_last_layer(const FixRequest& context);
+std::optional<Refusal> refuse_without_last_layer(const FixRequest& request);
 
 // What one pass over a split shows of the head. Positions as in the split; tensors on the CPU.
 struct HeadView {

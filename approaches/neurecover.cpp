@@ -155,7 +155,8 @@ class NeuRecover {
           const search::Verdict verdict = evaluator.judge(found.best);
           log.scalars["n_patched"] = static_cast<double>(verdict.negative.correct());
           log.scalars["n_intact"] = static_cast<double>(verdict.positive.correct());
-          return search::judged(evaluator, found.best_fitness, found.best, hyper_.boolean("keep_original"));
+          return search::judged(evaluator, evaluator.original_fitness(), found.best_fitness, found.best,
+                                hyper_.boolean("keep_original"));
         });
   }
 
@@ -200,10 +201,10 @@ class RandomNeuRecover final : public NeuRecover {
   }
 };
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  if (const auto refusal = refuse_without_dense_layers(context)) return refusal;
-  if (context.history.size() >= 2) return std::nullopt;
-  return Refusal{"no_history", "the subject names " + std::to_string(context.history.size()) +
+std::optional<Refusal> adapt(const FixRequest& request) {
+  if (const auto refusal = refuse_without_dense_layers(request)) return refusal;
+  if (request.history.size() >= 2) return std::nullopt;
+  return Refusal{"no_history", "the subject names " + std::to_string(request.history.size()) +
                                    " checkpoints of its training; at least two are needed"};
 }
 

@@ -87,7 +87,7 @@ class NNRepair {
     if (each == 0) return;
     for (int64_t c = 0; c < kernel_.size(0); ++c) {
       RandomStream stream = context_.stream("hard/" + std::to_string(c));
-      const auto some = locate::first_of(of_class(view_, view_.judgement.correct, c), each, stream);
+      const auto some = locate::draw_at_most(of_class(view_, view_.judgement.correct, c), each, stream);
       hard_.insert(hard_.end(), some.begin(), some.end());
     }
   }
@@ -114,8 +114,8 @@ class NNRepair {
     if (wrong.empty()) return skip("without_faults");
     RandomStream some_wrong = context_.stream("wrong/" + name), some_right = context_.stream("right/" + name);
     const int64_t half = hyper_.integer("soft_inputs") / 2;
-    std::vector<int64_t> soft = locate::first_of(wrong, half, some_wrong);
-    const std::vector<int64_t> passing = locate::first_of(right, half, some_right);
+    std::vector<int64_t> soft = locate::draw_at_most(wrong, half, some_wrong);
+    const std::vector<int64_t> passing = locate::draw_at_most(right, half, some_right);
     soft.insert(soft.end(), passing.begin(), passing.end());
     const std::vector<int64_t> edges = locate(k, wrong, right);
     const auto found = solve(k, edges, soft);
@@ -309,10 +309,10 @@ class RandomNNRepair final : public NNRepair {
   }
 };
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  if (const auto refusal = refuse_without_last_layer(context)) return refusal;
-  const int64_t classes = context.network->classes(),
-                maximum = context.hyperparameters.integer("max_classes");
+std::optional<Refusal> adapt(const FixRequest& request) {
+  if (const auto refusal = refuse_without_last_layer(request)) return refusal;
+  const int64_t classes = request.network->classes(),
+                maximum = request.hyperparameters.integer("max_classes");
   if (classes <= maximum) return std::nullopt;
   return Refusal{"too_many_classes", "an expert for each of " + std::to_string(classes) +
                                          " classes is impractical; max_classes is " +

@@ -12,13 +12,13 @@ std::string shadowed_key(const std::string& shadow) {
   return shadow.empty() ? "AR" : shadow;
 }
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  const std::string key = shadowed_key(context.shadow);
+std::optional<Refusal> adapt(const FixRequest& request) {
+  const std::string key = shadowed_key(request.shadow);
   const Approach* shadowed = find_approach(key);
   if (shadowed == nullptr || !shadowed->fix_with_random_locator) {
     return Refusal{"structure", key + " has no search that could be run on weights drawn at random"};
   }
-  return refuse_as_shadowed(*shadowed, context);
+  return refuse_as_shadowed(*shadowed, request);
 }
 
 FixResult fix(const Network& original, FixContext& context) {

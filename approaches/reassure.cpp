@@ -49,7 +49,7 @@ class Reassure {
   // Features of the faults at the cut, in the order of the data set, and the box of all features.
   void read_features() {
     const Split& repair = context_.split("repair");
-    const int64_t maximum = hyper_.integer("faults");
+    const int64_t limit = hyper_.integer("faults");
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> all, predictions;
     for_each_batch(original_, repair, context_.batching(), [&](const Batch& batch) {
@@ -59,7 +59,7 @@ class Reassure {
     });
     repair_features_ = at::cat(all);
     positions_ = locate::judgement_of(repair.labels(), at::cat(predictions)).wrong;
-    if (maximum > 0 && std::ssize(positions_) > maximum) positions_.resize(static_cast<size_t>(maximum));
+    if (limit > 0 && std::ssize(positions_) > limit) positions_.resize(static_cast<size_t>(limit));
     const at::Tensor faults = locate::position_table(positions_);
     labels_ = locate::positions_of(repair.labels().index_select(0, faults));
     features_ = repair_features_.index_select(0, faults).to(at::kDouble);
@@ -129,16 +129,16 @@ class Reassure {
                      features = repair_features_.index_select(0, faults);
     const double first = setting.sharpness;
     std::optional<Network> best;
-    int64_t maximum = -1, before = -1;
-    for (double n = first; !best || (maximum < wanted.numel() && !stop_search());) {
+    int64_t best_repaired = -1, before = -1;
+    for (double n = first; !best || (best_repaired < wanted.numel() && !stop_search());) {
       regions::PatchSetting candidate = setting;
       candidate.sharpness = n;
       Network network = regions::with_patches(original_, head_, candidate);
       const auto found = logits_behind(network, features).argmax(1).cpu().eq(labels).sum().item<int64_t>();
       context_.log().series["sharpness"].push_back(n);
       context_.log().series["repaired"].push_back(static_cast<double>(found));
-      if (found > maximum) {
-        maximum = found;
+      if (found > best_repaired) {
+        best_repaired = found;
         setting.sharpness = n;
         best = std::move(network);
       }
@@ -281,10 +281,10 @@ class Reassure {
   bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
 };
 
-std::optional<Refusal> refuse(const FixRequest& context) {
-  const auto head = regions::dense_head(*context.network);
+std::optional<Refusal> refuse(const FixRequest& request) {
+  const auto head = regions::dense_head(*request.network);
   if (const Refusal* refusal = std::get_if<Refusal>(&head)) return *refusal;
-  if (context.repair_faults && *context.repair_faults == 0) {
+  if (request.repair_faults && *request.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
   }
   return std::nullopt;

@@ -64,7 +64,7 @@ class ThreeM {
     const int64_t wanted = hyper_.integer("n_points");
     if (hyper_.text("choice") == "random") {
       RandomStream stream = context_.stream("points");
-      points_ = locate::first_of(wrong, wanted, stream);
+      points_ = locate::draw_at_most(wrong, wanted, stream);
     } else {
       points_ = faults_by_gap(view_);
       if (wanted > 0 && wanted < std::ssize(points_)) points_.resize(wanted);
@@ -310,10 +310,10 @@ class ThreeM {
   bool searching_ = true, stoppable_ = true;
 };
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  if (const auto refusal = refuse_without_last_layer(context)) return refusal;
-  if (context.hyperparameters.text("search") == "none" ||
-      hidden_before(*context.network, *last_dense_layer(*context.network)))
+std::optional<Refusal> adapt(const FixRequest& request) {
+  if (const auto refusal = refuse_without_last_layer(request)) return refusal;
+  if (request.hyperparameters.text("search") == "none" ||
+      hidden_before(*request.network, *last_dense_layer(*request.network)))
     return std::nullopt;
   return Refusal{"structure",
                  "the last layer is not preceded by a dense layer and its ReLU, which the search needs"};

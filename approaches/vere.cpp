@@ -302,17 +302,17 @@ class RandomVeRe final : public VeRe {
   }
 };
 
-std::optional<Refusal> adapt(const FixRequest& context) {
-  const auto site = bounds::neuron_site(*context.network, context.hyperparameters.integer("check_layer"));
+std::optional<Refusal> adapt(const FixRequest& request) {
+  const auto site = bounds::neuron_site(*request.network, request.hyperparameters.integer("check_layer"));
   if (const auto* refusal = std::get_if<Refusal>(&site)) return *refusal;
-  if (context.hyperparameters.text("applicability") == "study" &&
+  if (request.hyperparameters.text("applicability") == "study" &&
       !std::get<bounds::NeuronSite>(site).vgg_type) {
     return Refusal{"structure",
                    "the published code is tied to VGG heads: three dense layers, the first two equally wide"};
   }
-  if (context.repair_faults && *context.repair_faults == 0)
+  if (request.repair_faults && *request.repair_faults == 0)
     return Refusal{"no_faults", "the repair split has no misclassified input"};
-  if (context.repair_correct && *context.repair_correct == 0)
+  if (request.repair_correct && *request.repair_correct == 0)
     return Refusal{"no_correct_inputs", "the repair split has no correctly classified input"};
   return std::nullopt;
 }

@@ -27,8 +27,8 @@ std::map<ParameterId, Places> places_of(const std::vector<Place>& all) {
   return places;
 }
 
-at::Tensor index_of(const std::vector<int64_t>& indices, const at::Tensor& skip_inputs) {
-  return at::tensor(indices, at::kLong).to(skip_inputs.device());
+at::Tensor index_of(const std::vector<int64_t>& indices, const at::Tensor& like) {
+  return at::tensor(indices, at::kLong).to(like.device());
 }
 
 }  // namespace
@@ -54,13 +54,13 @@ std::vector<TargetLayer> target_layers(const Network& network) {
   return layers;
 }
 
-std::optional<Refusal> refuse_without_targets(const FixRequest& context) {
-  const ImportReport& report = context.network->report();
+std::optional<Refusal> refuse_without_targets(const FixRequest& request) {
+  const ImportReport& report = request.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (target_layers(*context.network).empty()) {
+  if (target_layers(*request.network).empty()) {
     return Refusal{"structure", "no dense layer or ungrouped convolution with weights of its own"};
   }
-  if (context.repair_faults && *context.repair_faults == 0) {
+  if (request.repair_faults && *request.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
   }
   return std::nullopt;

@@ -40,7 +40,7 @@ struct TargetLayer {
 std::vector<TargetLayer> target_layers(const Network& network);
 
 // Why the approaches that search single weights cannot be applied: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_targets(const FixRequest& context);
+std::optional<Refusal> refuse_without_targets(const FixRequest& request);
 
 // `count` distinct weights, uniform over the kernels of all `layers`; all of them where there are fewer.
 std::vector<WeightRef> random_weights(const Network& network, const std::vector<TargetLayer>& layers,

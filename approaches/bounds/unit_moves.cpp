@@ -39,9 +39,9 @@ std::optional<UnitMoves> unit_moves(const MarginBounds& tail, const MarginQuesti
       question.edges.select(1, 0) == question.edges.select(1, question.edges.size(1) - 1);
   const at::Tensor gain =
       (moves.bounds.amax({2, 3}) - moves.margin).clamp_min(0).masked_fill(constant.unsqueeze(1), 0);
-  const at::Tensor min_value = gain.amin(0), range = gain.amax(0) - min_value;
+  const at::Tensor lowest = gain.amin(0), range = gain.amax(0) - lowest;
   // Where all units do the same for an input, it says nothing about any.
-  moves.significance = ((gain - min_value) / at::where(range > 0, range, at::ones_like(range))).sum(1);
+  moves.significance = ((gain - lowest) / at::where(range > 0, range, at::ones_like(range))).sum(1);
   return moves;
 }
 
@@ -55,7 +55,7 @@ UnitTargets unit_targets(const UnitMoves& moves, int64_t unit, const at::Tensor&
   for (int64_t n = 0; n < bounds.size(0); ++n) {
     const double* ends = bounds.const_data_ptr<double>() + 2 * n * intervals;
     const double value = low[n];
-    double nearest = -1, maximum = 0;
+    double nearest = -1, best = 0;
     for (int64_t t = 0; t < intervals; ++t) {
       if (ends[2 * t] <= 0 || ends[2 * t + 1] <= 0) continue;
       const double distance = std::min(std::abs(edge[t] - value), std::abs(edge[t + 1] - value));
@@ -67,8 +67,8 @@ UnitTargets unit_targets(const UnitMoves& moves, int64_t unit, const at::Tensor&
     targets.proved += nearest >= 0;
     if (nearest >= 0) continue;
     for (int64_t k = 0; k < 2 * intervals; ++k) {
-      if (ends[k] - margin[n] <= maximum) continue;
-      maximum = ends[k] - margin[n];
+      if (ends[k] - margin[n] <= best) continue;
+      best = ends[k] - margin[n];
       low[n] = high[n] = edge[k / 2 + k % 2];
     }
   }

@@ -132,14 +132,14 @@ at::Tensor among_largest(const at::Tensor& scores, int64_t count) {
   if (count >= flat.numel()) return chosen.fill_(1);
   std::vector<double> order(score, score + flat.numel());
   std::nth_element(order.begin(), order.begin() + (count - 1), order.end(), std::greater<>());
-  const double min_value = order[static_cast<size_t>(count - 1)];
+  const double threshold = order[static_cast<size_t>(count - 1)];
   int64_t ties = count;  // left for those equal to the least
   for (int64_t k = 0; k < flat.numel(); ++k) {
-    mark[k] = score[k] > min_value ? 1 : 0;
+    mark[k] = score[k] > threshold ? 1 : 0;
     ties -= mark[k];
   }
   for (int64_t k = 0; ties > 0; ++k) {
-    if (score[k] != min_value) continue;
+    if (score[k] != threshold) continue;
     mark[k] = 1;
     --ties;
   }

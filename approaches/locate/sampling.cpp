@@ -9,7 +9,7 @@
 
 namespace harness::locate {
 
-std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream) {
+std::vector<int64_t> draw_at_most(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream) {
   const auto there = static_cast<int64_t>(from.size());
   if (maximum == 0 || there <= maximum) return from;
   std::vector<int64_t> picked;

@@ -13,7 +13,7 @@
 namespace harness::locate {
 
 // At most `maximum` of `from`, drawn without replacement, ascending; all of them for 0.
-std::vector<int64_t> first_of(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream);
+std::vector<int64_t> draw_at_most(const std::vector<int64_t>& from, int64_t maximum, RandomStream& stream);
 
 // `count` of `from`, each drawn anew; none where there is nothing to draw from.
 std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t count, RandomStream& stream);

@@ -197,15 +197,15 @@ struct LinearProgram::Implementation {
       Limits rest = limits;
       rest.seconds = watch.seconds_left();
       LinearProgram program = elastic(problem);
-      const Solution min_value = program.solve(rest, Method::primal);
-      solution.iterations += min_value.iterations;
-      if (min_value.outcome == Outcome::time_limit || min_value.outcome == Outcome::stopped ||
-          min_value.outcome == Outcome::memory_limit) {
-        solution.outcome = min_value.outcome;
-        solution.text = limit_text(min_value.outcome, limits);
+      const Solution of_elastic = program.solve(rest, Method::primal);
+      solution.iterations += of_elastic.iterations;
+      if (of_elastic.outcome == Outcome::time_limit || of_elastic.outcome == Outcome::stopped ||
+          of_elastic.outcome == Outcome::memory_limit) {
+        solution.outcome = of_elastic.outcome;
+        solution.text = limit_text(of_elastic.outcome, limits);
         return;
       }
-      proved = min_value.optimal() && proves_infeasible(problem, min_value.duals);
+      proved = of_elastic.optimal() && proves_infeasible(problem, of_elastic.duals);
     }
     solution.outcome = proved ? Outcome::infeasible : Outcome::doubtful;
     solution.text = proved ? "no point meets all rows" : "infeasible, but no combination of rows proves it";

@@ -237,8 +237,8 @@ MinimalChange minimal_unit_change(const UnitDemands& demands, Norm norm, const L
       weights.push_back(static_cast<int>(i));
       values.push_back(demands.phi[k * demands.features + live[i]]);
     }
-    const double maximum = std::max(0.0, demands.wanted[k]) - demands.values[k];
-    program.demand(weights, values, demands.wanted[k] > 0 ? maximum : -kInfinity, maximum);
+    const double bound = std::max(0.0, demands.wanted[k]) - demands.values[k];
+    program.demand(weights, values, demands.wanted[k] > 0 ? bound : -kInfinity, bound);
   }
   if (!program.solve(limits, result)) {
     result.change.clear();

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/process_memory.hpp"
 
 namespace harness::lp {
@@ -21,7 +22,7 @@ Watch::Watch(const Limits& limits)
 }
 
 double Watch::seconds() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  return seconds_since(start_);
 }
 
 bool Watch::over() {

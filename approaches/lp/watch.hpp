@@ -6,7 +6,7 @@
 
 namespace harness::lp {
 
-// Tells when a solve must end: called at every iteration, looks at clock, memory and the caller's poll only
+// Tells when a solve must end: called at every iteration, looks at clock, memory and the caller's Stop only
 // now and then.
 class Watch {
  public:

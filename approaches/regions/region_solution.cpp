@@ -54,17 +54,16 @@ RegionSolution solve_region(const LinearRegions& regions, int64_t number, int64_
   if (target.exact) {
     RegionRange region(regions.rows[number], regions.bounds[number], target.low, target.high, stop);
     // All maxima first: successive programs of one sense are near each other.
-    for (const bool max_value : {true, false}) {
+    for (const bool upper : {true, false}) {
       for (size_t j = 0; j < highs.size() && answer.outcome == lp::Outcome::optimal; ++j) {
         const auto row = static_cast<int64_t>(j);
         // The minimum matters only where it may be too low.
         const bool may_be_low = highs[j] - lows[j] > target.max_value - target.min_value ||
                                 lows[j] + offsets[row].item<double>() < target.min_value;
-        if (!max_value && !may_be_low) continue;
-        const Extreme found =
-            max_value ? region.max_value(directions[row]) : region.min_value(directions[row]);
-        (max_value ? highs : lows)[j] = found.value;
-        answer.lower_programs += !max_value;
+        if (!upper && !may_be_low) continue;
+        const Extreme found = upper ? region.max_value(directions[row]) : region.min_value(directions[row]);
+        (upper ? highs : lows)[j] = found.value;
+        answer.lower_programs += !upper;
         answer.outcome = found.outcome;
       }
     }

@@ -114,14 +114,14 @@ class Stages {
 
   int probe_depth(size_t stage, size_t stages) const {
     const NodeId output = blocks_[stage].output;
-    const int64_t min_value = std::min(node(output).shape[1], node(output).shape[2]);
+    const int64_t side = std::min(node(output).shape[1], node(output).shape[2]);
     if (area(output) == 1) return 0;
     if (stages < kDeepNetwork) return 1;
     const bool flattened =
         std::ranges::any_of(graph::readers_of(network_.nodes(), output),
                             [&](NodeId reader) { return node(reader).kind == NodeKind::reshape; });
     if (stage + 1 == stages && flattened) return 0;
-    return stage < 2 && min_value >= kDeepMap ? 2 : 1;
+    return stage < 2 && side >= kDeepMap ? 2 : 1;
   }
 
   const Network& network_;
@@ -139,13 +139,13 @@ std::vector<ProbedBlock> probed_blocks(const Network& network) {
   return Stages(network).find();
 }
 
-std::optional<Refusal> refuse_without_blocks(const FixRequest& context) {
-  const ImportReport& report = context.network->report();
+std::optional<Refusal> refuse_without_blocks(const FixRequest& request) {
+  const ImportReport& report = request.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
-  if (probed_blocks(*context.network).empty()) {
+  if (probed_blocks(*request.network).empty()) {
     return Refusal{"structure", "no hidden block with a dense layer or ungrouped convolution of its own"};
   }
-  if (context.repair_faults && *context.repair_faults == 0) {
+  if (request.repair_faults && *request.repair_faults == 0) {
     return Refusal{"no_faults", "the repair split has no misclassified input"};
   }
   return std::nullopt;

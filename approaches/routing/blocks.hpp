@@ -27,7 +27,7 @@ struct ProbedBlock {
 std::vector<ProbedBlock> probed_blocks(const Network& network);
 
 // Why there is nothing to probe: operator, structure, no_faults.
-std::optional<Refusal> refuse_without_blocks(const FixRequest& context);
+std::optional<Refusal> refuse_without_blocks(const FixRequest& request);
 
 // The nodes up to `target` whose values depend on node `from`, as far as `target` depends on them, and all
 // that these read from elsewhere.

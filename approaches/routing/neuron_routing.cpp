@@ -38,8 +38,8 @@ class Routing {
     int64_t positions = 1;
     for (size_t k = 1; k < layer_.shape.size(); ++k) positions *= layer_.shape[k];
     const int64_t unfolded = kernel_.size(1) * positions;
-    const int64_t maximum = values_together(network_.device(), kTogetherOnCpu);
-    return std::max<int64_t>(1, maximum / std::max(kernel_.numel(), unfolded));
+    const int64_t values = values_together(network_.device(), kTogetherOnCpu);
+    return std::max<int64_t>(1, values / std::max(kernel_.numel(), unfolded));
   }
 
   // bool (outputs, inputs of the kernel) summed over the inputs x.

@@ -127,7 +127,7 @@ double train_probe(const Probe& probe, const at::Tensor& values, const at::Tenso
   const int64_t count = values.size(0);
   probe.require_grad(true);
   torch::optim::Adam adam(probe.trained(), torch::optim::AdamOptions(settings.learning_rate));
-  int64_t maximum = -1;
+  int64_t best_right = -1;
   std::vector<at::Tensor> best;
   for (int64_t epoch = 0; epoch < settings.epochs; ++epoch) {
     RandomStream stream(derive_seed(settings.seed, "epoch/" + std::to_string(epoch)));
@@ -144,15 +144,15 @@ double train_probe(const Probe& probe, const at::Tensor& values, const at::Tenso
       hits.add_((z.argmax(1) == y).sum());
     }
     const auto right = hits.item<int64_t>();
-    if (right <= maximum) continue;
-    maximum = right;
+    if (right <= best_right) continue;
+    best_right = right;
     best = probe.state();
-    if (maximum == count) break;  // no later epoch can be better
+    if (best_right == count) break;  // no later epoch can be better
   }
   adam.zero_grad(/*set_to_none=*/true);
   probe.require_grad(false);
   if (!best.empty()) probe.restore(best);
-  return static_cast<double>(std::max<int64_t>(maximum, 0)) / static_cast<double>(count);
+  return static_cast<double>(std::max<int64_t>(best_right, 0)) / static_cast<double>(count);
 }
 
 at::Tensor mean_probabilities(const Probe& probe, const at::Tensor& values) {

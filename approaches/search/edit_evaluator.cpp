@@ -143,12 +143,12 @@ std::vector<std::vector<size_t>> EditEvaluator::groups(std::span<const Edits> in
   }
   std::vector<std::vector<size_t>> groups;
   for (const auto& [kind, members] : alike) {
-    const size_t maximum =
+    const size_t together =
         kind.second ? static_cast<size_t>(candidates_together(setup_.network, kind.first, setup_.batch,
                                                               static_cast<int64_t>(members.size())))
                     : kSharedPrefix;
-    for (size_t begin = 0; begin < members.size(); begin += maximum) {
-      const size_t end = std::min(members.size(), begin + maximum);
+    for (size_t begin = 0; begin < members.size(); begin += together) {
+      const size_t end = std::min(members.size(), begin + together);
       groups.emplace_back(members.begin() + static_cast<int64_t>(begin),
                           members.begin() + static_cast<int64_t>(end));
     }

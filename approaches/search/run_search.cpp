@@ -127,11 +127,10 @@ SearchResult search(FixContext& context, const Optimiser& optimiser, const Searc
   return found;
 }
 
-Judged judged(const CandidateEvaluator& evaluator, double best_fitness, const std::vector<double>& values,
-              bool keep_original) {
-  Judged judged{.original = evaluator.original_fitness(),
-                .best = best_fitness,
-                .edits = edits_of(evaluator.weights(), values)};
+Judged judged(const CandidateEvaluator& evaluator, double original_fitness, double best_fitness,
+              const std::vector<double>& values, bool keep_original) {
+  Judged judged{
+      .original = original_fitness, .best = best_fitness, .edits = edits_of(evaluator.weights(), values)};
   if (keep_original && !(judged.best > judged.original)) judged.limitation = "no candidate was better";
   return judged;
 }

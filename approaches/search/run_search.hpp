@@ -81,8 +81,8 @@ struct Judged {
   std::string limitation = {};    // why the original is returned instead; empty: it is not
 };
 // `keep_original`: where no candidate is better. `values`: of the evaluator's weights.
-Judged judged(const CandidateEvaluator& evaluator, double best_fitness, const std::vector<double>& values,
-              bool keep_original);
+Judged judged(const CandidateEvaluator& evaluator, double original_fitness, double best_fitness,
+              const std::vector<double>& values, bool keep_original);
 
 // A whole fix by one search: the original with the best candidate's values; the original itself, with a note,
 // where `judge` says why; FAILURE timeout where a stop came before anything was evaluated, which `judge` then

@@ -156,8 +156,8 @@ TrainingConfig default_recipe() {
   return recipe;
 }
 
-std::optional<Refusal> refuse_without_training(const FixRequest& context) {
-  const ImportReport& report = context.network->report();
+std::optional<Refusal> refuse_without_training(const FixRequest& request) {
+  const ImportReport& report = request.network->report();
   if (!report.importable) return Refusal{"operator", report.unknown_operator};
   if (!report.training_limitation.empty()) return Refusal{"structure", report.training_limitation};
   return std::nullopt;

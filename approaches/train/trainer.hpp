@@ -37,6 +37,6 @@ class Trainer {
 TrainingConfig default_recipe();
 
 // Why the network cannot be retrained: operator, structure.
-std::optional<Refusal> refuse_without_training(const FixRequest& context);
+std::optional<Refusal> refuse_without_training(const FixRequest& request);
 
 }  // namespace harness::train

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "harness/core/clock.hpp"
+
 namespace harness {
 
 std::map<std::string, double> FixLog::phases_so_far() const {
@@ -16,8 +18,7 @@ PhaseTimer::PhaseTimer(FixLog& log, std::string phase)
     : log_(log), entry_(log.running.emplace(std::move(phase), std::chrono::steady_clock::now())) {}
 
 PhaseTimer::~PhaseTimer() {
-  log_.phases[entry_->first] +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - entry_->second).count();
+  log_.phases[entry_->first] += seconds_since(entry_->second);
   log_.running.erase(entry_);
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <new>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/process_memory.hpp"
@@ -41,7 +42,7 @@ class Watch {
     if (job.begun) job.begun(resident_before_);
   }
 
-  double seconds() const { return job_.before.seconds + since(start_); }
+  double seconds() const { return job_.before.seconds + seconds_since(start_); }
   bool out_of_time() const { return job_.budget.seconds && seconds() > *job_.budget.seconds; }
   // Which limit was passed, else empty. Once one was, that stays.
   const std::string& out_of_memory() {
@@ -68,21 +69,18 @@ class Watch {
   bool should_stop() { return stop_requested() || out_of_time() || !out_of_memory().empty(); }
 
   bool due() const {
-    return job_.save && since(last_save_) >= std::max(job_.checkpoint_seconds, save_seconds_ / kSaveShare);
+    return job_.save &&
+           seconds_since(last_save_) >= std::max(job_.checkpoint_seconds, save_seconds_ / kSaveShare);
   }
   void save(const CheckpointState& state, const FixLog& log) {
     if (!job_.save) return;
     const Clock::time_point begin = Clock::now();
     job_.save(state, {seconds(), log.phases_so_far(), job_.before.interruptions});
     last_save_ = Clock::now();
-    save_seconds_ = since(begin);
+    save_seconds_ = seconds_since(begin);
   }
 
  private:
-  static double since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
   const FixJob& job_;
   const at::Device device_;
   double resident_before_ = 0, on_device_before_ = 0;  // megabytes

@@ -11,8 +11,11 @@ struct Stop::State {
   bool seen = false;
 };
 
-Stop::Stop(std::function<bool()> source, int) : state_(source ? std::make_shared<State>() : nullptr) {
-  if (state_) state_->source = std::move(source);
+std::shared_ptr<Stop::State> Stop::state_of(std::function<bool()> source) {
+  if (!source) return nullptr;
+  auto state = std::make_shared<State>();
+  state->source = std::move(source);
+  return state;
 }
 
 bool Stop::requested() const {

@@ -20,7 +20,7 @@ class Stop {
   template <typename Source>
   requires(std::is_invocable_r_v<bool, Source&> && !std::is_same_v<std::decay_t<Source>, Stop>)
       Stop(Source source)
-      : Stop(std::function<bool()>(std::move(source)), 0) {}
+      : state_(state_of(std::move(source))) {}
 
   // Calls the source. Once it has returned true, always true.
   bool requested() const;
@@ -31,7 +31,7 @@ class Stop {
 
  private:
   struct State;
-  Stop(std::function<bool()> source, int);
+  static std::shared_ptr<State> state_of(std::function<bool()> source);  // null for an empty one
   std::shared_ptr<State> state_;
 };
 

@@ -1,4 +1,5 @@
 #include "harness/external/external.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/model/cause.hpp"
 
 #include <ATen/Parallel.h>
@@ -116,9 +117,7 @@ class Watch {
 
  private:
   // Of the fix, with what interrupted runs took.
-  double seconds_so_far() const {
-    return setting_.seconds_before + std::chrono::duration<double>(Clock::now() - start_).count();
-  }
+  double seconds_so_far() const { return setting_.seconds_before + seconds_since(start_); }
   void end_by(double deadline) {
     if (!deadline_) process_.terminate();
     deadline_ = std::min(deadline, deadline_.value_or(deadline));

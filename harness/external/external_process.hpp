@@ -21,7 +21,7 @@ class ExternalProcess {
   ExternalProcess(const ExternalProcess&) = delete;
   ExternalProcess& operator=(const ExternalProcess&) = delete;
 
-  // Batching on what is printed, for at most `patience`. True once the program has ended: whatever it left
+  // Passes on what is printed, for at most `patience`. True once the program has ended: whatever it left
   // running has then been killed.
   bool wait(std::chrono::milliseconds patience);
   void terminate();  // SIGTERM to its process group

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 
 namespace harness {
@@ -138,7 +139,7 @@ PhaseClock::PhaseClock(at::Device device, Synchronise synchronise)
 
 double PhaseClock::seconds() const {
   synchronise_(device_);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  return seconds_since(start_);
 }
 
 void apply_switches(const Config& config, const DeviceChoice& device, int64_t threads) {

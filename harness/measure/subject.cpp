@@ -3,6 +3,7 @@
 #include <functional>
 #include <limits>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/limits.hpp"
@@ -55,9 +56,9 @@ void refuse_not_finite(const Network& network, const std::filesystem::path& file
 
 // Number of images of the largest split; no batch is larger.
 int64_t largest_split(const Dataset& data) {
-  int64_t maximum = 1;
-  for (const std::string& name : data.split_names()) maximum = std::max(maximum, data.split(name).size());
-  return maximum;
+  int64_t largest = 1;
+  for (const std::string& name : data.split_names()) largest = std::max(largest, data.split(name).size());
+  return largest;
 }
 
 }  // namespace
@@ -140,7 +141,7 @@ Subject::Subject(const SubjectConfig& subject, const Config& config, at::Device 
   if (subject.attack && subject.attack->bounds && data_.has("test")) check_bounds();
   if (data_.has("test")) attack_order_ = RandomStream(order_seed_).permutation(data_.split("test").size());
   synchronise(device);
-  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  load_seconds_ = seconds_since(start_);
 }
 
 UserError random_original(const std::filesystem::path& file, const std::string& why) {

@@ -164,11 +164,11 @@ ParameterId Recorder::operand_of_concat(const at::Tensor& value, int64_t dim) {
   if (!at::equal(once.expand_as(value), value))
     stop("aten::cat", "a constant that is another one for each image");
   // Zeros and the like need no more than their number along the dimension.
-  at::Tensor min_value = once;
+  at::Tensor smallest = once;
   for (int64_t other = 1; other < value.dim(); ++other) {
-    if (other != dim) min_value = min_value.slice(other, 0, 1);
+    if (other != dim) smallest = smallest.slice(other, 0, 1);
   }
-  return add_constant(at::equal(min_value.expand_as(once), once) ? min_value : once);
+  return add_constant(at::equal(smallest.expand_as(once), once) ? smallest : once);
 }
 
 std::optional<double> Recorder::number_in(const at::Tensor& value) {

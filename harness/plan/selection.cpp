@@ -52,16 +52,16 @@ Shard choose_shard(const std::optional<std::string>& option) {
     }
     return {*index, *count};
   }
-  const auto id = variable("SLURM_ARRAY_TASK_ID"), min_value = variable("SLURM_ARRAY_TASK_MIN"),
-             maximum = variable("SLURM_ARRAY_TASK_MAX"), count = variable("SLURM_ARRAY_TASK_COUNT");
-  if (!id && !min_value && !maximum && !count) return {};
-  if (!id || !min_value || !maximum || !count || *min_value < 0 || *maximum < *min_value ||
-      *id < *min_value || *id > *maximum || *count > *maximum - *min_value + 1) {
+  const auto id = variable("SLURM_ARRAY_TASK_ID"), first = variable("SLURM_ARRAY_TASK_MIN"),
+             last = variable("SLURM_ARRAY_TASK_MAX"), count = variable("SLURM_ARRAY_TASK_COUNT");
+  if (!id && !first && !last && !count) return {};
+  if (!id || !first || !last || !count || *first < 0 || *last < *first || *id < *first || *id > *last ||
+      *count > *last - *first + 1) {
     throw UserError({"environment", "SLURM_ARRAY_TASK_*", "an incomplete array",
                      "ID, MIN, MAX and COUNT of one array, or --shard i/n", ""});
   }
-  const bool has_gaps = *maximum - *min_value + 1 != *count;
-  return {has_gaps ? 0 : *id - *min_value + 1, has_gaps ? 0 : *count, *id};
+  const bool has_gaps = *last - *first + 1 != *count;
+  return {has_gaps ? 0 : *id - *first + 1, has_gaps ? 0 : *count, *id};
 }
 
 }  // namespace harness::plan

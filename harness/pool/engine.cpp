@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/core/stop_signals.hpp"
 #include "harness/pool/failure.hpp"
@@ -383,7 +384,7 @@ class Engine {
       return;
     }
     ++summary_.done;
-    const double seconds = std::chrono::duration<double>(Clock::now() - cell.start).count();
+    const double seconds = seconds_since(cell.start);
     progress_.end(slot.index(), {id_of(cell.task), to_text(Status::failure), reason, seconds, false},
                   cell.task.expected);
   }
@@ -425,7 +426,7 @@ class Engine {
 
   void watch_check(Slot& slot) {
     keep_alive(&slot.check->failed);
-    const double seconds = std::chrono::duration<double>(Clock::now() - slot.check->start).count();
+    const double seconds = seconds_since(slot.check->start);
     if (seconds > kCheckSeconds) give_up(slot, "the device does not answer");
   }
 

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "harness/core/clock.hpp"
+
 namespace harness::pool {
 namespace {
 
@@ -15,10 +17,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kLineInterval{60};
 constexpr std::chrono::milliseconds kTerminalInterval{200};
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::string tenths(double seconds) {
   char text[32];

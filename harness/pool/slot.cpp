@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "harness/core/clock.hpp"
+
 namespace harness::pool {
 namespace {
 
@@ -33,7 +35,7 @@ std::string visible_device(int n) {
 }  // namespace
 
 double Slot::Current::seconds_in_part() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - part_start).count();
+  return seconds_since(part_start);
 }
 
 Slot::Slot(int index, int count, int device, int64_t threads, const Config& config, const ResultsTree& tree)

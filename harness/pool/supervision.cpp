@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/files.hpp"
 
 namespace harness::pool {
@@ -13,10 +14,6 @@ constexpr double kGraceSeconds = 10;  // beyond a budget, plus a share of it
 constexpr double kGraceShare = 0.1;
 constexpr double kMemoryGraceSeconds = 5;  // beyond the limit of memory; far beyond it there is none
 constexpr double kFarBeyond = 1.25;        // times the limit
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 bool is_out_of_time(const Slot::Current& cell, const Budget& budget) {
   if (!budget.seconds) return false;

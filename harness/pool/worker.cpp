@@ -11,6 +11,7 @@
 
 #include "harness/cell/cell.hpp"
 #include "harness/cell/cell_log.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/stop_signals.hpp"
 #include "harness/model/cause.hpp"
@@ -152,7 +153,7 @@ class Worker {
             },
         .fix_begun = [](double megabytes) { send(FixBegun{megabytes}); }};
     const Record record = cell::run_cell(context, entry, request.reuse);
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double seconds = seconds_since(start);
     log.line(std::string(to_text(record.status)) + " in " + seconds_text(seconds) +
              (record.reason.empty() ? "" : ", " + record.reason));
     send(CellFinished{record.status, record.reason, record.mistrusted(), seconds});

@@ -194,9 +194,9 @@ TEST_CASE("samples of correct inputs", "[care]") {
   REQUIRE(some != locate::correct_inputs(tiny_network(), split, 30, 16, other));
   REQUIRE(locate::correct_inputs(tiny_network(), split, 0, 16, one) == correct);
   REQUIRE(locate::correct_inputs(tiny_network(), split, 500, 16, one) == correct);
-  REQUIRE(locate::first_of(correct, 0, one) == correct);
-  REQUIRE(locate::first_of(correct, 80, one) == correct);
-  const std::vector<int64_t> few = locate::first_of(correct, 5, one);
+  REQUIRE(locate::draw_at_most(correct, 0, one) == correct);
+  REQUIRE(locate::draw_at_most(correct, 80, one) == correct);
+  const std::vector<int64_t> few = locate::draw_at_most(correct, 5, one);
   REQUIRE(few.size() == 5);
   REQUIRE(std::ranges::includes(correct, few));
 }

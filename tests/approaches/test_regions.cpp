@@ -69,8 +69,8 @@ TEST_CASE("the dense head of a network", "[regions]") {
     const auto [logits, z] = run_head(head, features_of(*network, x));
     REQUIRE(at::allclose(logits, network->logits(x).to(at::kDouble), 1e-5, 1e-5));
     const at::NoGradGuard no_grad;
-    at::Tensor known = network->activations(x, {head.hidden[0].value})[0].to(at::kDouble);
-    REQUIRE(at::allclose(z.slice(1, 0, head.hidden[0].units()), known, 1e-5, 1e-5));
+    at::Tensor expected = network->activations(x, {head.hidden[0].value})[0].to(at::kDouble);
+    REQUIRE(at::allclose(z.slice(1, 0, head.hidden[0].units()), expected, 1e-5, 1e-5));
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "approaches/locate/faults.hpp"
 #include "harness/approach/approach.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "tests/benchmarks/setting.hpp"
 
@@ -33,7 +34,7 @@ nlohmann::json one_run(const Approach& approach, const Network& original, const 
   FixContext context(std::move(setup));
   const auto start = std::chrono::steady_clock::now();
   const FixResult fixed = approach.fix(original, context);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = seconds_since(start);
   nlohmann::json row = {{"seed", seed}, {"seconds", seconds}, {"note", fixed.note}};
   row["phases"] = context.log().phases;
   row["counters"] = context.log().counters;
@@ -89,10 +90,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  return run_benchmark(run, argc, argv);
 }

@@ -94,11 +94,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    keep_memory();
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  harness::keep_memory();
+  return run_benchmark(run, argc, argv);
 }

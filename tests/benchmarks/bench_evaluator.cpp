@@ -10,6 +10,7 @@
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/fast/inference.hpp"
 #include "tests/benchmarks/setting.hpp"
@@ -50,12 +51,7 @@ std::vector<Edit> edits(const Network& network, int64_t count, RandomStream& str
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return seconds_since(start);
 }
 
 int run(int argc, char** argv) {
@@ -135,10 +131,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  return run_benchmark(run, argc, argv);
 }

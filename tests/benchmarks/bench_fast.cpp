@@ -6,7 +6,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <cxxopts.hpp>
 #include <functional>
 #include <iostream>
@@ -22,21 +21,12 @@
 #include "harness/model/fast/input_gradient.hpp"
 #include "harness/model/fast/wide.hpp"
 #include "tests/benchmarks/setting.hpp"
+#include "tests/clock.hpp"
 
 namespace {
 
 using namespace harness;
-
-double processor_seconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
+using testing::processor_seconds;
 
 class Bench {
  public:
@@ -280,10 +270,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  return run_benchmark(run, argc, argv);
 }

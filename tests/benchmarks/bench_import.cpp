@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "approaches/train/weight_gradients.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/dropout_mask.hpp"
 #include "harness/model/fast/input_gradient.hpp"
@@ -33,7 +34,7 @@ Logits logits_of(const Network& network, const at::Tensor& x) {
   for (int round = 0; round < 2; ++round) {
     const auto start = std::chrono::steady_clock::now();
     result.value = network.logits(there).to(at::kCPU);
-    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds = seconds_since(start);
   }
   return result;
 }
@@ -140,10 +141,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  return run_benchmark(run, argc, argv);
 }

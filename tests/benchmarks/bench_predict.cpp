@@ -7,6 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/measure/predict.hpp"
@@ -33,8 +34,8 @@ int run(int argc, char** argv) {
   const Split& test = data.split("test");
   const Network network = Network::load(given["model"].as<std::string>(), test.inputs(0, 4));
   const int64_t images = std::min(given["images"].as<int64_t>(), test.size());
-  const int64_t checked = given["batch"].as<int64_t>();
-  const int64_t batch = checked > 0 ? checked : preferred_batch(network);
+  const int64_t wanted = given["batch"].as<int64_t>();
+  const int64_t batch = wanted > 0 ? wanted : preferred_batch(network);
 
   std::vector<int32_t> plain;
   {
@@ -50,7 +51,7 @@ int run(int argc, char** argv) {
   for (int round = 0; round < given["rounds"].as<int>(); ++round) {
     const auto start = std::chrono::steady_clock::now();
     const Predictions found = predict(network, test, batch, images);
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(seconds_since(start));
     other_classes = 0;
     for (size_t i = 0; i < plain.size(); ++i) other_classes += plain[i] != found.classes[i];
   }
@@ -67,10 +68,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-  }
-  return 2;
+  return run_benchmark(run, argc, argv);
 }

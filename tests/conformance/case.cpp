@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <ctime>
 
 #include "harness/core/process_memory.hpp"
 #include "harness/model/cause.hpp"
@@ -65,12 +64,6 @@ std::vector<Case> make_cases() {
 const std::vector<Case>& every_case() {
   static const std::vector<Case> cases = make_cases();
   return cases;
-}
-
-double processor_seconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 Observed observe(const Case& one, const Watching& watching) {

@@ -6,6 +6,7 @@
 
 #include "harness/approach/approach.hpp"
 #include "harness/cell/fixing.hpp"
+#include "tests/clock.hpp"
 
 namespace harness::testing {
 
@@ -50,8 +51,5 @@ cell::RepairCounts repair_counts(const Case& one);
 
 // What adapt() says, asked with the counts of the case's own data.
 std::optional<Refusal> refusal_of(const Case& one);
-
-// Seconds of processors that this process has used.
-double processor_seconds();
 
 }  // namespace harness::testing

@@ -198,8 +198,8 @@ class Fake {
   std::vector<double> values_;
 };
 
-std::optional<Refusal> adapt(const std::string& fault, const FixRequest& context) {
-  if (!context.network->importable()) return Refusal{"operator", context.network->report().unknown_operator};
+std::optional<Refusal> adapt(const std::string& fault, const FixRequest& request) {
+  if (!request.network->importable()) return Refusal{"operator", request.network->report().unknown_operator};
   if (fault == "refuses oddly") return Refusal{"moonlight", "there is none"};
   if (fault == "refuses without a word") return Refusal{"structure", ""};
   if (fault == "refuses slowly") work_for(1.1);
@@ -222,7 +222,7 @@ Case fake(const std::string& fault) {
                                                 .unit = "steps",
                                                 .source = "our choice: few",
                                                 .minimum = 1}}},
-                  .adapt = [fault](const FixRequest& context) { return adapt(fault, context); },
+                  .adapt = [fault](const FixRequest& request) { return adapt(fault, request); },
                   .fix = [fault](const Network& original,
                                  FixContext& context) { return Fake(fault, original, context).run(); }});
   // Fixtures are made once for all tests: what a fake spoils is its own.

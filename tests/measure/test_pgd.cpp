@@ -86,10 +86,10 @@ TEST_CASE("an attack that may not move anything leaves clean accuracy") {
   const at::Tensor x = some_inputs(40, 22);
   at::Tensor labels = network.classify(x).clone();
   labels.narrow(0, 0, 10).add_(1).remainder_(4);
-  for (const int strategy : {0, 1}) {
+  for (const int variant : {0, 1}) {
     PgdOptions options = plain_options();
-    if (strategy == 0) options.epsilon = 0;
-    if (strategy == 1) {
+    if (variant == 0) options.epsilon = 0;
+    if (variant == 1) {
       options.steps = 0;
       options.random_start = false;
     }

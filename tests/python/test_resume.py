@@ -122,7 +122,8 @@ class KillTest(CliTest):
         second = run_harness(config, "--results", results)
         self.assertEqual(first.wait(60), 0)
         self.assert_same_tables(results, whole)
-        self.assertIn("another process computes", second.stderr)
+        # which of the two depends on how far the first was
+        self.assertRegex(second.stderr, "another process computes|by another process")
         logs = [path.read_text().count("begins;") for path in results.rglob("log.txt")]
         self.assertEqual(sorted(set(logs)), [1])  # no work was done twice
 

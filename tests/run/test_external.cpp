@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "harness/cell/fixing.hpp"
+#include "harness/core/clock.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/stop_signals.hpp"
 #include "harness/external/external.hpp"
@@ -60,7 +61,7 @@ class External {
     job.before = before;
     const auto start = std::chrono::steady_clock::now();
     cell::FixOutcome outcome = cell::run_fix(job);
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds = seconds_since(start);
     return outcome;
   }
   std::string outcome() {

@@ -146,8 +146,8 @@ double largest_magnitude(const at::Tensor& value) {
   // In the order of memory: a reduction of anything else would copy it first.
   const bool channels_last = value.dim() == 4 && value.is_contiguous(at::MemoryFormat::ChannelsLast);
   const auto [low, high] = (channels_last ? value.permute({0, 2, 3, 1}) : value).aminmax();
-  const auto smallest = low.item<double>(), max_value = high.item<double>();
-  return std::isnan(smallest) ? smallest : std::max(-smallest, max_value);
+  const auto min_value = low.item<double>(), max_value = high.item<double>();
+  return std::isnan(min_value) ? min_value : std::max(-min_value, max_value);
 }
 
 }  // namespace harness
