@@ -1,7 +1,7 @@
 #include "approaches/bounds/linear_bounds.hpp"
+#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 namespace harness::bounds {
 namespace {
@@ -101,8 +101,7 @@ void LinearBounds::through_affine(NodeId id, const at::Tensor& form, std::map<No
     const at::AutoGradMode with_gradients(true);
     const at::Tensor value = graph_.compute(id, zeros);
     constant = value.detach().slice(0, 0, 1);
-    slopes = torch::autograd::grad({value}, zeros, {form.reshape(value.sizes())}, /*retain_graph=*/false,
-                                   /*create_graph=*/false, /*allow_unused=*/true);
+    slopes = grad({value}, zeros, {form.reshape(value.sizes())}, {.allow_unused = true});
   }
   accumulate(offset, products(form, flat(constant).expand({rows_, -1})));
   if (!is_selection(node)) {

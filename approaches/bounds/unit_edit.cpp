@@ -1,7 +1,7 @@
 #include "approaches/bounds/unit_edit.hpp"
+#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 
@@ -87,7 +87,7 @@ UnitFit fit_unit(const Network& network, const NeuronSite& site, int64_t unit, c
         const at::AutoGradMode with_gradients(true);
         sums = sums.requires_grad_(true);
         value = value_of(sums);
-        slope = torch::autograd::grad({value}, {sums}, {slope})[0];
+        slope = grad({value}, {sums}, {slope})[0];
         value = value.detach();
       }
       const at::Tensor away =

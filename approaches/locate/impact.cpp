@@ -1,11 +1,11 @@
 #include "approaches/locate/impact.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
 #include "approaches/batches.hpp"
+#include "harness/model/autograd.hpp"
 
 namespace harness::locate {
 namespace {
@@ -74,7 +74,7 @@ class Localisation {
     if (settings_.compat_softmax && network_.ends_in_softmax()) output = output.softmax(1);
     const at::Tensor loss = at::cross_entropy_loss(output, labels, {}, at::Reduction::Sum);
 
-    const auto gradients = torch::autograd::grad({loss}, kernels_, {}, /*retain_graph=*/true, false, true);
+    const auto gradients = grad({loss}, kernels_, {}, {.retain_graph = true, .allow_unused = true});
     for (size_t l = 0; l < layers_.size(); ++l) {
       add_to(gradients_[l], gradients[l].defined()
                                 ? gradients[l].detach().to(at::kDouble)
@@ -90,8 +90,7 @@ class Localisation {
       if (layer.behind != network_.logits_node()) behind.push_back(value_of(values, layer.behind));
     }
     const std::vector<at::Tensor> gradients =
-        behind.empty() ? std::vector<at::Tensor>()
-                       : torch::autograd::grad({output.sum()}, behind, {}, std::nullopt, false, true);
+        behind.empty() ? std::vector<at::Tensor>() : grad({output.sum()}, behind, {}, {.allow_unused = true});
     size_t next = 0;
     for (size_t l = 0; l < layers_.size(); ++l) {
       const at::Tensor& value = value_of(values, layers_[l].behind);

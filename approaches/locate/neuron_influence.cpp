@@ -1,7 +1,6 @@
 #include "approaches/locate/neuron_influence.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 
 #include "approaches/search/evaluation_strategy.hpp"
 #include "approaches/search/suffix.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/graph.hpp"
 
 namespace harness::locate {
@@ -24,7 +24,7 @@ NodeId silenced_node(const Network& network, const TargetLayer& layer) {
 // Zeros where the loss does not depend on x at all.
 at::Tensor gradient_of(const at::Tensor& loss, const at::Tensor& x) {
   if (!loss.requires_grad()) return at::zeros_like(x);
-  const at::Tensor gradient = torch::autograd::grad({loss}, {x}, {}, std::nullopt, false, true)[0];
+  const at::Tensor gradient = grad({loss}, {x}, {}, {.allow_unused = true})[0];
   return gradient.defined() ? gradient : at::zeros_like(x);
 }
 

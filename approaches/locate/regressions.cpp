@@ -1,7 +1,6 @@
 #include "approaches/locate/regressions.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "harness/core/error.hpp"
 
 #include "approaches/batches.hpp"
+#include "harness/model/autograd.hpp"
 namespace harness::locate {
 namespace {
 
@@ -71,7 +71,7 @@ class Ranking {
     } else {
       interface_misuse("unknown backward score: " + settings_.backward);
     }
-    const auto found = torch::autograd::grad({of}, kernels_, {}, std::nullopt, false, /*allow_unused=*/true);
+    const auto found = grad({of}, kernels_, {}, {.allow_unused = true});
     for (size_t l = 0; l < layers_.size(); ++l) {
       if (found[l].defined()) gradients[l] += found[l].detach().to(at::kDouble);
       sizes[l] += value_of(values, layers_[l].input).detach().to(at::kDouble).abs().sum(0);

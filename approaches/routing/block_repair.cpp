@@ -1,8 +1,8 @@
 #include "approaches/routing/block_repair.hpp"
+#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
 #include <c10/util/ScopeExit.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
@@ -60,7 +60,7 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
                         derive_seed(settings_.seed, std::to_string(pass) + "/" + std::to_string(begin))};
     const at::Tensor value = loss(begin, end, mode);
     finite.logical_and_(value.detach().isfinite());
-    const auto gradients = torch::autograd::grad({value}, moved);
+    const auto gradients = grad({value}, moved);
     optimisers_[k].step(optimisers_[k].weights().join(gradients), masks_[k]);
   }
   return finite.item<bool>();

@@ -1,7 +1,7 @@
 #include "approaches/routing/neuron_routing.hpp"
+#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
@@ -100,7 +100,7 @@ class Routing {
     const at::Tensor leaf = y.detach().requires_grad_();
     const at::Tensor z = probe_.logits(behind(leaf), /*training=*/false);
     const at::Tensor loss = at::cross_entropy_loss(z, wanted, {}, at::Reduction::Sum);
-    return torch::autograd::grad({loss}, {leaf})[0];
+    return grad({loss}, {leaf})[0];
   }
 
   const Network& network_;

@@ -1,11 +1,11 @@
 #include "approaches/train/weight_gradients.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
 #include "harness/core/error.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/backward.hpp"
 #include "harness/model/execute.hpp"
 #include "harness/model/fast/conv_pool.hpp"
@@ -213,8 +213,7 @@ void WeightGradients::Implementation::backward_by_autograd(const Step& step, con
                                                            std::vector<at::Tensor>& gradients) {
   const Value& kept = values[static_cast<size_t>(step.node)];
   const auto run = [&](const at::Tensor& seed, const std::vector<at::Tensor>& sources) {
-    return torch::autograd::grad({kept.recorded}, sources, {seed}, /*retain_graph=*/true,
-                                 /*create_graph=*/false, /*allow_unused=*/true);
+    return grad({kept.recorded}, sources, {seed}, {.retain_graph = true, .allow_unused = true});
   };
   const auto weights_begin = kept.sources.begin() + static_cast<int64_t>(kept.source_inputs.size());
   const std::vector<at::Tensor> of_inputs(kept.sources.begin(), weights_begin),

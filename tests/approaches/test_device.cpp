@@ -1,5 +1,4 @@
 // What must hold on a GPU, tried on a device that only pretends to be one.
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cstring>
 
@@ -7,6 +6,7 @@
 #include "approaches/train/trainer.hpp"
 #include "approaches/train/weight_gradients.hpp"
 #include "approaches/weights.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/dropout_mask.hpp"
 #include "harness/model/fast/input_gradient.hpp"
 #include "harness/model/memory_class.hpp"
@@ -71,8 +71,7 @@ TEST_CASE("passes in train mode, their gradients and dropout masks are the CPU's
       std::vector<at::Tensor> weights, parts;
       for (const ParameterId id : train::trainable_parameters(*one))
         weights.push_back(one->parameters()[id].value);
-      for (const at::Tensor& part : torch::autograd::grad({z.square().sum()}, weights))
-        parts.push_back(part.cpu().flatten());
+      for (const at::Tensor& part : grad({z.square().sum()}, weights)) parts.push_back(part.cpu().flatten());
       logits.push_back(z);
       gradients.push_back(at::cat(parts));
     }
@@ -100,7 +99,7 @@ TEST_CASE("gradients of weights are autograd's on another device, batch norm wit
     const auto expected = [&](const at::Tensor& rows) {
       const at::Tensor z = plain.differentiable_logits(x.index_select(0, rows));
       const train::FlatWeights layout(plain, weights.parameters());
-      return layout.join(torch::autograd::grad({(z * seed.index_select(0, rows)).sum()}, wanted));
+      return layout.join(grad({(z * seed.index_select(0, rows)).sum()}, wanted));
     };
     REQUIRE(close(gradients.sum(0), expected(at::arange(10))));
     REQUIRE(close(gradients.sum(1), expected(some)));

@@ -1,4 +1,3 @@
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <set>
@@ -6,6 +5,7 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
+#include "harness/model/autograd.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -80,7 +80,7 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
       network.activations(split.inputs(numbers), {layer.input, layer.node});
   const at::Tensor loss =
       at::cross_entropy_loss(values[1], split.labels().index_select(0, numbers), {}, at::Reduction::Sum);
-  const at::Tensor gradient = torch::autograd::grad({loss}, {kernel})[0].abs().flatten();
+  const at::Tensor gradient = grad({loss}, {kernel})[0].abs().flatten();
   for (const bool first_only : {false, true}) {
     const at::Tensor input = first_only ? values[0][0].abs() : values[0].abs().mean(0);
     const at::Tensor impact = (kernel.abs() * input).detach().flatten();

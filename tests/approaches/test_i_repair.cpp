@@ -2,6 +2,7 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/sampling.hpp"
 #include "approaches/train/masked.hpp"
+#include "harness/model/autograd.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
@@ -44,7 +45,7 @@ Plain plain_i_repair(const Network& original, FixContext& context, double gamma,
     squares.push_back(at::zeros_like(weights.back()));
     plain.moved[names.back()] = at::zeros_like(weights.back(), at::kBool).detach();
   }
-  const auto gradients = [&](const at::Tensor& loss) { return torch::autograd::grad({loss}, weights); };
+  const auto gradients = [&](const at::Tensor& loss) { return grad({loss}, weights); };
   for (int step = 0; step < steps; ++step) {
     const at::Tensor zs = plain.network.differentiable_logits(xs);
     const at::Tensor zg = plain.network.differentiable_logits(xg);

@@ -3,6 +3,7 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
+#include "harness/model/autograd.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
@@ -229,7 +230,7 @@ at::Tensor plain_routing(const Network& network, const routing::ProbedBlock& blo
       leaf.requires_grad_(true);
       const at::Tensor loss =
           at::cross_entropy_loss(probe.logits(copy.activations(x, {block.output})[0], false), wanted);
-      const at::Tensor gradient = torch::autograd::grad({loss}, {leaf})[0];
+      const at::Tensor gradient = grad({loss}, {leaf})[0];
       leaf.requires_grad_(false);
       routing = (routing - 0.3 * gradient - 0.01 * routing.sign()).clamp(0, 1);
     }
@@ -306,7 +307,7 @@ TEST_CASE("masked training of a block equals plain gradient descent", "[inner]")
         } else {
           loss = at::cross_entropy_loss(plain.differentiable_logits(x), y);
         }
-        const auto gradients = torch::autograd::grad({loss}, {w, b});
+        const auto gradients = grad({loss}, {w, b});
         w.requires_grad_(false);
         b.requires_grad_(false);
         plain.set_parameter(block.weight, w - 0.1 * gradients[0] * mask.view(w.sizes()).to(at::kFloat));

@@ -7,10 +7,8 @@
 #include "harness/core/random.hpp"
 #include "tests/support.hpp"
 
-namespace harness {
+namespace harness::lp {
 namespace {
-
-using namespace lp;
 
 // max 3x + 2y, x + y <= 4, x + 3y <= 6, 0 <= x <= 3, y >= 0: optimum 11 at (3, 1).
 LinearProgram textbook(Sense sense = Sense::maximise) {
@@ -341,4 +339,4 @@ TEST_CASE("mixed-integer programs with other columns, and as a minimisation", "[
 }
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::lp

@@ -5,6 +5,7 @@
 #include "approaches/routing/blocks.hpp"
 #include "approaches/train/masked.hpp"
 #include "approaches/train/weight_gradients.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/fast/conv_pool.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
@@ -141,8 +142,7 @@ at::Tensor by_autograd(const Network& network, const train::FlatWeights& weights
   std::vector<at::Tensor> wanted;
   for (const ParameterId id : weights.parameters()) wanted.push_back(copy.parameters()[id].value);
   const at::Tensor sum = (copy.differentiable_logits(x) * seed).sum();
-  std::vector<at::Tensor> found =
-      torch::autograd::grad({sum}, wanted, {}, std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+  std::vector<at::Tensor> found = grad({sum}, wanted, {}, {.allow_unused = true});
   for (size_t k = 0; k < found.size(); ++k) {
     if (!found[k].defined()) found[k] = at::zeros_like(wanted[k]);
   }
@@ -237,7 +237,7 @@ TEST_CASE("weight gradients with dropout and of kinds without a rule", "[masked]
   REQUIRE_FALSE(at::allclose(dropped, network.logits(x), 1e-2, 1e-2));
   std::vector<at::Tensor> wanted;
   for (const ParameterId id : weights.parameters()) wanted.push_back(copy.parameters()[id].value);
-  REQUIRE(close(gradients.sum(0), weights.join(torch::autograd::grad({(z * seed).sum()}, wanted))));
+  REQUIRE(close(gradients.sum(0), weights.join(grad({(z * seed).sum()}, wanted))));
 }
 
 TEST_CASE("the kernel's gradient behind a pooling equals the dense one", "[masked]") {
@@ -255,7 +255,7 @@ TEST_CASE("the kernel's gradient behind a pooling equals the dense one", "[maske
     conv.shape = y.sizes().slice(1).vec();
     pool.shape = pooled.sizes().slice(1).vec();
     const at::Tensor seed = seeded(pooled.sizes(), 4);
-    const at::Tensor expected = torch::autograd::grad({(pooled * seed).sum()}, {weight})[0];
+    const at::Tensor expected = grad({(pooled * seed).sum()}, {weight})[0];
     const ConvPool fused(conv, weight.detach(), bias, pool, {2, 13, 11});
     const auto found = fused.forward(x);
     REQUIRE(at::allclose(found.value, pooled, 1e-5, 1e-5));

@@ -6,10 +6,8 @@
 #include "approaches/search/move_search.hpp"
 #include "tests/support.hpp"
 
-namespace harness {
+namespace harness::lp {
 namespace {
-
-using namespace lp;
 
 struct Layer {
   int features, classes;
@@ -320,4 +318,4 @@ TEST_CASE("tree search comes back to what has paid", "[3m]") {
 }
 
 }  // namespace
-}  // namespace harness
+}  // namespace harness::lp

@@ -3,7 +3,6 @@
 // the headers of those paths quote. One thread, unless --threads says otherwise: on a machine with other work
 // the ratio of processor times is steadier than that of seconds.
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cxxopts.hpp>
@@ -15,6 +14,7 @@
 #include "approaches/train/weight_gradients.hpp"
 #include "harness/data/dataset.hpp"
 #include "harness/measure/pgd_step.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/execute.hpp"
 #include "harness/model/fast/gradient_plan.hpp"
 #include "harness/model/fast/inference.hpp"
@@ -105,7 +105,7 @@ void gradient(const Bench& bench, const Network& network, const at::Tensor& x) {
         const at::AutoGradMode record(true);
         const at::Tensor leaf = x.detach().clone().requires_grad_();
         const at::Tensor values = network.differentiable_output(leaf);
-        torch::autograd::grad({values}, {leaf}, {values.detach()});
+        grad({values}, {leaf}, {values.detach()});
       },
       [&] { fast(x, seed); });
 }
@@ -179,7 +179,7 @@ void weight_gradients(const Bench& bench, const Network& network, const at::Tens
         const at::AutoGradMode record(true);
         for (const at::Tensor& part : {x.narrow(0, 0, half), x.narrow(0, half, x.size(0) - half)}) {
           const at::Tensor logits = copy.differentiable_logits(part);
-          torch::autograd::grad({logits}, leaves, {logits.detach()});
+          grad({logits}, leaves, {logits.detach()});
         }
       },
       [&] {

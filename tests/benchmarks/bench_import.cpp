@@ -2,7 +2,6 @@
 // gradients and dropout masks on another device are from those on the CPU; what scripts/gpu-check compares
 // devices with.
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <chrono>
 #include <cxxopts.hpp>
@@ -12,6 +11,7 @@
 #include "approaches/train/weight_gradients.hpp"
 #include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
+#include "harness/model/autograd.hpp"
 #include "harness/model/dropout_mask.hpp"
 #include "harness/model/fast/input_gradient.hpp"
 #include "tests/benchmarks/setting.hpp"
@@ -69,7 +69,7 @@ std::map<std::string, at::Tensor> gradients_of(const Network& network, const at:
   std::vector<at::Tensor> wanted;
   for (const ParameterId id : ids) wanted.push_back(copy.parameters()[id].value);
   const at::Tensor loss = copy.training_logits(there, kSeed).logsumexp(1).sum();
-  found["training"] = weights.join(torch::autograd::grad({loss}, wanted)).detach().to(at::kCPU);
+  found["training"] = weights.join(grad({loss}, wanted)).detach().to(at::kCPU);
   return found;
 }
 

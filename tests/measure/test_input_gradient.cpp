@@ -1,5 +1,5 @@
-#include <torch/csrc/autograd/autograd.h>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/fast/input_gradient.hpp"
 #include "tests/measure/fixture.hpp"
 #include "tests/support.hpp"
@@ -15,7 +15,7 @@ at::Tensor by_autograd(const Network& network, const at::Tensor& x, const at::Te
   const at::Tensor leaf = x.clone().requires_grad_();
   const at::Tensor values =
       logits ? network.differentiable_logits(leaf) : network.differentiable_output(leaf);
-  return torch::autograd::grad({values}, {leaf}, {weights})[0];
+  return grad({values}, {leaf}, {weights})[0];
 }
 
 double relative_difference(const at::Tensor& a, const at::Tensor& b) {

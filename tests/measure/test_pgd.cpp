@@ -1,11 +1,11 @@
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <atomic>
 #include <numeric>
 
 #include "harness/measure/pgd.hpp"
 #include "harness/measure/pgd_step.hpp"
+#include "harness/model/autograd.hpp"
 #include "tests/measure/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -41,7 +41,7 @@ std::vector<uint8_t> reference(const Network& network, const at::Tensor& x0, con
     const at::Tensor others = values.scatter(1, labels.unsqueeze(1), -1e30);
     const at::Tensor loss = margin ? (std::get<0>(others.max(1)) - truth).sum()
                                    : at::cross_entropy_loss(values, labels, {}, /*reduction=*/2);
-    const at::Tensor gradient = torch::autograd::grad({loss}, {leaf})[0];
+    const at::Tensor gradient = grad({loss}, {leaf})[0];
     x = x + gradient.sign() * (options.epsilon * options.relative_step);
     x = (x0 + (x - x0).clamp(-options.epsilon, options.epsilon)).clamp(options.low, options.high);
   }

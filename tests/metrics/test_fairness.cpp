@@ -61,7 +61,7 @@ for classes in (2, 10):
 print(json.dumps(cases))
 )PY";
 
-metrics::MetricValue value_of(const std::string& name, const metrics::Evaluation& run) {
+metrics::MetricValue fairness_value(const std::string& name, const metrics::Evaluation& run) {
   for (const metrics::Metric& metric : metrics::all()) {
     if (metric.name == name) return metric.compute(run);
   }
@@ -70,7 +70,7 @@ metrics::MetricValue value_of(const std::string& name, const metrics::Evaluation
 }
 
 double compute(const std::string& name, const metrics::Evaluation& run) {
-  return value_of(name, run).value.value();
+  return fairness_value(name, run).value.value();
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ TEST_CASE("AAOD equals an independent computation") {
       ++empty;
       for (const char* name : {"AAOD", "AAOD_ORIGINAL", "AAOD_REL_IMPROVEMENT", "TPR_GAP", "TPR_GAP_ORIGINAL",
                                "FPR_GAP", "FPR_GAP_ORIGINAL"}) {
-        const metrics::MetricValue value = value_of(name, run);
+        const metrics::MetricValue value = fairness_value(name, run);
         INFO(name);
         CHECK_FALSE(value.value);
         CHECK_THAT(value.reason, Catch::Matchers::StartsWith("empty_group: "));

@@ -1,7 +1,7 @@
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/fast/inference.hpp"
 #include "harness/model/fast/input_gradient.hpp"
 #include "tests/model/fixtures.hpp"
@@ -164,7 +164,7 @@ TEST_CASE("prediction and input gradients of every fixture are the network's own
                                                                 : network.differentiable_logits(leaf);
       at::manual_seed(11);
       const at::Tensor seed = at::randn(values.sizes()).to(values.scalar_type());
-      const at::Tensor expected = torch::autograd::grad({values}, {leaf}, {seed})[0];
+      const at::Tensor expected = grad({values}, {leaf}, {seed})[0];
       const at::Tensor found = InputGradient(network, of)(x, [&](const at::Tensor&) { return seed.clone(); });
       CHECK(relative_difference(found, expected) <= 1e-4);
     }

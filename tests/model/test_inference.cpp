@@ -1,4 +1,3 @@
-#include <torch/csrc/autograd/autograd.h>
 
 #include "harness/model/fast/inference.hpp"
 #include "tests/model/fixtures.hpp"

@@ -1,5 +1,5 @@
-#include <torch/csrc/autograd/autograd.h>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/network.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/support.hpp"
@@ -157,7 +157,7 @@ TEST_CASE("train mode: batch statistics, running averages, dropout, as PyTorch")
     // The scripted original in PyTorch: same averages, same logits, same gradient.
     at::Tensor loss = logits.square().sum();
     const ParameterId id = network.find_parameter("conv1.weight");
-    const at::Tensor gradient = torch::autograd::grad({loss}, {network.parameters()[id].value})[0];
+    const at::Tensor gradient = grad({loss}, {network.parameters()[id].value})[0];
     const std::string answer = compare_in_python(
         folder / "after.pt", "o = torch.jit.load('" + fixture("residual_scripted").string() + R"(')
 torch.manual_seed(7)
@@ -231,5 +231,5 @@ TEST_CASE("activations and gradients at any node") {
   network.require_grad(true);
   const at::Tensor loss = network.differentiable_logits(x).sum();
   const ParameterId bias = network.find_parameter("fc.bias");
-  CHECK(at::equal(torch::autograd::grad({loss}, {network.parameters()[bias].value})[0], at::full({4}, 2.0)));
+  CHECK(at::equal(grad({loss}, {network.parameters()[bias].value})[0], at::full({4}, 2.0)));
 }

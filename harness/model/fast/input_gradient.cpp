@@ -1,7 +1,7 @@
 #include "harness/model/fast/input_gradient.hpp"
+#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "harness/model/backward.hpp"
 #include "harness/model/execute.hpp"
@@ -119,8 +119,7 @@ class Pass {
   }
 
   void backward_by_autograd(const GradientStep& step, const Value& out, const at::Tensor& g) {
-    const auto parts = torch::autograd::grad({out.recorded}, out.sources, {g}, /*retain_graph=*/false,
-                                             /*create_graph=*/false, /*allow_unused=*/true);
+    const auto parts = grad({out.recorded}, out.sources, {g}, {.allow_unused = true});
     for (size_t k = 0; k < parts.size(); ++k) {
       if (parts[k].defined()) pass_on(step, k, parts[k], false);
     }
@@ -140,7 +139,7 @@ at::Tensor black_box_gradient(const Network& network, const at::Tensor& x, const
     at::NoGradGuard constant;
     start = seed(values.detach());
   }
-  return torch::autograd::grad({values}, {leaf}, {start})[0];
+  return grad({values}, {leaf}, {start})[0];
 }
 
 }  // namespace
