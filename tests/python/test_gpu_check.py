@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "python"))
@@ -185,9 +186,9 @@ class PackTest(unittest.TestCase):
 
     def test_dry_run(self):
         build = pathlib.Path(os.environ.get("HARNESS_BINARY", "")).resolve().parent
-        if not all((build / name).is_file() for name in pack.PROGRAMS):
-            self.skipTest("the programs are not built")
-        with tempfile.TemporaryDirectory() as folder:
+        built = tuple(name for name in pack.PROGRAMS if (build / name).is_file())
+        self.assertIn("harness", built)  # the others are built on demand
+        with mock.patch.object(pack, "PROGRAMS", built), tempfile.TemporaryDirectory() as folder:
             for name in ("digits.h5", "digits_cnn.pt"):
                 (pathlib.Path(folder) / name).touch()
             copied = pack.files_to_copy(build, node.torch_folder(), pathlib.Path(folder))
