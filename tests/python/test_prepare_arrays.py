@@ -292,6 +292,14 @@ class H5Test(Shared, ArraysCase):
                 self.assertIn(f"attribute {name}: found ", text)
                 self.assertRegex(text, r"expected numbers from (-1e\+30|1e-30) to 1e\+30$")
 
+    def test_numbers_that_the_harness_would_refuse(self):
+        source = self.write({"x": pictures(), "y": LABELS})
+        for option in ("--divisor", "--mean", "--std"):
+            for value in ["nan", "inf", "1e300"] + ["0", "-1", "1e-320"] * (option != "--mean"):
+                with self.subTest(option, value=value):
+                    self.assertIn(f"{option}: found ", self.refused(
+                        f"{option}={value}", "--split", "repair=.5,test=.5", source=source))
+
     def test_a_file_of_ours_is_cut_anew(self):
         source = self.write({"test/images": pictures(), "test/labels": LABELS,
                              "test/group": (np.arange(COUNT) % 2).astype(np.uint8)})

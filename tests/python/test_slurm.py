@@ -109,6 +109,10 @@ class SubmitTest(FakeTest):
         self.assertIn(f"plan {config} --array --results {self.folder}/100% --device cuda --missing --shards 9 --set "
                       "/runs=2", self.calls())
 
+    def test_redo(self):
+        words = self.dry("--", "--redo", "*/AR/*")[2]
+        self.assertEqual(words[-4:-2], ["--redo", "*/AR/*"])
+
     def test_on_the_cpu_without_gpu(self):
         options, words = self.dry("--device", "cpu")[1:]
         self.assertFalse([option for option in options if option.startswith("--gres")])
@@ -146,6 +150,8 @@ class SubmitTest(FakeTest):
                                                "one results tree)"),
                 ([config, "--", "--shard", "1/2"], 'after --: found "--shard", expected no part: a task of an array '
                                                    "has its own"),
+                ([config, "--missing", "--", "--redo", "a/*"], 'after --: found "--redo", expected no --missing beside '
+                                                               "it; the same command without it goes on"),
                 ([config, "--", "--results=x"], 'after --: found "--results=x", expected it before --')):
             with self.subTest(words):
                 self.assertEqual(self.submit(*words, code=2).stderr, f"error: scripts/slurm/submit: {message}\n")

@@ -11,12 +11,12 @@ from common.errors import UserError, note, one_line
 from common.files import existing_file
 from prepare import stacks
 from prepare.arrays import WORDS
+from prepare.options import LARGEST, SMALLEST
 from prepare.splits import is_split_name
 
 NO_HDF5 = (*kinds.USELESS, "text", "npz", "npy", "torch", "torchscript", "zip")
 GIVEN = ("classes", "divisor", "mean", "std")  # attributes of the harness's own layout, which are kept
 NAMES = ("class_names", "group_names")         # likewise
-MOST = 1e30                                    # of such a number in size, as the harness reads them
 
 DESCRIPTION = """Data sets of images and labels in an HDF5 file: images and labels (or x and y, data and targets) with
 --split, or train_images, x_train, train/images and the like for each split; --images NAME and --labels NAME say which
@@ -54,9 +54,9 @@ def _said(handle, path):
             numbers = np.asarray(handle.attrs.get(name, []), dtype=np.float64).reshape(-1)
         except (TypeError, ValueError):
             numbers = np.array([np.nan])
-        if not (np.abs(numbers) <= MOST).all() or name != "mean" and (numbers < 1 / MOST).any():
+        if not (np.abs(numbers) <= LARGEST).all() or name != "mean" and (numbers < SMALLEST).any():
             raise UserError(path, f"attribute {name}", str(handle.attrs[name]),
-                            f"numbers from {-MOST if name == 'mean' else 1 / MOST:g} to {MOST:g}")
+                            f"numbers from {-LARGEST if name == 'mean' else SMALLEST:g} to {LARGEST:g}")
         if len(numbers):
             said[name] = numbers.tolist()
     for name in NAMES:

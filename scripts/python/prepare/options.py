@@ -6,6 +6,7 @@ import numpy as np
 
 from common.errors import UserError
 
+SMALLEST, LARGEST = 1e-30, 1e30  # what the harness takes as a divisor, mean or standard deviation
 MOST_PROCESSES = 16  # unless more are asked for: only one writes
 
 
@@ -41,11 +42,11 @@ def parse_constants(option, text, channels, default, positive):
         numbers = [float(number) for number in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, channels) or not np.all(np.isfinite(numbers)):
-        raise UserError(option, found=f'"{text}"', expected=f"1 or {channels} numbers for images of {channels} channels"
-                        if channels > 1 else "1 number for images of 1 channel")
-    if positive and min(numbers) <= 0:
-        raise UserError(option, found=f'"{text}"', expected="numbers above 0")
+    if len(numbers) not in (1, channels) or not np.all(np.abs(numbers) <= LARGEST):
+        raise UserError(option, found=f'"{text}"', expected=(f"1 or {channels} numbers for images of {channels} "
+                        "channels" if channels > 1 else "1 number for images of 1 channel") + f", of at most {LARGEST:g}")
+    if positive and min(numbers) < SMALLEST:
+        raise UserError(option, found=f'"{text}"', expected=f"numbers from {SMALLEST:g} to {LARGEST:g}")
     return numbers if len(numbers) == channels else numbers * channels
 
 
