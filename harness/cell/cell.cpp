@@ -74,6 +74,7 @@ class CellRun {
       made_by_["fix"] = kept_.fix->content.at("made_by");
       nondeterministic_ = names_in(kept_.fix->content.at("nondeterministic"));
       memory_ = kept_.fix->content.value("memory", json());
+      cut_short_ = kept_.fix->content.value("cut_short", "");
       fix_identity_ = kept_.fix->identity;
       fix_redo_ = kept_.fix->content.value("redo", "");
       identify_record();
@@ -101,11 +102,9 @@ class CellRun {
       record_.phases["load"] = clock.seconds();
     }
     made_by_["fix"] = made_by();
-    file.content = {{"record", record_.to_json()},
-                    {"made_by", made_by_["fix"]},
-                    {"nondeterministic", nondeterministic_},
-                    {"redo", fix_redo_},
-                    {"memory", memory_}};
+    file.content = {
+        {"record", record_.to_json()}, {"made_by", made_by_["fix"]}, {"nondeterministic", nondeterministic_},
+        {"redo", fix_redo_},           {"memory", memory_},          {"cut_short", cut_short_}};
     folder_.keep(Stage::fix, file);
     throw_if_stopped();
   }
@@ -167,6 +166,7 @@ class CellRun {
     record_.series = outcome.log.series;
     nondeterministic_ = outcome.nondeterministic;
     memory_ = json_of(outcome.memory);
+    cut_short_ = outcome.cut_short;
     if (!outcome.result.network || outcome.status != Status::ok) return;
     context_.begin({.name = "save"});
     const PhaseClock clock(device());
@@ -321,6 +321,7 @@ class CellRun {
     record_.provenance["identity"] = identity;
     record_.provenance["made_by"] = made_by_;
     record_.provenance["memory"] = memory_;
+    record_.provenance["cut_short"] = cut_short_;
     if (!fix_redo_.empty()) record_.provenance["redo"] = fix_redo_;
     folder_.demand_lease();
     fs::remove(context_.tree.record(entry_.planned.cell));
@@ -352,8 +353,9 @@ class CellRun {
   const plan::Reuse reuse_;
   KeptStages kept_;
   json fix_identity_, predict_identity_, made_by_ = json::object();
-  std::string fix_redo_;  // token of the redo that made the fix, else empty
-  json memory_;           // of the fix; null where there was none or it is not known
+  std::string fix_redo_;   // token of the redo that made the fix, else empty
+  std::string cut_short_;  // the budget that ended the fix
+  json memory_;            // of the fix; null where there was none or it is not known
   Record record_;
   std::optional<Network> network_;
   EvaluatedModel model_;

@@ -66,7 +66,13 @@ class Watch {
             .device_peak = on_device,
             .device_growth = std::max(0.0, on_device - on_device_before_)};
   }
-  bool should_stop() { return stop_requested() || out_of_time() || !out_of_memory().empty(); }
+  bool should_stop() {
+    if (cut_short_.empty())
+      cut_short_ = out_of_time() ? format_number(*job_.budget.seconds) + " s" : out_of_memory();
+    return stop_requested() || !cut_short_.empty();
+  }
+  // The budget because of which the fix was stopped; empty: none.
+  const std::string& cut_short() const { return cut_short_; }
 
   bool due() const {
     return job_.save &&
@@ -83,6 +89,7 @@ class Watch {
  private:
   const FixJob& job_;
   const at::Device device_;
+  std::string cut_short_;
   double resident_before_ = 0, on_device_before_ = 0;  // megabytes
   Clock::time_point start_ = Clock::now(), last_save_ = start_, last_poll_{};
   double save_seconds_ = 0;
@@ -123,6 +130,7 @@ void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome
   if (outcome->result.network) {
     outcome->result.network->to(job.request.network->device());
     outcome->reason = outcome->result.note.empty() ? "" : "note: " + outcome->result.note;
+    if (!job.approach->in_other_process) outcome->cut_short = watch.cut_short();
   } else if (outcome->result.unadaptable) {
     outcome->status = Status::unadaptable;
     outcome->reason = text_of(outcome->result.failure);

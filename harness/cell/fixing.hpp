@@ -49,8 +49,9 @@ FixJob fix_job(const Approach& approach, const Subject& subject, const ApproachC
 
 struct FixOutcome {
   Status status = Status::ok;
-  std::string reason;  // "code: text", or a note where status is ok
-  FixResult result;    // with a network exactly where status is ok
+  std::string reason;     // "code: text", or a note where status is ok
+  FixResult result;       // with a network exactly where status is ok
+  std::string cut_short;  // the budget that ended it, such as "60 s"; empty: none did, or it is a program
   FixLog log;
   double seconds = 0;                      // of fix() alone, device synchronised, with those before
   std::optional<FixMemory> memory = {};    // of this run of it; absent where the work was another process's

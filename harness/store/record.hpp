@@ -68,6 +68,9 @@ struct Record {
   int64_t concurrent_workers = 1, interruptions = 0;
   nlohmann::json provenance = nlohmann::json::object();
 
+  // The budget that ended the fix, such as "60 s": its result depends on the speed of the machine. Empty:
+  // none did.
+  std::string cut_short() const { return provenance.value("cut_short", ""); }
   nlohmann::json identity() const;    // in `provenance`, as it was when the record was made; null: none
   std::string failed_checks() const;  // names of the invariants that do not hold: "random_output, untouched"
   bool mistrusted() const { return !failed_checks().empty(); }

@@ -257,6 +257,16 @@ class AuditTest(CliTest):
         rows = run_harness(*words, code=1).stdout.splitlines()
         self.assertIn(f"{identity},NO,fixed.pt: other content", rows)
 
+    def test_audit_leaves_out_what_a_budget_ended(self):
+        config = write_json("budgeted.json", {**CONFIG, "name": "budgeted", "runs": 1, "approaches": [
+            "NONE", {"key": "AR", "parameters": {**SEARCH, "generations": 200000}, "budget": {"seconds": 0.5}}]})
+        results = FOLDER / "budgeted"
+        run_harness(config, "--results", results)
+        rows = run_harness("audit", config, "--results", results, "--sample", 9, "--format", "csv").stdout.splitlines()
+        self.assertIn("toy/AR/1,-,not computed again: its budget of 0.5 s ended the fix", rows)
+        self.assertIn("toy/NONE/1,yes,", rows)
+        self.assertFalse([row for row in rows if ",NO," in row])
+
 
 if __name__ == "__main__":
     main()
