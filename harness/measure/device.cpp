@@ -7,11 +7,11 @@
 #include <torch/cuda.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdlib>
 
 #include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
+#include "harness/core/parse_number.hpp"
 
 namespace harness {
 namespace {
@@ -55,12 +55,11 @@ std::vector<at::Device> cuda_devices(const std::string& text, int64_t present) {
   std::vector<at::Device> devices;
   std::istringstream list(text.size() > 5 ? text.substr(5) : "");
   for (std::string part; std::getline(list, part, ',');) {
-    int64_t index = -1;
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
-    if (error != std::errc() || end != part.data() + part.size() || index < 0 || index >= present) {
+    const auto index = parse_number<int64_t>(part);
+    if (!index || *index < 0 || *index >= present) {
       refuse(text, "CUDA devices from 0 to " + std::to_string(present - 1));
     }
-    devices.emplace_back(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+    devices.emplace_back(at::kCUDA, static_cast<c10::DeviceIndex>(*index));
   }
   for (int64_t i = 0; devices.empty() && text == "cuda" && i < present; ++i) {
     devices.emplace_back(at::kCUDA, static_cast<c10::DeviceIndex>(i));

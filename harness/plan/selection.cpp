@@ -1,9 +1,9 @@
 #include "harness/plan/selection.hpp"
 
-#include <charconv>
 #include <cstdlib>
 
 #include "harness/core/error.hpp"
+#include "harness/core/parse_number.hpp"
 
 namespace harness::plan {
 namespace {
@@ -21,17 +21,10 @@ bool matches_from(const std::string& glob, size_t g, const std::string& text, si
   return t == text.size();
 }
 
-std::optional<int64_t> whole(const std::string& text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
-
 std::optional<int64_t> variable(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return std::nullopt;
-  const auto value = whole(text);
+  const auto value = parse_number<int64_t>(text);
   if (!value) throw UserError({"environment", name, '"' + std::string(text) + '"', "a whole number", ""});
   return value;
 }
@@ -45,8 +38,9 @@ bool matches(const std::string& glob, const std::string& text) {
 Shard choose_shard(const std::optional<std::string>& option) {
   if (option) {
     const size_t slash = option->find('/');
-    const auto index = whole(option->substr(0, slash));
-    const auto count = slash == std::string::npos ? std::nullopt : whole(option->substr(slash + 1));
+    const auto index = parse_number<int64_t>(option->substr(0, slash));
+    const auto count =
+        slash == std::string::npos ? std::nullopt : parse_number<int64_t>(option->substr(slash + 1));
     if (!index || !count || *index < 1 || *count < *index) {
       throw UserError({"command line", "--shard", '"' + *option + '"', "part/parts, from 1/4 to 4/4", ""});
     }
