@@ -1,6 +1,7 @@
-// Part of programs that are built with the thread sanitizer (preset `threads`), in place of GCC's function of the same
-// name: the OpenMP runtime is not instrumented, so the sanitizer does not see that a parallel region begins after
-// what came before it and ends before what follows. Said here, once; races inside a region stay visible.
+// Part of programs that are built with the thread sanitizer (preset `threads`), in place of GCC's function of
+// the same name: the OpenMP runtime is not instrumented, so the sanitizer does not see that a parallel region
+// begins after what came before it and ends before what follows. Said here, once; races inside a region stay
+// visible.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
