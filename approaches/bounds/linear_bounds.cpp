@@ -1,7 +1,8 @@
 #include "approaches/bounds/linear_bounds.hpp"
-#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
+
+#include "harness/model/autograd.hpp"
 
 namespace harness::bounds {
 namespace {

@@ -1,10 +1,10 @@
 #include "approaches/bounds/unit_edit.hpp"
-#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
 
 #include <cmath>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/execute.hpp"
 #include "harness/model/graph.hpp"
 

@@ -1,10 +1,11 @@
 #include "approaches/routing/block_repair.hpp"
-#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
 #include <c10/util/ScopeExit.h>
 
 #include <algorithm>
+
+#include "harness/model/autograd.hpp"
 
 namespace harness::routing {
 namespace {

@@ -1,10 +1,10 @@
 #include "approaches/routing/neuron_routing.hpp"
-#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/graph.hpp"
 #include "harness/model/memory_class.hpp"
 

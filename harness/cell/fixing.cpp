@@ -130,7 +130,6 @@ void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome
   if (outcome->result.network) {
     outcome->result.network->to(job.request.network->device());
     outcome->reason = outcome->result.note.empty() ? "" : "note: " + outcome->result.note;
-    if (!job.approach->in_other_process) outcome->cut_short = watch.cut_short();
   } else if (outcome->result.unadaptable) {
     outcome->status = Status::unadaptable;
     outcome->reason = text_of(outcome->result.failure);
@@ -229,7 +228,10 @@ FixOutcome run_fix(const FixJob& job) {
     outcome.seconds = clock.seconds();
     fail(&outcome, (is_out_of_memory(error) ? "out_of_memory: " : "crashed: ") + one_line(error));
   }
-  if (!job.approach->in_other_process) outcome.memory = clock.memory();
+  if (!job.approach->in_other_process) {
+    outcome.memory = clock.memory();
+    outcome.cut_short = clock.cut_short();
+  }
   outcome.log = context.log();
   outcome.nondeterministic = watch.operators();
   return outcome;

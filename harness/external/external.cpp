@@ -1,18 +1,18 @@
 #include "harness/external/external.hpp"
-#include "harness/core/clock.hpp"
-#include "harness/model/cause.hpp"
 
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <chrono>
 
+#include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/core/files.hpp"
 #include "harness/core/stop_signals.hpp"
 #include "harness/data/subset.hpp"
 #include "harness/external/external_process.hpp"
 #include "harness/external/external_report.hpp"
+#include "harness/model/cause.hpp"
 
 namespace harness::external {
 namespace {

@@ -1,4 +1,3 @@
-
 #include "harness/model/autograd.hpp"
 #include "harness/model/fast/input_gradient.hpp"
 #include "tests/measure/fixture.hpp"

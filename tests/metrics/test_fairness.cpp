@@ -1,10 +1,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "harness/measure/metrics/metric.hpp"
-#include "tests/support.hpp"
+#include "tests/metrics/value_of.hpp"
 
 using namespace harness;
+using testing::value_of;
 
 namespace {
 
@@ -61,16 +61,8 @@ for classes in (2, 10):
 print(json.dumps(cases))
 )PY";
 
-metrics::MetricValue fairness_value(const std::string& name, const metrics::Evaluation& run) {
-  for (const metrics::Metric& metric : metrics::all()) {
-    if (metric.name == name) return metric.compute(run);
-  }
-  FAIL("no metric is named " << name);
-  return {};
-}
-
 double compute(const std::string& name, const metrics::Evaluation& run) {
-  return fairness_value(name, run).value.value();
+  return value_of(name, run).value.value();
 }
 
 }  // namespace
@@ -91,7 +83,7 @@ TEST_CASE("AAOD equals an independent computation") {
       ++empty;
       for (const char* name : {"AAOD", "AAOD_ORIGINAL", "AAOD_REL_IMPROVEMENT", "TPR_GAP", "TPR_GAP_ORIGINAL",
                                "FPR_GAP", "FPR_GAP_ORIGINAL"}) {
-        const metrics::MetricValue value = fairness_value(name, run);
+        const metrics::MetricValue value = value_of(name, run);
         INFO(name);
         CHECK_FALSE(value.value);
         CHECK_THAT(value.reason, Catch::Matchers::StartsWith("empty_group: "));

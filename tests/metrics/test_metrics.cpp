@@ -3,20 +3,12 @@
 #include <set>
 
 #include "harness/core/random.hpp"
-#include "harness/measure/metrics/metric.hpp"
-#include "tests/support.hpp"
+#include "tests/metrics/value_of.hpp"
 
 using namespace harness;
+using testing::value_of;
 
 namespace {
-
-metrics::MetricValue value_of(const std::string& name, const metrics::Evaluation& run) {
-  for (const metrics::Metric& metric : metrics::all()) {
-    if (metric.name == name) return metric.compute(run);
-  }
-  FAIL("no metric is named " << name);
-  return {};
-}
 
 double number(const std::string& name, const metrics::Evaluation& run) {
   const metrics::MetricValue value = value_of(name, run);

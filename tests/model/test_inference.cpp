@@ -1,4 +1,3 @@
-
 #include "harness/model/fast/inference.hpp"
 #include "tests/model/fixtures.hpp"
 #include "tests/support.hpp"

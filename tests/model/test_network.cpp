@@ -1,4 +1,3 @@
-
 #include "harness/model/autograd.hpp"
 #include "harness/model/network.hpp"
 #include "tests/model/fixtures.hpp"

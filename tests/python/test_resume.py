@@ -258,12 +258,15 @@ class AuditTest(CliTest):
         self.assertIn(f"{identity},NO,fixed.pt: other content", rows)
 
     def test_audit_leaves_out_what_a_budget_ended(self):
+        endless = {**SEARCH, "generations": 200000, "patience": 200000}
         config = write_json("budgeted.json", {**CONFIG, "name": "budgeted", "runs": 1, "approaches": [
-            "NONE", {"key": "AR", "parameters": {**SEARCH, "generations": 200000}, "budget": {"seconds": 0.5}}]})
+            "NONE", {"key": "AR", "parameters": endless, "budget": {"seconds": 0.5}},
+            {"key": "AR", "as": "hurried", "parameters": endless, "budget": {"seconds": 1e-6}}]})
         results = FOLDER / "budgeted"
-        run_harness(config, "--results", results)
+        run_harness(config, "--results", results, code=1)
         rows = run_harness("audit", config, "--results", results, "--sample", 9, "--format", "csv").stdout.splitlines()
         self.assertIn("toy/AR/1,-,not computed again: its budget of 0.5 s ended the fix", rows)
+        self.assertIn("toy/hurried/1,-,not computed again: its budget of 1e-06 s ended the fix", rows)
         self.assertIn("toy/NONE/1,yes,", rows)
         self.assertFalse([row for row in rows if ",NO," in row])
 

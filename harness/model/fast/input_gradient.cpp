@@ -1,8 +1,8 @@
 #include "harness/model/fast/input_gradient.hpp"
-#include "harness/model/autograd.hpp"
 
 #include <ATen/ATen.h>
 
+#include "harness/model/autograd.hpp"
 #include "harness/model/backward.hpp"
 #include "harness/model/execute.hpp"
 #include "harness/model/fast/gradient_plan.hpp"

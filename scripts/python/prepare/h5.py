@@ -11,7 +11,7 @@ from common.errors import UserError, note, one_line
 from common.files import existing_file
 from prepare import stacks
 from prepare.arrays import WORDS
-from prepare.options import LARGEST, SMALLEST
+from prepare.options import in_range, range_of
 from prepare.splits import is_split_name
 
 NO_HDF5 = (*kinds.USELESS, "text", "npz", "npy", "torch", "torchscript", "zip")
@@ -54,9 +54,8 @@ def _said(handle, path):
             numbers = np.asarray(handle.attrs.get(name, []), dtype=np.float64).reshape(-1)
         except (TypeError, ValueError):
             numbers = np.array([np.nan])
-        if not (np.abs(numbers) <= LARGEST).all() or name != "mean" and (numbers < SMALLEST).any():
-            raise UserError(path, f"attribute {name}", str(handle.attrs[name]),
-                            f"numbers from {-LARGEST if name == 'mean' else SMALLEST:g} to {LARGEST:g}")
+        if not in_range(numbers, name != "mean"):
+            raise UserError(path, f"attribute {name}", str(handle.attrs[name]), "numbers " + range_of(name != "mean"))
         if len(numbers):
             said[name] = numbers.tolist()
     for name in NAMES:

@@ -6,7 +6,7 @@ import numpy as np
 
 from common.errors import UserError
 
-SMALLEST, LARGEST = 1e-30, 1e30  # what the harness takes as a divisor, mean or standard deviation
+SMALLEST, LARGEST = 1e-30, 1e30  # of a divisor, mean or standard deviation that the harness takes, in size
 MOST_PROCESSES = 16  # unless more are asked for: only one writes
 
 
@@ -34,6 +34,16 @@ def parse_whole(option, text, least=1):
     return number
 
 
+def range_of(positive):
+    """In words, which divisors and deviations (`positive`) or means the harness takes."""
+    return f"from {SMALLEST if positive else -LARGEST:g} to {LARGEST:g}"
+
+
+def in_range(numbers, positive):
+    """Whether all are as range_of() says; not a number is not."""
+    return bool(np.all((np.abs(numbers) <= LARGEST) & (not positive or np.asarray(numbers) >= SMALLEST)))
+
+
 def parse_constants(option, text, channels, default, positive):
     """One number for all channels, or one per channel, as a list of `channels` numbers; so is the default."""
     if text is None:
@@ -42,11 +52,13 @@ def parse_constants(option, text, channels, default, positive):
         numbers = [float(number) for number in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, channels) or not np.all(np.abs(numbers) <= LARGEST):
-        raise UserError(option, found=f'"{text}"', expected=(f"1 or {channels} numbers for images of {channels} "
-                        "channels" if channels > 1 else "1 number for images of 1 channel") + f", of at most {LARGEST:g}")
-    if positive and min(numbers) < SMALLEST:
-        raise UserError(option, found=f'"{text}"', expected=f"numbers from {SMALLEST:g} to {LARGEST:g}")
+    if len(numbers) not in (1, channels):
+        raise UserError(option, found=f'"{text}"', expected=f"1 or {channels} numbers for images of {channels} channels"
+                        if channels > 1 else "1 number for images of 1 channel")
+    if positive and min(numbers) <= 0:
+        raise UserError(option, found=f'"{text}"', expected="numbers above 0")
+    if not in_range(numbers, positive):
+        raise UserError(option, found=f'"{text}"', expected="numbers " + range_of(positive))
     return numbers if len(numbers) == channels else numbers * channels
 
 

@@ -6,7 +6,7 @@ from common.errors import UserError, note
 from prepare import arrays as stored
 from prepare import labels as class_labels
 from prepare import pixels
-from prepare.options import LARGEST, SMALLEST, parse_size
+from prepare.options import in_range, parse_size, range_of
 
 
 def add_options(parser):
@@ -21,9 +21,8 @@ def add_options(parser):
 
 
 def check_options(given):
-    if given.divisor is not None and not SMALLEST <= given.divisor <= LARGEST:
-        raise UserError("--divisor", found=f"{given.divisor:g}",
-                        expected=f"a number between {SMALLEST:g} and {LARGEST:g}")
+    if given.divisor is not None and not in_range(given.divisor, True):
+        raise UserError("--divisor", found=f"{given.divisor:g}", expected="a number " + range_of(True))
 
 
 def _group_texts(path, name, values, count):
