@@ -66,14 +66,14 @@ up_to_date() {
   [ -f "$file" ] && [ -z "$(cd "$root/scripts/python" && find "$@" -name '*.py' -newer "$file" -print -quit)" ]
 }
 
-# The embedded subject: data and the network trained on it.
+# The embedded subject: data, the network trained on it and, in history/, that of every epoch.
 make_digits() {
   local folder=$root/data/digits
   if ! up_to_date "$folder/digits.h5" prepare common; then
     say "data: scikit-learn's digits"
     run_module prepare digits --out "$folder/digits.h5" || return
   fi
-  if ! up_to_date "$folder/digits_cnn.pt" export common digits_model.py ||
+  if ! up_to_date "$folder/digits_cnn.pt" export common digits_model.py || [ ! -d "$folder/history" ] ||
     [ "$folder/digits.h5" -nt "$folder/digits_cnn.pt" ]; then
     say "model: a small network, trained too briefly on purpose"
     run_module digits_model --data "$folder/digits.h5" --out "$folder/digits_cnn.pt" || return

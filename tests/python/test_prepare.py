@@ -47,7 +47,7 @@ class PublicTest(Case):
     def test_digits(self):
         with self.quietly(digits.prepare, None, self.out, True) as data:
             self.assertEqual({name: len(data[name]["labels"]) for name in data},
-                             {"train": 898, "validation": 180, "repair": 360, "test": 359})
+                             {"train": 539, "validation": 180, "repair": 719, "test": 359})
             self.assertEqual(data["test"]["images"].shape, (359, 1, 8, 8))
             self.assertEqual(data["train"]["images"].dtype, np.uint8)
             self.assertEqual((data.attrs["classes"], data.attrs["divisor"]), (10, 16))

@@ -7,7 +7,7 @@ from prepare.container import writing
 from prepare.splits import by_fractions
 
 NEEDS_SOURCE = False
-FRACTIONS = {"train": 0.5, "validation": 0.1, "repair": 0.2, "test": 0.2}
+FRACTIONS = {"train": 0.3, "validation": 0.1, "repair": 0.4, "test": 0.2}  # many to repair on: many kinds of faults
 SEED = 42
 
 
@@ -19,6 +19,6 @@ def prepare(source, out, check):
     with writing(out, len(images)) as data:
         data.describe(classes=10, divisor=16, mean=[0.0], std=[1.0], class_names=[str(i) for i in range(10)],
                       source="scikit-learn load_digits (UCI optical recognition of handwritten digits, test part)",
-                      splits=f"RandomState({SEED}).permutation(1797), cut at 50, 60 and 80 percent")
+                      splits=f"RandomState({SEED}).permutation(1797), cut at 30, 40 and 80 percent")
         for name, numbers in by_fractions(labels, FRACTIONS, SEED, False, "digits").items():
             data.add_array(name, images[numbers], labels[numbers])
