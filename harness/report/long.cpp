@@ -57,6 +57,9 @@ void append_run(const RunCell& run, Table* table) {
   if (record && run.ok() && record->mistrusted()) {
     why += std::string(why.empty() ? "" : "; ") + mistrust(*record);
   }
+  if (run.ok() && !cut_short_mark(*record).empty()) {
+    why += std::string(why.empty() ? "" : "; ") + cut_short_mark(*record);
+  }
   if (record && record->limited) why += std::string(why.empty() ? "" : "; ") + "LIMITED";
   const auto add = [&](const std::string& metric, const std::string& unit, const std::string& value,
                        const std::string& own) {

@@ -50,6 +50,11 @@ std::string mistrust(const Record& record) {
   return "mistrusted: " + record.failed_checks();
 }
 
+std::string cut_short_mark(const Record& record) {
+  const std::string budget = record.cut_short();
+  return budget.empty() ? "" : "cut_short: " + budget;
+}
+
 namespace {
 
 // `mark` with the runs that it concerns: "mistrusted: random_output (run 2)".
@@ -109,6 +114,15 @@ void summarise(ApproachReport* row) {
       add_once(&parts, mistrusted_runs(*row, mistrust(*run.record)));
     }
   }
+  std::map<std::string, int64_t> budgets;
+  for (const RunCell& run : row->runs) {
+    if (run.ok() && !cut_short_mark(*run.record).empty()) ++budgets[cut_short_mark(*run.record)];
+  }
+  for (const auto& [mark, count] : budgets) {
+    const bool all = static_cast<size_t>(count) == row->runs.size();
+    parts.push_back(all ? mark : mark + " (" + share(count, row->runs.size(), "runs") + ")");
+  }
+  row->cut_short = !budgets.empty();
   if (stale > 0)
     parts.push_back(share(stale, row->runs.size(), "stale: made by another version of the approach"));
   if (limited > 0) parts.push_back("LIMITED: part of the data");
@@ -182,10 +196,11 @@ void measure_times(ApproachReport* row) {
   }
   for (const auto& [key, records] : groups) {
     const auto& [device, threads, workers] = key;
-    TimeGroup group{device, threads, workers, 0, {time_of("fix", records, row->level)}};
+    TimeGroup group{device, threads, workers, 0, false, {time_of("fix", records, row->level)}};
     std::set<std::string> phases;
     for (const Record* record : records) {
       group.interruptions += record->interruptions;
+      group.cut_short = group.cut_short || !record->cut_short().empty();
       for (const auto& [phase, seconds] : record->phases) phases.insert(phase);
     }
     phases.erase("fix");

@@ -36,6 +36,7 @@ struct TimeGroup {
   std::string device;
   int64_t threads = 0;                     // 0: unknown, as in old records
   int64_t workers = 1, interruptions = 0;  // interruptions: of all runs together
+  bool cut_short = false;                  // as of ApproachReport, for these runs
   std::vector<Value> values;               // TIME, then TIME_<phase> sorted
   std::string machine() const;             // "CPU X, 2 cores, 1 thread": device and threads
 };
@@ -50,8 +51,9 @@ struct ApproachReport {
   std::string reason;              // why it is not ok, and notes on what is not as planned
   std::vector<std::string> marks;  // for the attack metrics: "gradient masking: ..."
   int64_t recorded = 0, ok_runs = 0;
-  std::vector<Value> values;                           // every metric, in registry order; empty unless ok
-  std::vector<TimeGroup> times;                        // empty unless ok
+  bool cut_short = false;        // a budget ended the fix of an ok run, which would have gone on
+  std::vector<Value> values;     // every metric, in registry order; empty unless ok
+  std::vector<TimeGroup> times;  // empty unless ok
   const Value* find(const std::string& metric) const;  // of `values`
   std::string reason_of(const Value& value) const;     // its own reason, marks and those of the row
 };
@@ -68,6 +70,9 @@ struct Report {
 
 // The names of the checks that a record fails: "mistrusted: random_output, untouched".
 std::string mistrust(const Record& record);
+
+// The mark of a fix that a budget ended: "cut_short: 60 s"; empty: none did.
+std::string cut_short_mark(const Record& record);
 
 // Made from the records, and from the attack flags beside them for joint metrics. Throws ResultsError.
 Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan);

@@ -9,6 +9,12 @@ namespace {
 
 using Row = std::vector<std::string>;
 
+// Behind every value of a row with a fix that a budget ended.
+constexpr const char* kCutShort = "†";
+constexpr const char* kCutShortLegend =
+    "† cut short: a budget ended the fix, which would have gone on; on a faster machine the value is "
+    "another\n";
+
 int digits_of(double mean, const std::string& unit) {
   if (unit == "fraction") return 4;
   if (unit == "count") return mean == std::floor(mean) ? 0 : 1;
@@ -22,12 +28,13 @@ std::string rounded(double value, int digits) {
   return text;
 }
 
-std::string entry_of(const Value& value) {
+std::string entry_of(const Value& value, bool cut_short) {
   const auto mean = value.mean(), deviation = value.deviation();
   if (!mean) return "-";
   int digits = digits_of(*mean, value.unit);
   if (deviation && value.unit == "count") digits = std::max(digits, digits_of(*deviation, value.unit));
-  return rounded(*mean, digits) + (deviation ? " ±" + rounded(*deviation, digits) : "");
+  return rounded(*mean, digits) + (deviation ? " ±" + rounded(*deviation, digits) : "") +
+         (cut_short ? kCutShort : "");
 }
 
 // Breaks a long head such as "ACC_REL_IMPROVEMENT_REPAIR" into three lines, which take a third of the width.
@@ -86,6 +93,7 @@ std::string applicability(const Report& report, Notes* notes) {
     std::string entry = row.status;
     if (row.status == "ok")
       entry += " " + std::to_string(row.ok_runs) + "/" + std::to_string(row.runs.size());
+    if (row.cut_short) entry += kCutShort;
     const std::string note = notes->number(row.reason);
     (*line)[static_cast<size_t>(at) + 2] = entry + (note.empty() ? "" : " " + note);
   }
@@ -134,7 +142,7 @@ std::string metrics_of(const Report& report, const std::string& subject, const s
     std::string marks = notes->number(row.reason);
     for (const metrics::Metric* metric : shown) {
       const Value* value = row.find(metric->name);
-      line.push_back(value ? entry_of(*value) : "-");
+      line.push_back(value ? entry_of(*value, row.cut_short) : "-");
     }
     if (name == "rq3") {
       for (const std::string& mark : row.marks) marks += notes->number(mark);
@@ -178,7 +186,8 @@ std::string times_of(const Report& report, const std::string& subject, Notes* no
       for (const std::string& phase : phases) {
         const auto value = std::find_if(group.values.begin(), group.values.end(),
                                         [&](const Value& one) { return one.metric == phase; });
-        line.push_back(value == group.values.end() ? "-" : entry_of(*value));
+        const bool marked = group.cut_short && phase == "TIME";
+        line.push_back(value == group.values.end() ? "-" : entry_of(*value, marked));
       }
       std::string device = group.device.empty() ? "" : "device: " + group.machine();
       if (group.workers > 1) device += ", " + std::to_string(group.workers) + " workers at once";
@@ -216,6 +225,10 @@ std::string tables_text(const Report& report) {
     text += "\nRQ4 efficiency" + where + "\n\n" + times_of(report, subject, &notes);
   }
   if (!notes.text().empty()) text += "\nNotes\n\n" + notes.text();
+  if (std::any_of(report.rows.begin(), report.rows.end(),
+                  [](const ApproachReport& row) { return row.cut_short; })) {
+    text += kCutShortLegend;
+  }
   text += "\nApproaches\n\n" + legend(report);
   text += "\nCoverage: " + report.coverage() + "\n";
   return text;

@@ -241,6 +241,22 @@ class SelectionTest(CliTest):
         self.assertEqual((cell("toy/AR/1", results) / "predictions.csv").read_bytes(),
                          (cell("toy/AR/1") / "predictions.csv").read_bytes())
 
+    def test_a_fix_that_a_budget_ended_is_marked(self):
+        results = FOLDER / "cut_short"
+        endless = {"key": "AR", "parameters": {"population": 12, "generations": 10 ** 9, "patience": 10 ** 9}}
+        result = run_harness("config.json", "--results", results, "--set", '/budget={"seconds":3}', "--set", "/runs=1",
+                             "--set", f"/approaches={json.dumps([endless, 'NONE'])}")
+        self.assertEqual([record(f"toy/{key}/1", results)["provenance"]["cut_short"] for key in ("AR", "NONE")],
+                         ["3 s", ""])
+        for name in ("rq1", "rq2", "rq2_wide", "rq3", "rq4", "runs", "summary"):
+            for row in table(name, results):
+                said = row.get("reason", row.get("notes"))
+                self.assertEqual("cut_short: 3 s" in said, row["approach"] == "AR", (name, row))
+        lines = result.stdout.splitlines()
+        self.assertTrue(all("†" in line for line in lines if re.match(r"AR +(neuron +)?ok ", line)), result.stdout)
+        self.assertTrue(any(line.startswith("† cut short: ") for line in lines), result.stdout)
+        self.assertFalse([line for line in lines if line.startswith("NONE ") and "†" in line])
+
     def test_limit(self):
         results = FOLDER / "limited"
         words = ["config.json", "--results", results, "--limit", "test=30,repair=50"]

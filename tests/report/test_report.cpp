@@ -104,6 +104,70 @@ TEST_CASE("a note of some runs only says of how many") {
   CHECK(row_of(report, "B").reason == "note: on purpose");
 }
 
+TEST_CASE("rows with a fix that a budget ended are marked in every table, others are not") {
+  Results results;
+  for (int64_t run = 1; run <= 3; ++run) {
+    results.ok("A", run, {{0, 1}, {0}, {}, {}}, 60).provenance["cut_short"] = "60 s";
+    results.ok("B", run, {{0, 1}, {0}, {}, {}}, 1).provenance["cut_short"] = run < 3 ? "60 s" : "";
+    results.ok("C", run, {{0, 1}, {0}, {}, {}}, 1).provenance["cut_short"] = "";
+  }
+  results.other("D", 1, Status::failure, "timeout: 60 s").provenance["cut_short"] = "60 s";
+  Record& both = results.ok("E", 1, {{0, 1}, {0}, {}, {}}, 1);
+  both.provenance["cut_short"] = "20 MB of memory";
+  both.reason = "note: as it was";
+  both.limited = true;
+  both.invariants = {{"untouched", false, "w"}};
+  const report::Report report = results.report();
+  const std::map<std::string, std::string> reasons = {
+      {"A", "cut_short: 60 s"},
+      {"B", "cut_short: 60 s (2 of 3 runs)"},
+      {"C", ""},
+      {"D", "timeout: 60 s"},
+      {"E",
+       "note: as it was; mistrusted: untouched (run 1); cut_short: 20 MB of memory; LIMITED: part of the "
+       "data"}};
+  const report::Table rq1 = report::applicability_table(report), rq2 = report::metric_table(report, "rq2"),
+                      rq4 = report::time_table(report), wide = report::wide_table(report, "rq2"),
+                      runs = report::runs_table(report), summary = report::summary_table(report);
+  for (const auto& [approach, reason] : reasons) {
+    INFO(approach);
+    CHECK(row_of(report, approach).cut_short == (approach != "C" && approach != "D"));
+    for (const report::Table* table : {&rq1, &summary}) {
+      CHECK(entry(*table, rows_with(*table, "approach", approach).front(), "reason") == reason);
+    }
+    CHECK(entry(rq2, row_with(rq2, approach, "ACC"), "reason") == reason);
+    CHECK(entry(rq4, row_with(rq4, approach, "TIME"), "reason") == reason);
+    const size_t row = rows_with(wide, "approach", approach).front();
+    CHECK(entry(wide, row, "notes") == (reason.empty() ? "" : "S: " + reason));
+    CHECK(entry(wide, row, "S ACC") == (approach == "D" ? "FAILURE" : "90"));  // numbers stay numbers
+  }
+  std::vector<std::string> single;
+  for (const size_t row : rows_with(runs, "metric", "ACC")) single.push_back(entry(runs, row, "reason"));
+  CHECK(single == std::vector<std::string>{
+                      "cut_short: 60 s", "cut_short: 60 s", "cut_short: 60 s", "cut_short: 60 s",
+                      "cut_short: 60 s", "", "", "", "", "timeout: 60 s",
+                      "note: as it was; mistrusted: untouched; cut_short: 20 MB of memory; LIMITED"});
+}
+
+TEST_CASE("tables for people mark the values of such rows themselves, and say what the mark means") {
+  Results results;
+  results.ok("A", 1, {{0, 1}, {0}, {}, {}}, 60).provenance["cut_short"] = "60 s";
+  results.ok("A", 2, {{0, 1}, {0}, {}, {}}, 60).device = "CPU two";
+  results.ok("C", 1, {{0, 1}, {0}, {}, {}}, 1);
+  const std::string text = report::tables_text(results.report());
+  CHECK(text.find("ok 2/2† [1]") != std::string::npos);
+  CHECK(text.find("90.00 ±0.00†") != std::string::npos);
+  CHECK(text.find(" 60.0† ") != std::string::npos);   // on CPU one
+  CHECK(text.find(" 60.0  ") != std::string::npos);   // on CPU two
+  CHECK(text.find(" 0.500† ") == std::string::npos);  // TIME_predict
+  CHECK(text.find("[1] cut_short: 60 s (1 of 2 runs)") != std::string::npos);
+  CHECK(text.find("\n† cut short: ") != std::string::npos);
+  CHECK(text.find("ok 1/1†") == std::string::npos);
+  Results without;
+  without.ok("C", 1, {{0, 1}, {0}, {}, {}}, 1);
+  CHECK(report::tables_text(without.report()).find("†") == std::string::npos);
+}
+
 TEST_CASE("attack rates of several runs are over the images attacked in all of them") {
   Results results;
   results.ok("B", 1, {{}, {}, {0, 1, 2, 3}, {0, 1}}, 1);  // alone 50 %
