@@ -2,6 +2,7 @@
 not, interruptions, damage, cells without a fix."""
 
 import json
+import pathlib
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 from toy import AR, ATTACK, BINARY, CELLS, CONFIG, ENVIRONMENT, FOLDER, MAIN, SUBJECT, CliTest, cell, files_of, main
 from toy import numbers, predict, record, run_harness, table, text_of, write_json
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNCHANGED = "note: the original, unchanged on purpose"
 LONG = "subject,model,approach,name,level,metric,unit,better,mean,std,min,max,runs,status,reason"
 HEADERS = {
@@ -58,6 +60,17 @@ class LifecycleTest(CliTest):
         # what it prints is a configuration, and the same one
         (FOLDER / "effective.json").write_text(setUpModule.check)
         self.assertEqual(run_harness("check", "effective.json").stdout, setUpModule.check)
+
+    def test_check_of_the_study_settings(self):
+        config = ROOT / "configs" / "study.json"
+        checked = json.loads(run_harness("check", config, "--set", f"/subjects={json.dumps([str(FOLDER / 'subject.json')])}")
+                             .stdout)
+        found = {approach["as"]: approach["parameters"] for approach in checked["approaches"]}
+        written = {approach["key"]: approach.get("parameters", {})
+                   for approach in json.loads(config.read_text())["approaches"]}
+        self.assertEqual(set(found), set(written))
+        for key, parameters in written.items():
+            self.assertEqual({name: found[key][name] for name in parameters}, parameters, key)
 
     def test_check_says_how_a_results_tree_stands(self):
         result = run_harness("check", "config.json", "--results", MAIN)
