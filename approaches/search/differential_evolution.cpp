@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 
 #include "harness/core/error.hpp"
@@ -18,21 +19,34 @@ class Evolution {
             const EvaluateCandidates& evaluate, const EvolutionHooks& hooks, EvolutionState state)
       : settings_(settings), draws_(draws), evaluate_(evaluate), hooks_(hooks), state_(std::move(state)) {
     size_ = static_cast<int64_t>(settings_.dimensions.size());
-    trial_.cross.resize(size_);
   }
 
   EvolutionResult run() {
-    bool stopped = false;
-    while (state_.generation <= settings_.generations && state_.unchanged <= settings_.patience) {
+    bool stopped = !settle();
+    while (!stopped && state_.generation <= settings_.generations && state_.unchanged <= settings_.patience) {
       stopped = !finish_generation();
       if (stopped) break;
       close_generation();
+      stopped = !settle();
+      if (!stopped && hooks_.after_generation) hooks_.after_generation(state_);
     }
     return result(stopped);
   }
 
  private:
+  // A trial that is proposed and not yet decided on.
+  struct Pending {
+    Trial trial;  // drawn once, however often it is proposed
+    std::vector<double> values, details;
+    double fitness = 0;
+    bool known = false;  // its fitness, with its parents as they are
+    bool reads(int64_t i) const { return trial.a == i || trial.b == i || trial.c == i; }
+  };
+
   std::span<double> individual(int64_t i) { return std::span(state_.population).subspan(i * size_, size_); }
+  std::span<double> details(int64_t i) {
+    return std::span(state_.details).subspan(i * settings_.details, settings_.details);
+  }
   double rounded(double value) const {
     return settings_.float32 ? static_cast<double>(static_cast<float>(value)) : value;
   }
@@ -43,36 +57,79 @@ class Evolution {
 
   // False when stopped on the way.
   bool finish_generation() {
-    const int64_t step = settings_.generational ? settings_.population : 1;
     factor_ = state_.generation == 0
                   ? 0
                   : settings_.factor_low +
                         draws_.factor(state_.generation) * (settings_.factor_high - settings_.factor_low);
-    std::vector<double> candidates(step * size_), floors(step), fitness(step);
+    pending_.clear();
     while (state_.next < settings_.population) {
       if (stop()) return false;
-      for (int64_t k = 0; k < step; ++k) {
-        propose(state_.next + k, std::span(candidates).subspan(k * size_, size_));
-        floors[k] = floor_of(state_.next + k);
-      }
-      try {
-        evaluate_(candidates, floors, fitness);
-      } catch (const FixStopped&) {
-        return false;
-      }
-      for (int64_t k = 0; k < step; ++k) {
-        if (!(fitness[k] >= floors[k])) continue;
-        const std::span<double> place = individual(state_.next + k);
-        std::copy_n(candidates.begin() + k * size_, size_, place.begin());
-        state_.fitness[state_.next + k] = fitness[k];
-      }
-      state_.next += step;
-      state_.evaluations += step;
+      propose_some();
+      if (!evaluate_some()) return false;
+      decide();
     }
     return true;
   }
 
-  void propose(int64_t i, std::span<double> candidate) {
+  // The next trials, those that are known already among them.
+  void propose_some() {
+    const int64_t together = settings_.generational ? settings_.population : settings_.together;
+    const auto wanted = static_cast<size_t>(std::min(together, settings_.population - state_.next));
+    while (pending_.size() < wanted) {
+      Pending& fresh = pending_.emplace_back();
+      fresh.values.resize(size_);
+      fresh.details.resize(settings_.details);
+      if (state_.generation == 0) continue;
+      fresh.trial.cross.resize(size_);
+      draws_.trial(state_.generation, state_.next + std::ssize(pending_) - 1, fresh.trial);
+    }
+    for (size_t k = 0; k < pending_.size(); ++k) {
+      if (!pending_[k].known) propose(state_.next + static_cast<int64_t>(k), pending_[k]);
+    }
+  }
+
+  bool evaluate_some() {
+    std::vector<double> candidates, floors;
+    std::vector<size_t> places;
+    for (size_t k = 0; k < pending_.size(); ++k) {
+      if (pending_[k].known) continue;
+      places.push_back(k);
+      candidates.insert(candidates.end(), pending_[k].values.begin(), pending_[k].values.end());
+      floors.push_back(floor_of(state_.next + static_cast<int64_t>(k)));
+    }
+    std::vector<double> fitness(places.size());
+    try {
+      evaluate_(candidates, floors, fitness);
+    } catch (const FixStopped&) {
+      return false;
+    }
+    for (size_t k = 0; k < places.size(); ++k) {
+      Pending& trial = pending_[places[k]];
+      trial.fitness = fitness[k];
+      trial.known = true;
+      if (hooks_.details) hooks_.details(static_cast<int64_t>(k), trial.details);
+    }
+    return true;
+  }
+
+  // In order, up to the first trial that has to be evaluated again.
+  void decide() {
+    const bool at_once = state_.generation > 0 && !settings_.generational;
+    while (!pending_.empty() && pending_.front().known) {
+      const Pending trial = std::move(pending_.front());
+      pending_.pop_front();
+      const int64_t i = state_.next++;
+      ++state_.evaluations;
+      if (!(trial.fitness >= floor_of(i))) continue;
+      std::ranges::copy(trial.values, individual(i).begin());
+      std::ranges::copy(trial.details, details(i).begin());
+      state_.fitness[i] = trial.fitness;
+      for (Pending& later : pending_) later.known = later.known && !(at_once && later.reads(i));
+    }
+  }
+
+  void propose(int64_t i, Pending& pending) {
+    std::vector<double>& candidate = pending.values;
     if (state_.generation == 0) {
       draws_.initial(i, candidate);
       for (int64_t k = 0; k < size_; ++k) {
@@ -81,12 +138,11 @@ class Evolution {
       }
       return;
     }
-    draws_.trial(state_.generation, i, trial_);
-    const auto x = individual(i), a = individual(trial_.a), b = individual(trial_.b),
-               c = individual(trial_.c);
+    const Trial& trial = pending.trial;
+    const auto x = individual(i), a = individual(trial.a), b = individual(trial.b), c = individual(trial.c);
     for (int64_t k = 0; k < size_; ++k) {
       const Dimension& dimension = settings_.dimensions[k];
-      const bool exchange = k == trial_.forced || trial_.cross[k] < settings_.crossover;
+      const bool exchange = k == trial.forced || trial.cross[k] < settings_.crossover;
       candidate[k] =
           exchange ? rounded(std::clamp(a[k] + factor_ * rounded(b[k] - c[k]), dimension.low, dimension.high))
                    : x[k];
@@ -99,11 +155,22 @@ class Evolution {
     state_.series.push_back(best);
     // Sums over thousands of inputs carry noise in their last bits: compared as float32.
     const float rounded = static_cast<float>(best);
-    state_.unchanged = state_.generation > 0 && rounded == state_.best_known ? state_.unchanged + 1 : 0;
+    state_.unchanged = state_.generation > 1 && rounded == state_.best_known ? state_.unchanged + 1 : 0;
     state_.best_known = rounded;
     ++state_.generation;
     state_.next = 0;
-    if (hooks_.after_generation) hooks_.after_generation(state_);
+  }
+
+  // False when stopped on the way.
+  bool settle() {
+    const int64_t fittest = state_.generation > 0 && hooks_.settle ? best_individual() : -1;
+    if (fittest < 0) return true;
+    try {
+      hooks_.settle(state_, {individual(fittest), state_.fitness[fittest], details(fittest)});
+    } catch (const FixStopped&) {
+      return false;
+    }
+    return true;
   }
 
   int64_t best_individual() const {  // the first of equals; -1 while none has a fitness
@@ -119,9 +186,10 @@ class Evolution {
     EvolutionResult result;
     result.stopped = stopped;
     result.generations = std::max<int64_t>(0, state_.generation - 1);
-    const int64_t best = best_individual();
+    const int64_t best = state_.generation > 0 ? best_individual() : -1;
     if (best >= 0) {
       result.best.assign(individual(best).begin(), individual(best).end());
+      result.details.assign(details(best).begin(), details(best).end());
       result.best_fitness = state_.fitness[best];
     }
     result.state = std::move(state_);
@@ -133,7 +201,7 @@ class Evolution {
   const EvaluateCandidates& evaluate_;
   const EvolutionHooks& hooks_;
   EvolutionState state_;
-  Trial trial_;
+  std::deque<Pending> pending_;  // from individual state_.next on
   int64_t size_ = 0;
   double factor_ = 0;
 };
@@ -183,6 +251,7 @@ void EvolutionState::save(std::map<std::string, at::Tensor>& tensors) const {
   tensors["evolution.best_known"] = at::full({1}, best_known, at::kFloat);
   tensors["evolution.population"] = doubles(population);
   tensors["evolution.fitness"] = doubles(fitness);
+  tensors["evolution.details"] = doubles(details);
   tensors["evolution.series"] = doubles(series);
 }
 
@@ -198,6 +267,7 @@ std::optional<EvolutionState> EvolutionState::load(const std::map<std::string, a
   state.best_known = tensors.at("evolution.best_known").item<float>();
   state.population = doubles(tensors.at("evolution.population"));
   state.fitness = doubles(tensors.at("evolution.fitness"));
+  state.details = doubles(tensors.at("evolution.details"));
   state.series = doubles(tensors.at("evolution.series"));
   return state;
 }
@@ -205,8 +275,8 @@ std::optional<EvolutionState> EvolutionState::load(const std::map<std::string, a
 EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& draws,
                        const EvaluateCandidates& evaluate, const EvolutionHooks& hooks,
                        std::optional<EvolutionState> resumed) {
-  if (settings.dimensions.empty() || settings.population < 4) {
-    interface_misuse("differential evolution needs at least one dimension and four individuals");
+  if (settings.dimensions.empty() || settings.population < 4 || settings.together < 1) {
+    interface_misuse("differential evolution needs at least one dimension, four individuals and one trial");
   }
   EvolutionState state;
   if (resumed) {
@@ -214,6 +284,7 @@ EvolutionResult evolve(const EvolutionSettings& settings, const EvolutionDraws& 
   } else {
     state.population.assign(settings.population * settings.dimensions.size(), 0);
     state.fitness.assign(settings.population, std::numeric_limits<double>::quiet_NaN());
+    state.details.assign(settings.population * settings.details, 0);
   }
   return Evolution(settings, draws, evaluate, hooks, std::move(state)).run();
 }

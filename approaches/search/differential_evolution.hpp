@@ -28,10 +28,17 @@ struct EvolutionSettings {
   int64_t generations = 100;
   double factor_low = 0.5, factor_high = 1;  // mutation factor F, uniform
   double crossover = 0.7;
-  int64_t patience = 10;      // stops once the best, as float32, was equal for more generations than that
+  // Stops once the best, as float32, was equal for more generations than that. Generation 1 is compared with
+  // nothing, as in the reference.
+  int64_t patience = 10;
   bool generational = false;  // replace after each generation instead of at once
   bool float32 = false;       // individuals, and the differences of two, rounded to float32, as a program
                               // that keeps them in float32 has them
+  // Trials evaluated in one call (generational: always all). More than one are proposed at a time as if none
+  // of them was taken; those whose parents then did change are proposed and evaluated once more. So the
+  // populations are the same ones whatever this is.
+  int64_t together = 1;
+  int64_t details = 0;  // numbers kept with each individual beside its fitness (EvolutionHooks)
 };
 
 // What one trial vector needs of chance.
@@ -56,29 +63,44 @@ EvolutionDraws seeded_draws(uint64_t seed, int64_t population);
 using EvaluateCandidates = std::function<void(std::span<const double> candidates,
                                               std::span<const double> floors, std::span<double> fitness)>;
 
-// Where a search stands, between two individuals.
+// Where a search stands, between two individuals. The first population is complete from generation 1 on.
 struct EvolutionState {
   int64_t generation = 0;          // being made; 0 = the first population
   int64_t next = 0;                // individual of it that comes next
   std::vector<double> population;  // row-major
   std::vector<double> fitness;     // NaN: not evaluated yet
+  std::vector<double> details;     // row-major
   float best_known = 0;
   int64_t unchanged = 0;
-  int64_t evaluations = 0;
+  int64_t evaluations = 0;     // trials decided on; one that had to be evaluated again counts once
   std::vector<double> series;  // best fitness after the first population and after each generation
 
   void save(std::map<std::string, at::Tensor>& tensors) const;  // under names "evolution.*"
   static std::optional<EvolutionState> load(const std::map<std::string, at::Tensor>& tensors);
 };
 
+// The fittest individual: the first of equals.
+struct EvolutionBest {
+  std::span<const double> values;
+  double fitness = 0;
+  std::span<const double> details;
+};
+
 struct EvolutionHooks {
-  Stop stop;  // checked before every individual (generational: every generation)
-  std::function<void(const EvolutionState&)> after_generation;
+  Stop stop = {};  // checked before every call of the evaluation
+  std::function<void(const EvolutionState&)> after_generation = {};
+  // Fills the details of candidate `k` of the evaluation just made.
+  std::function<void(int64_t k, std::span<double> details)> details = {};
+  // Called with the best of each generation that is over, before after_generation, and again where a search
+  // goes on behind one: state.generation says how many are. Not where no individual has a fitness. May throw
+  // FixStopped: then the search ends there.
+  std::function<void(const EvolutionState&, const EvolutionBest&)> settle = {};
 };
 
 struct EvolutionResult {
-  EvolutionState state;      // as it was at the end
-  std::vector<double> best;  // empty when stopped before anything was evaluated
+  EvolutionState state;         // as it was at the end
+  std::vector<double> best;     // empty when stopped before the first population was complete
+  std::vector<double> details;  // of the best
   double best_fitness = 0;
   int64_t generations = 0;  // finished ones
   bool stopped = false;     // by the hook or by FixStopped

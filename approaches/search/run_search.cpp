@@ -1,5 +1,6 @@
 #include "approaches/search/run_search.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace harness::search {
@@ -19,7 +20,7 @@ SearchResult common_result(const SearchWatch& watch, const Found& found, int64_t
 template <typename Found>
 SearchResult vector_result(const SearchWatch& watch, const Found& found, int64_t rounds, const char* name) {
   SearchResult result = common_result(watch, found, rounds, name);
-  result.found = !found.best.empty();
+  result.found = !found.best.empty();  // the optimisers keep to what SearchResult says
   result.best = found.best;
   result.best_fitness = found.best_fitness;
   return result;
@@ -33,6 +34,13 @@ AddState adds(const State& state) {
 template <typename State>
 std::optional<State> resumed(const SearchWatch& watch) {
   return watch.saved() == nullptr ? std::nullopt : State::load(*watch.saved());
+}
+
+Refusal why_nothing(const SearchResult& found, const SearchStage& stage) {
+  if (!found.stopped) return {"no_fix", "no candidate has a fitness that is a number"};
+  return {"timeout", "stopped before the first " + stage.first + ": " +
+                         std::to_string(found.first_evaluated) + " of " + std::to_string(found.first_size) +
+                         " candidates were evaluated"};
 }
 
 double share(int64_t done, int64_t all) {
@@ -62,15 +70,22 @@ void SearchWatch::save(const AddState& own) const {
   context_.save_checkpoint(tensors);
 }
 
-Optimiser differential_evolution(EvolutionSettings settings, uint64_t seed, EvaluateCandidates evaluate) {
+Optimiser differential_evolution(EvolutionSettings settings, uint64_t seed, EvaluateCandidates evaluate,
+                                 EvolutionHooks hooks) {
   return [=](const SearchWatch& watch) {
-    const EvolutionHooks hooks{.stop = watch.stop(), .after_generation = [&](const EvolutionState& state) {
-                                 watch.progress(share(state.generation, settings.generations + 1));
-                                 watch.save_if_due(adds(state));
-                               }};
-    const EvolutionResult found = evolve(settings, seeded_draws(seed, settings.population), evaluate, hooks,
+    EvolutionHooks all = hooks;
+    all.stop = watch.stop();
+    all.after_generation = [&](const EvolutionState& state) {
+      watch.progress(share(state.generation, settings.generations + 1));
+      watch.save_if_due(adds(state));
+    };
+    const EvolutionResult found = evolve(settings, seeded_draws(seed, settings.population), evaluate, all,
                                          resumed<EvolutionState>(watch));
-    return vector_result(watch, found, found.generations, "generations");
+    SearchResult result = vector_result(watch, found, found.generations, "generations");
+    result.details = found.details;
+    result.first_size = settings.population;
+    result.first_evaluated = found.state.generation > 0 ? settings.population : found.state.next;
+    return result;
   };
 }
 
@@ -84,7 +99,10 @@ Optimiser particle_swarm(SwarmSettings settings, uint64_t seed, EvaluateSwarm ev
                            }};
     const SwarmResult found =
         swarm(settings, seeded_swarm_draws(seed), evaluate, hooks, resumed<SwarmState>(watch));
-    return vector_result(watch, found, found.iterations, "iterations");
+    SearchResult result = vector_result(watch, found, found.iterations, "iterations");
+    result.first_size = settings.particles;  // evaluated together, or not at all
+    result.first_evaluated = result.found ? settings.particles : 0;
+    return result;
   };
 }
 
@@ -112,7 +130,10 @@ Optimiser genetic_search(GeneticSettings settings, uint64_t seed, GeneticProblem
     const GeneticResult found = search_genetically(settings, seeded_breeding(seed, settings), problem, hooks,
                                                    resumed<GeneticState>(watch));
     SearchResult result = common_result(watch, found, found.generations, "generations");
-    result.found = !found.state.population.empty();
+    result.found = !found.state.population.empty();  // only a whole generation becomes one
+    result.first_size = settings.population;
+    result.first_evaluated =
+        result.found ? settings.population : std::ranges::count_if(found.state.fresh, &GeneticScore::known);
     if (!result.found) return result;
     result.best_edits = found.state.population[0];
     result.best_score = found.state.scores[0];
@@ -142,7 +163,7 @@ FixResult run_search(const Network& original, FixContext& context, const Optimis
   FixResult result;
   if (stage.log_series) log.series["best_" + stage.measured] = found.series;
   if (!found.found) {
-    result.failure = {"timeout", "stopped before the first " + stage.first};
+    result.failure = why_nothing(found, stage);
     return result;
   }
   const Judged best = judge(found);

@@ -20,7 +20,7 @@ struct SearchStage {
   std::string what = "search";       // text of the progress
   std::string measured = "fitness";  // logged as "original_fitness", "best_fitness" and a series of that name
   bool log_series = true;            // false: the caller does
-  std::string first = "candidate was evaluated";  // "stopped before the first ...", of a FAILURE timeout
+  std::string first = "population was complete";  // "stopped before the first ...", of a FAILURE timeout
   AddState save = {};          // what the approach needs beside the optimiser's state to go on
   int64_t number = 0, of = 1;  // place among the searches of the fix, for the progress
   bool resumes = true;         // goes on from the fix's checkpoint, where there is one
@@ -28,10 +28,14 @@ struct SearchStage {
 
 // What an optimiser found, whichever it was.
 struct SearchResult {
-  bool found = false;             // false: stopped before anything was evaluated
-  std::vector<double> best = {};  // one number a dimension; not of genetic searches
+  // Whether there is a best: from the moment on that the whole first population (of a swarm: all particles,
+  // once) was evaluated. What is best of a part of it says nothing of the search.
+  bool found = false;
+  int64_t first_evaluated = 0, first_size = 0;  // of that population, while it was not complete
+  std::vector<double> best = {};                // one number a dimension; not of genetic searches
   double best_fitness = 0;
-  Edits best_edits = {};  // genetic searches: the best individual and its score
+  std::vector<double> details = {};  // of the best (EvolutionHooks)
+  Edits best_edits = {};             // genetic searches: the best individual and its score
   GeneticScore best_score = {};
   int64_t rounds = 0;                         // finished ones
   std::string name_of_rounds = "iterations";  // or "generations"
@@ -61,7 +65,9 @@ class SearchWatch {
 
 // An optimiser with its settings, and a way to evaluate its candidates.
 using Optimiser = std::function<SearchResult(const SearchWatch&)>;
-Optimiser differential_evolution(EvolutionSettings settings, uint64_t seed, EvaluateCandidates evaluate);
+// `hooks`: details and settle, where they are wanted.
+Optimiser differential_evolution(EvolutionSettings settings, uint64_t seed, EvaluateCandidates evaluate,
+                                 EvolutionHooks hooks = {});
 Optimiser particle_swarm(SwarmSettings settings, uint64_t seed, EvaluateSwarm evaluate);
 // `prepare` is that of GeneticHooks. It calls `between` where the search could go on from, with the text of
 // the progress.
@@ -85,8 +91,8 @@ Judged judged(const CandidateEvaluator& evaluator, double original_fitness, doub
               const std::vector<double>& values, bool keep_original);
 
 // A whole fix by one search: the original with the best candidate's values; the original itself, with a note,
-// where `judge` says why; FAILURE timeout where a stop came before anything was evaluated, which `judge` then
-// is not called for.
+// where `judge` says why; FAILURE timeout where a stop came before the first population was complete, which
+// `judge` then is not called for.
 FixResult run_search(const Network& original, FixContext& context, const Optimiser& optimiser,
                      const SearchStage& stage, const std::function<Judged(const SearchResult&)>& judge);
 

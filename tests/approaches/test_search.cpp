@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <set>
 
@@ -192,11 +194,12 @@ TEST_CASE("the search stops when patience is exceeded") {
   search::EvolutionSettings settings = sphere_settings(false);
   settings.patience = 7;
   const auto constant = [](auto, auto, std::span<double> fitness) { fitness[0] = 4876.5; };
-  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), constant).generations == 8);
+  // Generation 1 is compared with nothing, so that the 2nd to the 9th are equal to the one before.
+  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), constant).generations == 9);
   // Gains below float32's resolution count as none.
   double tiny = 4876.5;
   const auto creeping = [&](auto, auto, std::span<double> fitness) { fitness[0] = tiny += 1e-9; };
-  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), creeping).generations == 8);
+  REQUIRE(search::evolve(settings, search::seeded_draws(1, 40), creeping).generations == 9);
 }
 
 TEST_CASE("a stopped search goes on bit for bit") {
@@ -209,7 +212,10 @@ TEST_CASE("a stopped search goes on bit for bit") {
       const search::EvolutionResult part =
           search::evolve(settings, draws, evaluate_sphere, {[&] { return left-- == 0; }, nullptr});
       REQUIRE(part.stopped);
-      REQUIRE(part.best.empty() == (polls == 0));
+      // Individuals of an unfinished first population are no result, however many there are.
+      const bool complete = generational ? polls > 0 : polls >= settings.population;
+      REQUIRE(part.best.empty() == !complete);
+      REQUIRE((part.state.generation > 0) == complete);
       std::map<std::string, at::Tensor> saved;
       part.state.save(saved);
       const search::EvolutionResult rest =
@@ -220,6 +226,173 @@ TEST_CASE("a stopped search goes on bit for bit") {
       REQUIRE(rest.state.evaluations == whole.state.evaluations);
     }
   }
+}
+
+// Differential evolution one trial after the other, as plainly as it can be said: every population there is,
+// the floor that each trial had to reach, and the fitness of each.
+struct Plain {
+  std::vector<std::vector<double>> populations;
+  std::vector<double> floors;
+};
+
+Plain plain_evolution(const search::EvolutionSettings& settings, const search::EvolutionDraws& draws) {
+  const auto size = settings.dimensions.size();
+  std::vector<double> x(settings.population * size), fitness(settings.population);
+  Plain plain;
+  for (int64_t i = 0; i < settings.population; ++i) {
+    const auto own = std::span(x).subspan(i * size, size);
+    draws.initial(i, own);
+    for (size_t k = 0; k < size; ++k)
+      own[k] = settings.dimensions[k].mean + settings.dimensions[k].deviation * own[k];
+    fitness[i] = sphere(own);
+  }
+  plain.populations.push_back(x);
+  for (int64_t generation = 1; generation <= settings.generations; ++generation) {
+    const double factor =
+        settings.factor_low + draws.factor(generation) * (settings.factor_high - settings.factor_low);
+    for (int64_t i = 0; i < settings.population; ++i) {
+      search::Trial trial;
+      trial.cross.resize(size);
+      draws.trial(generation, i, trial);
+      std::vector<double> y(size);
+      for (size_t k = 0; k < size; ++k) {
+        const search::Dimension& dimension = settings.dimensions[k];
+        y[k] =
+            static_cast<int64_t>(k) == trial.forced || trial.cross[k] < settings.crossover
+                ? std::clamp(x[trial.a * size + k] + factor * (x[trial.b * size + k] - x[trial.c * size + k]),
+                             dimension.low, dimension.high)
+                : x[i * size + k];
+      }
+      plain.floors.push_back(fitness[i]);
+      if (const double found = sphere(y); found >= fitness[i]) {
+        std::copy(y.begin(), y.end(), x.begin() + static_cast<int64_t>(i * size));
+        fitness[i] = found;
+      }
+    }
+    plain.populations.push_back(x);
+  }
+  return plain;
+}
+
+// As evaluate_sphere, and what each call was asked for. Below its floor a candidate gets some number below
+// it.
+struct Watched {
+  std::vector<size_t> calls;
+  std::set<double> floors;
+
+  void operator()(std::span<const double> candidates, std::span<const double> floor,
+                  std::span<double> fitness) {
+    calls.push_back(fitness.size());
+    evaluate_sphere(candidates, floor, fitness);
+    for (size_t k = 0; k < fitness.size(); ++k) {
+      floors.insert(floor[k]);
+      if (fitness[k] < floor[k]) fitness[k] = floor[k] - 1e3;
+    }
+  }
+};
+
+TEST_CASE("trials evaluated together give the populations of one after the other") {
+  int64_t repeated = 0, rounds = 0;
+  RandomStream chance(31);
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    search::EvolutionSettings settings = sphere_settings(false);
+    settings.population = 4 + chance.below(20);
+    settings.generations = 12;
+    settings.crossover = chance.uniform();
+    settings.dimensions.resize(static_cast<size_t>(1 + chance.below(4)));
+    settings.together = 2 + chance.below(20);
+    INFO("seed " << seed << ", population " << settings.population << ", together " << settings.together);
+    const search::EvolutionDraws draws = search::seeded_draws(seed, settings.population);
+    const Plain plain = plain_evolution(settings, draws);
+
+    std::vector<std::vector<double>> populations;
+    Watched watched;
+    const search::EvolutionHooks hooks{
+        .after_generation = [&](const auto& state) { populations.push_back(state.population); }};
+    const search::EvolutionResult found = search::evolve(settings, draws, std::ref(watched), hooks);
+    REQUIRE(populations == plain.populations);
+    REQUIRE(found.state.evaluations == settings.population * (settings.generations + 1));
+    // In the first population nothing is known to be too low; then every floor is an individual's fitness.
+    std::set<double> floors(plain.floors.begin(), plain.floors.end());
+    floors.insert(-std::numeric_limits<double>::infinity());
+    REQUIRE(watched.floors == floors);
+    const size_t first = static_cast<size_t>((settings.population - 1) / settings.together + 1);
+    size_t of_first = 0, of_all = 0;
+    for (size_t k = 0; k < watched.calls.size(); ++k) {
+      REQUIRE(watched.calls[k] <= static_cast<size_t>(settings.together));
+      of_all += watched.calls[k];
+      if (k < first) of_first += watched.calls[k];
+    }
+    REQUIRE(of_first == static_cast<size_t>(settings.population));
+    repeated += static_cast<int64_t>(of_all) - found.state.evaluations;
+    rounds += static_cast<int64_t>(watched.calls.size());
+
+    // A search that is stopped anywhere and goes on with other numbers together is the same one.
+    int64_t left = chance.below(static_cast<int64_t>(watched.calls.size()));
+    const search::EvolutionResult part =
+        search::evolve(settings, draws, evaluate_sphere, {.stop = [&] { return left-- == 0; }});
+    REQUIRE(part.stopped);
+    std::map<std::string, at::Tensor> saved;
+    part.state.save(saved);
+    settings.together = 1 + chance.below(20);
+    const search::EvolutionResult rest =
+        search::evolve(settings, draws, evaluate_sphere, {}, search::EvolutionState::load(saved));
+    REQUIRE(rest.state.population == plain.populations.back());
+    REQUIRE(rest.state.evaluations == found.state.evaluations);
+    REQUIRE(rest.state.series == found.state.series);
+  }
+  REQUIRE(repeated > 0);           // there were trials whose parents changed
+  REQUIRE(rounds < 60 * 13 * 14);  // fewer calls than trials: 14 individuals in the mean
+}
+
+TEST_CASE("details stay with the individual that they were made for") {
+  search::EvolutionSettings settings = sphere_settings(false);
+  settings.details = 2;
+  settings.generations = 30;
+  settings.together = 7;
+  const search::EvolutionDraws draws = search::seeded_draws(5, settings.population);
+  std::vector<double> last;
+  const auto evaluate = [&](auto candidates, auto floors, auto fitness) {
+    evaluate_sphere(candidates, floors, fitness);
+    last.assign(candidates.begin(), candidates.end());
+  };
+  int64_t settled = 0;
+  const auto check = [&](std::span<const double> values, std::span<const double> details) {
+    REQUIRE(details.size() == 2);
+    REQUIRE((details[0] == values[0] && details[1] == values[3]));
+  };
+  search::EvolutionHooks hooks{
+      .details =
+          [&](int64_t k, std::span<double> details) {
+            details[0] = last[static_cast<size_t>(4 * k)];
+            details[1] = last[static_cast<size_t>(4 * k + 3)];
+          },
+      .settle =
+          [&](const search::EvolutionState& state, const search::EvolutionBest& best) {
+            check(best.values, best.details);
+            REQUIRE(best.fitness == sphere(best.values));
+            REQUIRE(state.generation == ++settled);
+          }};
+  const search::EvolutionResult whole = search::evolve(settings, draws, evaluate, hooks);
+  REQUIRE(settled == 31);
+  check(whole.best, whole.details);
+
+  // Stopped while a generation is settled: that is done once more, and the rest is the same.
+  settled = 0;
+  const auto settle = hooks.settle;
+  hooks.settle = [&](const auto& state, const auto& best) {
+    if (state.generation == 9) throw FixStopped{};
+    settle(state, best);
+  };
+  const search::EvolutionResult part = search::evolve(settings, draws, evaluate, hooks);
+  REQUIRE((part.stopped && settled == 8 && part.state.generation == 9 && part.state.next == 0));
+  std::map<std::string, at::Tensor> saved;
+  part.state.save(saved);
+  hooks.settle = settle;
+  const search::EvolutionResult rest =
+      search::evolve(settings, draws, evaluate, hooks, search::EvolutionState::load(saved));
+  REQUIRE(settled == 31);
+  REQUIRE((rest.best == whole.best && rest.details == whole.details));
 }
 
 TEST_CASE("seeded draws are distinct individuals and depend on their place alone") {

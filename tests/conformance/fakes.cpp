@@ -51,6 +51,7 @@ const std::set<std::string> kFaults = {"",
                                        "refuses slowly",
                                        "refuses without a word",
                                        "remembers",
+                                       "settles early",
                                        "sick",
                                        "steps too far",
                                        "throws",
@@ -225,6 +226,11 @@ Case fake(const std::string& fault) {
                   .adapt = [fault](const FixRequest& request) { return adapt(fault, request); },
                   .fix = [fault](const Network& original,
                                  FixContext& context) { return Fake(fault, original, context).run(); }});
+  if (fault == "settles early") {  // returns what it has of a first population of three
+    HyperparameterSpec population = made.back().info.hyperparameters[0];
+    population.name = "population";
+    made.back().info.hyperparameters.push_back(population);
+  }
   // Fixtures are made once for all tests: what a fake spoils is its own.
   static std::list<Network> networks;
   networks.push_back(tiny_network().fork());

@@ -19,7 +19,7 @@ struct StopsTried {
 StopsTried stops_of(const Case& one, int maximum);
 
 // A stop at any of these polls ends in a model that can be used, or in FAILURE timeout; soon, after a few
-// polls and without taking more memory.
+// polls and without taking more memory. A search whose first population was not complete has no model.
 Complaints stop_complaints(const Case& one, const StopsTried& stops);
 
 // Going on from the checkpoint that such a stop left, and from those that are written on the way, gives the

@@ -19,6 +19,15 @@ std::string place(int64_t stop, const StopsTried& stops) {
   return "stopped at poll " + std::to_string(stop) + " of " + std::to_string(stops.polls) + ": ";
 }
 
+// Candidates of the first population of a search, or of a swarm; 0 where the approach has none.
+int64_t first_population(const Case& one) {
+  const nlohmann::json values = one.setup().hyperparameters.values();
+  for (const char* name : {"population", "particles"}) {
+    if (values.contains(name) && values.at(name).is_number_integer()) return values.at(name).get<int64_t>();
+  }
+  return 0;
+}
+
 // What differs between two fixes that should be the same.
 std::vector<std::string> differences(const Observed& a, const Observed& b) {
   std::vector<std::string> found;
@@ -79,6 +88,11 @@ Complaints stop_complaints(const Case& one, const StopsTried& stops) {
     if (!part.thrown.empty() || !part.was_stopped()) continue;
     if (part.result.network) {
       append(complaints, place(at, stops), touched_complaints(*one.network, part.result));
+      const auto made = part.log.counters.find("evaluations");
+      const int64_t evaluated = made == part.log.counters.end() ? 0 : made->second;
+      if (evaluated < first_population(one))
+        complain("a network after " + std::to_string(evaluated) + " of the first " +
+                 std::to_string(first_population(one)) + " candidates");
     } else if (part.result.failure.code != "timeout" &&
                part.result.failure.code != whole.result.failure.code) {
       complain("FAILURE " + part.result.failure.code + ", not timeout");

@@ -42,6 +42,7 @@ const std::vector<Caught> kCaught = {
     {"blames", stopped, "FAILURE no_fix, not timeout"},
     {"sick", stopped, "fc2.weight is not finite"},
     {"unclocked", stopped, "a clock"},
+    {"settles early", stopped, "a network after 1 of the first 3 candidates"},
     {"forgets a counter", resumed, "counters differ"},
     {"forgets a weight", resumed, "parameters differ"},
     {"remembers", resumed, "parameters differ"},
