@@ -27,14 +27,22 @@ size_t touched_rows(const EvaluatorSetup& setup) {
   return rows.size();
 }
 
-std::unique_ptr<EvaluationStrategy> choose_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+// The layer whose few touched classes are all that changes, if the weights are such.
+std::optional<TargetLayer> touched_layer(const EvaluatorSetup& setup) {
   const auto layer = only_dense_layer(setup.network, setup.weights);
-  if (!layer) return suffix_strategy(setup, inputs);
-  const bool last = layer->node == setup.network.logits_node();
-  if (last && (touched_rows(setup) <= kMaxTouchedClasses || setup.objective.compat_softmax)) {
-    return touched_strategy(setup, inputs, *layer);
+  const bool last = layer && layer->node == setup.network.logits_node();
+  const bool few = last && (touched_rows(setup) <= kMaxTouchedClasses || setup.objective.compat_softmax);
+  return few ? layer : std::nullopt;
+}
+
+// (N, classes), on the CPU, in the order of the inputs.
+at::Tensor logits_of(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batching.batch)) {
+    setup.batching.stop.check();
+    parts.push_back(setup.network.logits(inputs.load(part)).to(at::kCPU, at::kFloat));
   }
-  return dense_strategy(setup, inputs, *layer);
+  return at::cat(parts);
 }
 
 }  // namespace
@@ -48,18 +56,24 @@ std::optional<TargetLayer> only_dense_layer(const Network& network, const std::v
   return std::nullopt;
 }
 
-at::Tensor smallest_margin_first(const EvaluatorSetup& setup, const SearchInputs& inputs) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> margins;
-  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batching.batch)) {
-    setup.batching.stop.check();
-    at::Tensor logits = setup.network.logits(inputs.load(part)).cpu();
-    const at::Tensor label = inputs.labels().index_select(0, part).unsqueeze(1);
-    const at::Tensor own = logits.gather(1, label).squeeze(1);
-    logits = logits.scatter(1, label, -std::numeric_limits<float>::infinity());
-    margins.push_back(own - logits.amax(1));
+at::Tensor smallest_margin_first(const at::Tensor& logits, const at::Tensor& labels) {
+  const at::Tensor label = labels.unsqueeze(1);
+  const at::Tensor others = logits.scatter(1, label, -std::numeric_limits<float>::infinity());
+  const at::Tensor margins = logits.gather(1, label).squeeze(1) - others.amax(1);
+  return margins.argsort(/*stable=*/true, 0, /*descending=*/false);
+}
+
+std::vector<at::Tensor> narrow_slabs(const EvaluatorSetup& setup, const SearchInputs& inputs) {
+  constexpr int64_t kFirst = 16;  // fewer fill no vector registers of the layers behind
+  const at::Tensor order = smallest_margin_first(setup.known.logits, inputs.labels());
+  std::vector<at::Tensor> slabs;
+  int64_t size = setup.network.device().is_cpu() ? kFirst : setup.batching.batch;
+  for (int64_t begin = 0; begin < order.numel(); begin += slabs.back().numel()) {
+    const int64_t end = std::min(order.numel(), begin + std::min(size, setup.batching.batch));
+    slabs.push_back(order.slice(0, begin, end).contiguous());
+    size *= 2;
   }
-  return at::cat(margins).argsort(/*stable=*/true, 0, /*descending=*/false);
+  return slabs;
 }
 
 void write_classes(const at::Tensor& logits, const at::Tensor& numbers, std::span<int32_t> classes) {
@@ -83,7 +97,17 @@ CandidateEvaluator::CandidateEvaluator(Setup setup)
   // without a softmax at the end the model's output is its logits
   setup_.objective.compat_softmax = setup_.objective.compat_softmax && setup_.network.ends_in_softmax();
   const at::NoGradGuard no_grad;
-  strategy_ = choose_strategy(setup_, inputs_);
+  if (const auto layer = touched_layer(setup_)) {
+    strategy_ = touched_strategy(setup_, inputs_, *layer);
+    original_ = judge(original_values());  // rounded as the candidates are that it is held against
+  } else {
+    if (!setup_.known.logits.defined()) setup_.known.logits = logits_of(setup_, inputs_);
+    original_ = inputs_.blank();
+    count(setup_.known.logits, at::arange(inputs_.size()), inputs_, setup_.objective, original_);
+    const auto dense = only_dense_layer(setup_.network, setup_.weights);
+    strategy_ = dense ? dense_strategy(setup_, inputs_, *dense) : suffix_strategy(setup_, inputs_);
+  }
+  setup_.known = {};  // the strategy has what it wants of it
 }
 
 CandidateEvaluator::~CandidateEvaluator() = default;
@@ -113,19 +137,32 @@ void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<
 
 void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<const double> floors,
                                   std::span<double> fitness) const {
+  std::vector<Verdict> verdicts(fitness.size());
+  evaluate(candidates, floors, fitness, verdicts);
+}
+
+void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<const double> floors,
+                                  std::span<double> fitness, std::span<Verdict> verdicts) const {
   const at::NoGradGuard no_grad;
   const size_t count = fitness.size(), size = setup_.weights.size();
-  std::vector<Verdict> verdicts(count);
   if (strategy_->parallel() && count > 1) {
     at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
       const auto first = static_cast<size_t>(begin), some = static_cast<size_t>(end - begin);
       strategy_->judge(candidates.subspan(first * size, some * size), floors.subspan(first, some),
-                       std::span(verdicts).subspan(first, some), setup_.stop);
+                       verdicts.subspan(first, some), setup_.stop);
     });
   } else {
     strategy_->judge(candidates, floors, verdicts, setup_.stop);
   }
   for (size_t k = 0; k < count; ++k) fitness[k] = setup_.objective.value(verdicts[k]);
+}
+
+int64_t CandidateEvaluator::together() const {
+  constexpr int64_t kTogether = 16;
+  // One candidate a thread: each is computed as if it were alone. On the CPU a product of several may differ
+  // in its last bits from one after the other.
+  const bool gains = strategy_->parallel() ? at::get_num_threads() > 1 : !setup_.network.device().is_cpu();
+  return gains ? kTogether : 1;
 }
 
 }  // namespace harness::search

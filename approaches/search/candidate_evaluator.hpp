@@ -40,6 +40,11 @@ class EvaluationStrategy {
 //                   grouped convolution
 class CandidateEvaluator {
  public:
+  // What an earlier pass has found of the inputs, in their order; what is undefined takes a pass of its own.
+  struct Known {
+    at::Tensor logits = {};  // (N, classes), float32, CPU: the network's own
+    at::Tensor units = {};   // (N, units), float32, CPU: what the layer reads that makes the logits
+  };
   struct Setup {
     const Network& network;
     std::vector<InputSet> inputs;
@@ -47,6 +52,7 @@ class CandidateEvaluator {
     Objective objective;
     Batching batching = 250;  // while an evaluator is made; evaluate() goes through as many at once
     Stop stop = {};           // checked by evaluate(), from any thread
+    Known known = {};
   };
   explicit CandidateEvaluator(Setup setup);
   ~CandidateEvaluator();
@@ -58,11 +64,18 @@ class CandidateEvaluator {
   void evaluate(std::span<const double> candidates, std::span<const double> floors,
                 std::span<double> fitness) const;
   void evaluate(std::span<const double> candidates, std::span<double> fitness) const;  // without floors
+  // The verdicts that the fitness comes from, too; of candidates below their floors they may be unfinished.
+  void evaluate(std::span<const double> candidates, std::span<const double> floors, std::span<double> fitness,
+                std::span<Verdict> verdicts) const;
+  // Candidates to evaluate in one call where more are only a guess: a function of the way, the device and the
+  // number of threads. 1 where more at once would not be faster, or would change the last bits of a fitness.
+  int64_t together() const;
   Verdict judge(std::span<const double> candidate) const;
   double fitness(std::span<const double> candidate) const { return objective().value(judge(candidate)); }
   std::vector<int32_t> classify(std::span<const double> candidate) const;  // one class per input
   std::vector<double> original_values() const;  // of the weights: the network itself as a candidate
-  double original_fitness() const { return fitness(original_values()); }
+  const Verdict& original_verdict() const { return original_; }  // known from the start
+  double original_fitness() const { return objective().value(original_); }
   const std::vector<WeightRef>& weights() const { return setup_.weights; }
   const SearchInputs& inputs() const { return inputs_; }
   const Objective& objective() const { return setup_.objective; }
@@ -72,6 +85,7 @@ class CandidateEvaluator {
   Setup setup_;
   SearchInputs inputs_;
   std::unique_ptr<EvaluationStrategy> strategy_;
+  Verdict original_;
 };
 
 }  // namespace harness::search

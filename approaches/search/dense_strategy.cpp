@@ -52,10 +52,10 @@ class DenseStrategy final : public EvaluationStrategy {
     const auto place = [&](NodeId id) {
       return static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), id) - wanted.begin());
     };
-    for (const at::Tensor& part : smallest_margin_first(setup, inputs).split(setup.batching.batch)) {
+    for (const at::Tensor& part : narrow_slabs(setup, inputs)) {
       setup.batching.stop.check();
       const auto values = network_.activations(inputs.load(part), wanted);
-      Slab slab{.numbers = part.contiguous(), .units = {}, .live = {}};
+      Slab slab{.numbers = part, .units = {}, .live = {}};
       slab.units = values[place(layer.input)].index_select(1, column_index);
       for (const NodeId id : behind_.live) slab.live.push_back(values[place(id)]);
       slabs_.push_back(std::move(slab));

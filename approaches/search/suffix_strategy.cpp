@@ -34,9 +34,9 @@ class SuffixStrategy final : public EvaluationStrategy {
       cut_ = network_.cut_before(network_.node_of(weights_[0].parameter));
       together_ = candidates_together(network_, cut_.first, setup.batching.batch, 1 << 20);
     }
-    for (const at::Tensor& part : smallest_margin_first(setup, inputs).split(setup.batching.batch)) {
+    for (const at::Tensor& part : narrow_slabs(setup, inputs)) {
       setup.batching.stop.check();
-      Slab slab{.numbers = part.contiguous(), .prepared = {}, .live = {}};
+      Slab slab{.numbers = part, .prepared = {}, .live = {}};
       if (kept) slab.prepared = prepared(slab);
       if (kept && together_ > 1) slab.live = live_values(slab);
       slabs_.push_back(std::move(slab));
@@ -56,7 +56,7 @@ class SuffixStrategy final : public EvaluationStrategy {
       if (count == 1) {
         judge_one(some, floors[begin], verdicts[begin], stop);
       } else {
-        judge_together(some, verdicts.subspan(begin, count), stop);
+        judge_together(some, floors.subspan(begin, count), verdicts.subspan(begin, count), stop);
       }
     }
   }
@@ -94,19 +94,30 @@ class SuffixStrategy final : public EvaluationStrategy {
     }
   }
 
-  // Candidates of a single kernel in one batch.
-  void judge_together(std::span<const double> candidates, std::span<Verdict> verdicts,
-                      const Stop& stop) const {
+  // Candidates of a single kernel in one batch, less those that are known to lie below their floors.
+  void judge_together(std::span<const double> candidates, std::span<const double> floors,
+                      std::span<Verdict> verdicts, const Stop& stop) const {
     const ParameterId parameter = weights_[0].parameter;
     for (Verdict& verdict : verdicts) verdict = inputs_.blank();
-    const at::Tensor stacked = stacked_kernels(network_, weights_, candidates);
+    at::Tensor stacked = stacked_kernels(network_, weights_, candidates);
+    std::vector<int64_t> left(verdicts.size());  // candidate of each kernel
+    for (size_t k = 0; k < left.size(); ++k) left[k] = static_cast<int64_t>(k);
     for (const Slab& slab : slabs_) {
       stop.check();
       const at::Tensor logits =
           network_.candidate_logits(cut_, live_values(slab), parameter, stacked).to(at::kCPU);
-      for (size_t k = 0; k < verdicts.size(); ++k) {
-        count(logits[static_cast<int64_t>(k)], slab.numbers, inputs_, objective_, verdicts[k]);
+      std::vector<int64_t> next, kernels;
+      for (size_t k = 0; k < left.size(); ++k) {
+        const auto candidate = static_cast<size_t>(left[k]);
+        count(logits[static_cast<int64_t>(k)], slab.numbers, inputs_, objective_, verdicts[candidate]);
+        if (objective_.falls && objective_.value(verdicts[candidate]) < floors[candidate]) continue;
+        next.push_back(left[k]);
+        kernels.push_back(static_cast<int64_t>(k));
       }
+      if (next.empty()) return;
+      if (next.size() == left.size()) continue;
+      stacked = stacked.index_select(0, at::tensor(kernels, at::kLong).to(network_.device()));
+      left = std::move(next);
     }
   }
 

@@ -38,7 +38,7 @@ at::Tensor repair_inputs(int64_t count) {
   return tiny_data().split("repair").inputs(0, count);
 }
 
-bool close(const at::Tensor& a, const at::Tensor& b) {
+bool close_to(const at::Tensor& a, const at::Tensor& b) {
   return at::allclose(a.cpu(), b.cpu(), 1e-4, 1e-5);
 }
 
@@ -75,8 +75,8 @@ TEST_CASE("passes in train mode, their gradients and dropout masks are the CPU's
       logits.push_back(z);
       gradients.push_back(at::cat(parts));
     }
-    REQUIRE(close(logits[0], logits[1]));
-    REQUIRE(close(gradients[0], gradients[1]));
+    REQUIRE(close_to(logits[0], logits[1]));
+    REQUIRE(close_to(gradients[0], gradients[1]));
   }
   const at::TensorOptions options(at::kFloat);
   REQUIRE(at::equal(dropout_mask({64, 33}, 0.4, 7, options.device(pretend_device())).cpu(),
@@ -101,12 +101,12 @@ TEST_CASE("gradients of weights are autograd's on another device, batch norm wit
       const train::FlatWeights layout(plain, weights.parameters());
       return layout.join(grad({(z * seed.index_select(0, rows)).sum()}, wanted));
     };
-    REQUIRE(close(gradients.sum(0), expected(at::arange(10))));
-    REQUIRE(close(gradients.sum(1), expected(some)));
+    REQUIRE(close_to(gradients.sum(0), expected(at::arange(10))));
+    REQUIRE(close_to(gradients.sum(1), expected(some)));
     const InputGradient::Seed same = [&](const at::Tensor&) { return seed.to(there.device()).clone(); };
     const at::Tensor of_inputs = InputGradient(there, InputGradient::Of::logits)(x.to(there.device()), same);
     const InputGradient::Seed here = [&](const at::Tensor&) { return seed.clone(); };
-    REQUIRE(close(of_inputs, InputGradient(*network, InputGradient::Of::logits)(x, here)));
+    REQUIRE(close_to(of_inputs, InputGradient(*network, InputGradient::Of::logits)(x, here)));
   }
 }
 

@@ -6,6 +6,8 @@
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/search/evaluation_strategy.hpp"
+#include "approaches/search/split_pass.hpp"
+#include "tests/approaches/convolution_counter.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
 
@@ -116,6 +118,98 @@ TEST_CASE("the original's own weights give the original's verdict") {
   }
 }
 
+TEST_CASE("a hopeless candidate is left after a few of the narrowest inputs") {
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  const std::vector<InputSet> inputs = inputs_of(judgement);
+  int64_t ways = 0;
+  for (const Case& one : cases()) {
+    if (one.strategy == "touched_logits") continue;
+    INFO(one.name);
+    ++ways;
+    int64_t polls = 0;
+    const search::CandidateEvaluator evaluator({.network = tiny_network(),
+                                                .inputs = inputs,
+                                                .weights = one.weights,
+                                                .objective = search::arachne_objective(7, false),
+                                                .batching = 50,
+                                                .stop = [&] { return ++polls < 0; }});
+    // With zeros for the weights some inputs are wrong, and the floor admits no fault at all.
+    const std::vector<double> zeros(one.weights.size(), 0);
+    const double best = static_cast<double>(judgement.correct.size()) + 7 * 20.0;
+    std::vector<double> fitness(1);
+    std::vector<search::Verdict> verdicts(1);
+    evaluator.evaluate(zeros, std::span(&best, 1), fitness, verdicts);
+    CHECK(fitness[0] < best);
+    CHECK(polls == 1);  // one pass over 16 inputs
+    CHECK(verdicts[0].positive.misses + verdicts[0].negative.misses <= 16);
+    // A floor that it reaches, or none: 16, 32, 50 and 22 inputs.
+    for (const double floor : {evaluator.fitness(zeros), -1e9}) {
+      polls = 0;
+      evaluator.evaluate(zeros, std::span(&floor, 1), fitness, verdicts);
+      CHECK(polls == 4);
+      CHECK(fitness[0] == evaluator.fitness(zeros));
+      CHECK(verdicts[0].negative.misses == evaluator.judge(zeros).negative.misses);
+    }
+  }
+  REQUIRE(ways == 3);
+}
+
+TEST_CASE("what an earlier pass knows gives the evaluator that makes it itself, and saves that pass") {
+  const Split& split = tiny_data().split("repair");
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), split, 50);
+  const std::vector<InputSet> inputs = inputs_of(judgement);
+  std::vector<int64_t> order = judgement.correct;
+  order.insert(order.end(), judgement.wrong.begin(), judgement.wrong.end());
+  const search::SplitPass pass(tiny_network(), split, 50);
+  RandomStream stream(24);
+  for (const Case& one : cases()) {
+    INFO(one.name);
+    search::EvaluatorSetup setup{.network = tiny_network(),
+                                 .inputs = inputs,
+                                 .weights = one.weights,
+                                 .objective = search::arachne_objective(7, false),
+                                 .batching = 50};
+    const auto made = [&](int64_t* convolutions) {
+      const testing::ConvolutionCounter counter;
+      auto evaluator = std::make_unique<search::CandidateEvaluator>(setup);
+      evaluator->original_fitness();
+      *convolutions = counter.count();
+      return evaluator;
+    };
+    int64_t of_alone = 0, of_known = 0;
+    const auto alone = made(&of_alone);
+    setup.known = pass.known(order);
+    const auto known = made(&of_known);
+    CHECK(of_alone - of_known == 3 * 2);  // a pass in three batches, through two convolutions
+    if (one.strategy == "touched_logits") CHECK(of_known == 0);
+    CHECK(known->original_fitness() == Approx(alone->original_fitness()).epsilon(1e-6));
+    CHECK(alone->original_fitness() == Approx(alone->fitness(alone->original_values())).epsilon(1e-6));
+    CHECK(alone->original_verdict().positive.misses == 0);
+    CHECK(alone->original_verdict().negative.misses == 20);
+    for (int k = 0; k < 5; ++k) {
+      std::vector<double> values(one.weights.size());
+      for (double& value : values) value = stream.normal();
+      CHECK(known->fitness(values) == Approx(alone->fitness(values)).epsilon(1e-5));
+      CHECK(known->classify(values) == alone->classify(values));
+    }
+  }
+}
+
+TEST_CASE("trials together: where threads or another device make them faster, and nowhere else") {
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  for (const Case& one : cases()) {
+    INFO(one.name);
+    const search::CandidateEvaluator evaluator({.network = tiny_network(),
+                                                .inputs = inputs_of(judgement),
+                                                .weights = one.weights,
+                                                .objective = search::arachne_objective(7, false)});
+    CHECK(evaluator.together() == 1);
+    at::set_num_threads(2);
+    CHECK(evaluator.together() == (one.strategy == "dense" ? 1 : 16));
+    at::set_num_threads(1);
+  }
+}
+
 // Classes and losses from a fork that carries the weights, against every way of the evaluator.
 TEST_CASE("classes and losses of candidates equal those of the whole network") {
   const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
@@ -164,14 +258,15 @@ TEST_CASE("classes and losses of candidates equal those of the whole network") {
 TEST_CASE("the dense way judges candidates of the last layer") {
   const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
   const TargetLayer last = target_layers(tiny_network()).back();
-  const search::EvaluatorSetup setup{.network = tiny_network(),
-                                     .inputs = inputs_of(judgement),
-                                     .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
-                                     .objective = search::arachne_objective(7, false),
-                                     .batching = 50};
+  search::EvaluatorSetup setup{.network = tiny_network(),
+                               .inputs = inputs_of(judgement),
+                               .weights = {{last.weight, 3}, {last.weight, 17}, {last.weight, 38}},
+                               .objective = search::arachne_objective(7, false),
+                               .batching = 50};
   const search::CandidateEvaluator evaluator(setup);
   REQUIRE(evaluator.strategy() == "touched_logits");
   const search::SearchInputs inputs(setup.network, setup.inputs);
+  setup.known.logits = tiny_network().logits(inputs.load(at::arange(inputs.size())));
   const auto dense = search::dense_strategy(setup, inputs, last);
   RandomStream stream(23);
   std::vector<double> candidates(3 * 8);

@@ -1,5 +1,6 @@
 // How fast candidates are judged: the evaluator of approaches/search against writing the weights into the
-// network and running it whole, on the first images of a repair split, in turns. One JSON line an edit.
+// network and running it whole, on the first images of a repair split, in turns. One JSON line an edit. With
+// --generations a search by differential evolution, too: there a candidate may be left early.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/search/candidate_evaluator.hpp"
+#include "approaches/search/differential_evolution.hpp"
 #include "harness/core/clock.hpp"
 #include "harness/core/error.hpp"
 #include "harness/model/fast/inference.hpp"
@@ -48,6 +50,46 @@ std::vector<Edit> edits(const Network& network, int64_t count, RandomStream& str
   return result;
 }
 
+// Arachne's search with a population of eight, on correct images and one in ten faults.
+nlohmann::json searched(const Network& network, const Split& split, const locate::Judgement& judgement,
+                        const Edit& edit, int64_t generations, int64_t batch) {
+  std::vector<int64_t> wrong;
+  for (size_t k = 0; k < judgement.wrong.size(); k += 10) wrong.push_back(judgement.wrong[k]);
+  const search::CandidateEvaluator evaluator(
+      {.network = network,
+       .inputs = {{&split, judgement.correct, false}, {&split, wrong, true}},
+       .weights = edit.weights,
+       .objective = search::arachne_objective(10, false),
+       .batching = batch});
+  search::EvolutionSettings settings{.population = 8, .generations = generations, .patience = generations};
+  for (const WeightRef& weight : edit.weights) {
+    const at::Tensor kernel = network.parameters()[weight.parameter].value.detach().to(at::kCPU, at::kDouble);
+    settings.dimensions.push_back({.low = 2 * kernel.min().item<double>(),
+                                   .high = 2 * kernel.max().item<double>(),
+                                   .mean = kernel.mean().item<double>(),
+                                   .deviation = kernel.std().item<double>()});
+  }
+  int64_t taken = 0, trials = 0;
+  double first = 0;
+  const auto start = std::chrono::steady_clock::now();
+  const search::EvolutionResult found = search::evolve(settings, search::seeded_draws(1, settings.population),
+                                                       [&](auto candidates, auto floors, auto fitness) {
+                                                         if (trials == settings.population)
+                                                           first = seconds_since(start);
+                                                         evaluator.evaluate(candidates, floors, fitness);
+                                                         for (size_t k = 0; k < fitness.size(); ++k)
+                                                           taken += fitness[k] >= floors[k];
+                                                         trials += std::ssize(fitness);
+                                                       });
+  const double all = seconds_since(start);
+  const auto evaluations = static_cast<double>(found.state.evaluations);
+  return {{"evaluations", found.state.evaluations},
+          {"taken", taken},
+          {"best", found.best_fitness},
+          {"per_second", evaluations / all},
+          {"per_second_after_first", (evaluations - 8) / (all - first)}};
+}
+
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
@@ -62,6 +104,8 @@ int run(int argc, char** argv) {
   add("images", "of the repair split", cxxopts::value<int64_t>()->default_value("1000"));
   add("weights", "in an edit", cxxopts::value<int64_t>()->default_value("6"));
   add("candidates", "judged in one call", cxxopts::value<int64_t>()->default_value("20"));
+  add("generations", "of a search; 0: none", cxxopts::value<int64_t>()->default_value("0"));
+  add("only", "edits whose name has this", cxxopts::value<std::string>()->default_value(""));
   add("rounds", "", cxxopts::value<int>()->default_value("5"));
   add("threads", "0: as the machine has", cxxopts::value<int>()->default_value("0"));
   add("device", "cpu or cuda", cxxopts::value<std::string>()->default_value("cpu"));
@@ -84,7 +128,15 @@ int run(int argc, char** argv) {
   RandomStream stream(7);
   const search::Objective objective = search::arachne_objective(10, false);
   const auto many = static_cast<size_t>(given["candidates"].as<int64_t>());
+  const int64_t generations = given["generations"].as<int64_t>();
+  locate::Judgement judgement;
+  if (generations > 0) {
+    at::Tensor classes = at::empty({0}, at::kLong);
+    for (const at::Tensor& slab : slabs) classes = at::cat({classes, network.classify(slab).cpu()});
+    judgement = locate::judgement_of(repair.labels().slice(0, 0, classes.numel()), classes);
+  }
   for (const Edit& edit : edits(network, given["weights"].as<int64_t>(), stream)) {
+    if (edit.name.find(given["only"].as<std::string>()) == std::string::npos) continue;
     const search::CandidateEvaluator evaluator({network, sets, edit.weights, objective, batch});
     const size_t size = edit.weights.size();
     const std::vector<float> own = read_weights(network, edit.weights);
@@ -113,6 +165,8 @@ int run(int argc, char** argv) {
       difference = std::max(difference, std::abs(found - expected) / std::abs(expected));
     }
     const double one = median(single), each = median(together) / static_cast<double>(many);
+    nlohmann::json search = nullptr;
+    if (generations > 0) search = searched(network, repair, judgement, edit, generations, batch);
     std::cout << nlohmann::json{{"edit", edit.name},
                                 {"way", evaluator.strategy()},
                                 {"images", inputs.size()},
@@ -121,6 +175,7 @@ int run(int argc, char** argv) {
                                 {"many_per_second", 1 / each},
                                 {"one_ratio", median(plain) / one},
                                 {"many_ratio", median(plain) / each},
+                                {"search", search},
                                 {"fitness_difference", difference}}
                      .dump()
               << std::endl;
