@@ -2,19 +2,26 @@
 // (approaches/docs/AR.md).
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/impact.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/search/pareto.hpp"
 #include "approaches/search/run_search.hpp"
+#include "approaches/search/split_pass.hpp"
+#include "approaches/search/verified_best.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
 
+// Positions in the repair split.
 struct Sets {
   std::vector<int64_t> positives, negatives;
+  std::vector<int64_t> searched, left_out;  // the positives, apart
 };
 
 class Arachne {
@@ -31,33 +38,54 @@ class Arachne {
     std::vector<WeightRef> weights;
     {
       const PhaseTimer timer(context_.log(), "localise");
-      const locate::Judgement judgement = locate::judge_split(original_, split_, context_.batching());
+      pass_.emplace(original_, split_, context_.batching());
       RandomStream stream = context_.stream("localise");
-      choose_sets(judgement, stream);
+      choose_sets(stream);
       if (sets_.negatives.empty()) {
         result.failure = {"no_fix", "the repair split has no misclassified input of the chosen kind"};
         return result;
       }
       const auto& saved = context_.load_checkpoint();
-      weights = saved ? weights_of(saved->at("weights")) : locate(judgement, stream);
+      weights = saved ? weights_of(saved->at("weights")) : locate(pass_->judgement(), stream);
     }
     if (weights.empty()) {
       result.failure = {"no_fix", "no weight has any impact on the misclassified inputs"};
       return result;
     }
     const PhaseTimer timer(context_.log(), "search");
-    return search(weights);
+    result = search(weights);
+    if (result.network) add_notes(result.note);
+    return result;
   }
 
  protected:
-  void choose_sets(const locate::Judgement& judgement, RandomStream& stream) {
+  void choose_sets(RandomStream& stream) {
+    const locate::Judgement& judgement = pass_->judgement();
     const locate::NegativeChoice choice{.which = hyper_.text("negatives"),
                                         .fraction = hyper_.number("negative_fraction"),
                                         .pair_rank = hyper_.integer("pair_rank")};
     sets_.negatives = locate::choose_negatives(judgement, choice, stream);
-    sets_.positives = judgement.correct;
+    sets_.positives = sets_.searched = judgement.correct;
+    const auto& saved = context_.load_checkpoint();
+    if (saved) {
+      sets_.searched = locate::positions_of(saved->at("searched"));
+    } else if (hyper_.integer("positives") > 0) {
+      sets_.searched = pass_->narrowest(judgement.correct, hyper_.integer("positives"));
+    }
+    std::ranges::set_difference(sets_.positives, sets_.searched, std::back_inserter(sets_.left_out));
     context_.log().scalars["negatives"] = static_cast<double>(sets_.negatives.size());
     context_.log().scalars["positives"] = static_cast<double>(sets_.positives.size());
+    context_.log().scalars["positives_searched"] = static_cast<double>(sets_.searched.size());
+  }
+
+  void add_notes(std::string& note) const {
+    const auto add = [&](const std::string& text) { note += (note.empty() ? "" : "; ") + text; };
+    if (!sets_.left_out.empty()) {
+      add("searched on the " + std::to_string(sets_.searched.size()) + " most narrowly correct inputs of " +
+          std::to_string(sets_.positives.size()) + ", each generation's best verified on the others");
+    }
+    if (hyper_.boolean("compat_softmax") && !original_.ends_in_softmax())
+      add("compat_softmax had no effect: the model does not end in a softmax");
   }
 
   // The weights on the Pareto front of both scores, over all layers.
@@ -100,46 +128,93 @@ class Arachne {
                                        .generational = hyper_.text("update") == "generational"};
     settings.patience = hyper_.is_null("patience") ? std::max<int64_t>(10, settings.generations / 10)
                                                    : hyper_.integer("patience");
+    std::map<ParameterId, search::Dimension> of_kernel;
     for (const WeightRef& weight : weights) {
-      const at::Tensor kernel =
-          original_.parameters()[weight.parameter].value.detach().to(at::kCPU, at::kDouble);
-      const double low = kernel.min().item<double>(), high = kernel.max().item<double>();
-      settings.dimensions.push_back({.low = low < 0 ? 2 * low : low / 2,
-                                     .high = high > 0 ? 2 * high : high / 2,
-                                     .mean = kernel.mean().item<double>(),
-                                     .deviation = kernel.std(/*unbiased=*/false).item<double>()});
+      const auto [place, is_new] = of_kernel.try_emplace(weight.parameter);
+      if (is_new) place->second = dimension_of(original_.parameters()[weight.parameter].value);
+      settings.dimensions.push_back(place->second);
     }
     return settings;
   }
+  static search::Dimension dimension_of(const at::Tensor& weight) {
+    const at::Tensor kernel = weight.detach().to(at::kCPU, at::kDouble);
+    const double low = kernel.min().item<double>(), high = kernel.max().item<double>();
+    return {.low = low < 0 ? 2 * low : low / 2,
+            .high = high > 0 ? 2 * high : high / 2,
+            .mean = kernel.mean().item<double>(),
+            .deviation = kernel.std(/*unbiased=*/false).item<double>()};
+  }
+
+  // What judges candidates on some positives and some negatives.
+  search::CandidateEvaluator::Setup evaluation(const std::vector<WeightRef>& weights,
+                                               const std::vector<int64_t>& positives,
+                                               const std::vector<int64_t>& negatives) const {
+    std::vector<int64_t> all = positives;
+    all.insert(all.end(), negatives.begin(), negatives.end());
+    return {.network = original_,
+            .inputs = {{&split_, positives, false}, {&split_, negatives, true}},
+            .weights = weights,
+            .objective = search::arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
+            .batching = context_.batching(),
+            .stop = context_.stop(),
+            .known = pass_->known(all)};
+  }
 
   FixResult search(const std::vector<WeightRef>& weights) {
-    const search::CandidateEvaluator evaluator(
-        {.network = original_,
-         .inputs = {{&split_, sets_.positives, false}, {&split_, sets_.negatives, true}},
-         .weights = weights,
-         .objective = search::arachne_objective(hyper_.number("alpha"), hyper_.boolean("compat_softmax")),
-         .batching = context_.batching(),
-         .stop = context_.stop()});
+    const search::CandidateEvaluator evaluator(evaluation(weights, sets_.searched, sets_.negatives));
+    std::optional<search::CandidateEvaluator> rest;
+    std::optional<search::VerifiedBest> verified;
+    if (!sets_.left_out.empty()) {
+      rest.emplace(evaluation(weights, sets_.left_out, {}));
+      verified.emplace(*rest);
+      if (const auto& saved = context_.load_checkpoint()) verified->load(*saved);
+    }
+    pass_.reset();  // the evaluators have what they want of it
     FixLog& log = context_.log();
     log.scalars["front_size"] = static_cast<double>(weights.size());
-    const double original_fitness = evaluator.original_fitness();
-    log.scalars["original_fitness"] = original_fitness;
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
+    const double original_fitness = evaluator.original_fitness() + (rest ? rest->original_fitness() : 0);
+    log.scalars["original_fitness"] = original_fitness;
     // An original whose fitness is not a number is no better than a candidate that has one.
     const bool keep_original = hyper_.boolean("keep_original") && !std::isnan(original_fitness);
-    return search::run_search(
-        original_, context_,
-        search::differential_evolution(evolution_settings(weights), context_.seed("search"),
-                                       [&](auto candidates, auto floors, auto fitness) {
-                                         evaluator.evaluate(candidates, floors, fitness);
-                                       }),
-        {.save = [&](CheckpointState& tensors) { tensors["weights"] = weight_table(weights); }},
-        [&](const search::SearchResult& found) {
-          const search::Verdict verdict = evaluator.judge(found.best);
-          log.scalars["negatives_fixed"] = static_cast<double>(verdict.negative.correct());
-          log.scalars["positives_broken"] = static_cast<double>(verdict.positive.misses);
-          return search::judged(evaluator, original_fitness, found.best_fitness, found.best, keep_original);
-        });
+
+    search::EvolutionSettings settings = evolution_settings(weights);
+    settings.together = evaluator.together();
+    settings.details = search::kDetails;
+    std::vector<search::Verdict> verdicts;  // of the last call
+    search::EvolutionHooks hooks{.details = [&](int64_t k, std::span<double> details) {
+      std::ranges::copy(search::details_of(verdicts[static_cast<size_t>(k)]), details.begin());
+    }};
+    if (verified) hooks.settle = [&](const auto& state, const auto& best) { verified->settle(state, best); };
+    const search::Optimiser evolution = search::differential_evolution(
+        settings, context_.seed("search"),
+        [&](auto candidates, auto floors, auto fitness) {
+          verdicts.assign(fitness.size(), {});
+          evaluator.evaluate(candidates, floors, fitness, verdicts);
+        },
+        hooks);
+    const search::Optimiser optimiser = [&](const search::SearchWatch& watch) {
+      search::SearchResult found = evolution(watch);
+      if (!verified) return found;
+      found.found = verified->any();
+      found.best = verified->values();
+      found.best_fitness = verified->fitness();
+      found.details = verified->details();
+      log.series["verified_fitness"] = verified->series();
+      return found;
+    };
+    const search::SearchStage stage{
+        .first = verified ? "population was complete and its best verified" : "population was complete",
+        .save = [&](CheckpointState& tensors) {
+          tensors["weights"] = weight_table(weights);
+          tensors["searched"] = locate::position_table(sets_.searched);
+          if (verified) verified->save(tensors);
+        }};
+    return search::run_search(original_, context_, optimiser, stage, [&](const search::SearchResult& found) {
+      log.scalars["negatives_fixed"] = found.details[0];
+      log.scalars["positives_broken"] = found.details[1];
+      return search::judged(evaluator, original_fitness, found.best_fitness, found.best, keep_original);
+    });
   }
 
   const Network& original_;
@@ -147,6 +222,7 @@ class Arachne {
   const Hyperparameters& hyper_;
   const Split& split_;
   const std::vector<TargetLayer> layers_;
+  std::optional<search::SplitPass> pass_;  // of the original, until the search begins
   Sets sets_;
 };
 
@@ -180,6 +256,10 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       integer_spec("pair_rank", 1, "n-th most frequent pair of label and prediction (negatives = pair)",
                    "rank", kCode, 1),
       number_spec("alpha", 10, "weight of the inputs to be fixed in the fitness", kCode, 0, 1e6),
+      integer_spec("positives", 0,
+                   "search on so many correctly classified inputs, the narrowest, and verify each "
+                   "generation's best on all; 0: search on all",
+                   "inputs", "our choice: an approximation for large models", 0),
       integer_spec("population", 100, "size of the population", "candidates", kCode, 4),
       integer_spec("generations", 100, "most generations", "generations", kCode, 0),
       number_spec("mutation_low", 0.5, "least mutation factor, one drawn per generation", kCode, 0, 2),
@@ -192,7 +272,8 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
                   "share of a convolution's weight: of the whole set, or of each input",
                   kCode + "; per_sample: our choice", {"reference", "per_sample"}),
       boolean_spec("compat_softmax", false,
-                   "losses and impacts on the softmax's output instead of the logits",
+                   "losses and impacts on the softmax's output instead of the logits; no effect on "
+                   "models that end in logits",
                    "our choice; true: " + kCode),
       boolean_spec("keep_original", true, "return the original when no candidate is better",
                    "our choice; false: " + kCode),
@@ -204,7 +285,7 @@ const bool registered = register_approach({
              .name = "Arachne",
              .level = Level::neuron,
              .publication = "ACM TOSEM 2023",
-             .version = 4,
+             .version = 5,
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
