@@ -10,17 +10,21 @@
 #include "approaches/locate/sampling.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
+#include "harness/core/error.hpp"
 
 namespace harness {
 namespace {
 
+// Weight of the accuracy against the faults. The public code has 0.1 to 0.3, a constant for each model.
+constexpr double kAlpha = 0.3;
+
 // The cost (CARE.md, Formulas): the less the better, so the swarm maximises its negative.
-search::Objective care_objective(double alpha) {
-  return {.measure = search::Measure::counts, .value = [alpha](const search::Verdict& verdict) {
+search::Objective care_objective(double positive_weight) {
+  return {.measure = search::Measure::counts, .value = [positive_weight](const search::Verdict& verdict) {
             const auto rate = [](const search::Tally& tally) {
               return static_cast<double>(tally.misses) / static_cast<double>(tally.inputs);
             };
-            return -((1 - alpha) * rate(verdict.negative) + alpha * rate(verdict.positive));
+            return -(rate(verdict.negative) + positive_weight * rate(verdict.positive));
           }};
 }
 
@@ -78,9 +82,14 @@ class Care {
     if (saved_) {
       negatives_ = locate::positions_of(saved_->at("negatives"));
       positives_ = locate::positions_of(saved_->at("positives"));
+      const std::vector<int64_t> counts = locate::positions_of(saved_->at("repair"));
+      wrong_ = counts.at(0);
+      correct_ = counts.at(1);
     } else {
       const locate::Judgement judgement =
           locate::judge_split(original_, context_.split("repair"), context_.batching());
+      wrong_ = std::ssize(judgement.wrong);
+      correct_ = std::ssize(judgement.correct);
       RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
       const int64_t positives = hyper_.integer("positives");
       negatives_ = locate::draw_at_most(judgement.wrong, hyper_.integer("negatives"), some_wrong);
@@ -90,6 +99,22 @@ class Care {
     }
     context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
     context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
+    context_.log().scalars["repair_faults"] = static_cast<double>(wrong_);
+    context_.log().scalars["repair_correct"] = static_cast<double>(correct_);
+  }
+
+  // What the rate of D+ is multiplied by, so that one broken input of whatever `weighting` counts weighs
+  // alpha / (1 - alpha) repaired ones (CARE.md, Formulas).
+  double positive_weight() const {
+    const double alpha = hyper_.number("alpha"), odds = alpha / (1 - alpha);
+    const std::string weighting = hyper_.text("weighting");
+    const auto ratio = [](auto right, auto wrong) {
+      return static_cast<double>(right) / static_cast<double>(wrong);
+    };
+    if (weighting == "population") return odds * ratio(correct_, wrong_);
+    if (weighting == "per_input") return odds * ratio(positives_.size(), negatives_.size());
+    if (weighting != "rates") interface_misuse("unknown weighting of CARE: " + weighting);
+    return odds;
   }
 
   // The units whose value has the largest effect on the faults, over all layers; nothing when stopped.
@@ -171,14 +196,16 @@ class Care {
 
   FixResult search(const std::vector<Unit>& units) {
     const std::vector<WeightRef> weights = columns_of(units);
+    const double weight = positive_weight();
     const search::CandidateEvaluator evaluator({.network = original_,
                                                 .inputs = inputs(),
                                                 .weights = weights,
-                                                .objective = care_objective(hyper_.number("alpha")),
+                                                .objective = care_objective(weight),
                                                 .batching = context_.batching(),
                                                 .stop = context_.stop()});
     FixLog& log = context_.log();
     log.scalars["units"] = static_cast<double>(units.size());
+    log.scalars["positive_weight"] = weight;
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
     for (const Unit& unit : units) log.series["unit"].push_back(static_cast<double>(unit.number));
     return search::run_search(
@@ -203,6 +230,7 @@ class Care {
   void save(const std::vector<Unit>& units, CheckpointState& tensors) const {
     tensors["negatives"] = locate::position_table(negatives_);
     tensors["positives"] = locate::position_table(positives_);
+    tensors["repair"] = locate::position_table({wrong_, correct_});
     std::vector<int64_t> flat;
     for (const Unit& unit : units) flat.insert(flat.end(), {unit.layer, unit.number});
     tensors["units"] = locate::position_table(flat);
@@ -222,6 +250,7 @@ class Care {
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the positives
   std::vector<int64_t> negatives_, positives_;
+  int64_t wrong_ = 0, correct_ = 0;     // of the whole repair split
   std::vector<float> weight_;           // original values of the columns
   std::vector<size_t> unit_of_weight_;  // which unit's column each belongs to
 };
@@ -250,7 +279,13 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       integer_spec("units", 5, "units with the highest score that get a multiplier", "units", hyper, 1),
       integer_spec("negatives", 1000, "most misclassified inputs; 0: all", "inputs", adaptation, 0),
       integer_spec("positives", 1000, "most correctly classified inputs; 0: all", "inputs", adaptation, 0),
-      number_spec("alpha", 0.1, "weight of the accuracy lost against the faults left", hyper, 0, 1),
+      number_spec("alpha", kAlpha, "weight of the accuracy lost; 1 - alpha is that of the faults left",
+                  "our choice, within the 0.1 to 0.3 of the " + hyper, 0, 0.99),
+      choice_spec(
+          "weighting", "population",
+          "what alpha weighs: inputs of the repair split, inputs of both samples, or the samples' rates",
+          "our choice: the public code counts faults and correct inputs over the same images",
+          {"population", "per_input", "rates"}),
       integer_spec("particles", 20, "particles of the swarm", "particles", hyper, 1),
       integer_spec("iterations", 100, "most iterations", "iterations", hyper, 1),
       number_spec("w", 0.8, "inertia: part of its speed that a particle keeps", hyper, 0, 2),
@@ -269,6 +304,7 @@ const bool registered = register_approach({
              .name = "CARE",
              .level = Level::neuron,
              .publication = "ICSE 2022",
+             .version = 2,
              .needs = {"repair"},
              .uses = {"train", "validation"},
              .hyperparameters = hyperparameter_specs(),

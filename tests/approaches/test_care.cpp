@@ -1,4 +1,5 @@
 #include <cmath>
+#include <set>
 
 #include "approaches/dense_layers.hpp"
 #include "approaches/locate/faults.hpp"
@@ -21,8 +22,9 @@ using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
 
-// The cost (approaches/docs/CARE.md, Formulas), with the repair split's faults and another's correct ones.
-double cost(const Network& network, double alpha, const std::string& positives) {
+// The cost (approaches/docs/CARE.md, Formulas), with the repair split's faults and another's correct ones;
+// `weight`: of the rate of the latter.
+double cost(const Network& network, double weight, const std::string& positives) {
   const auto rate = [&](const std::string& name, bool wrong) {
     const Split& split = tiny_data().split(name);
     const locate::Judgement before = locate::judge_split(tiny_network(), split, 50),
@@ -33,7 +35,13 @@ double cost(const Network& network, double alpha, const std::string& positives) 
       misses += static_cast<double>(std::count(after.wrong.begin(), after.wrong.end(), n));
     return misses / static_cast<double>(of.size());
   };
-  return (1 - alpha) * rate("repair", true) + alpha * rate(positives, false);
+  return rate("repair", true) + weight * rate(positives, false);
+}
+
+// Much weight on the faults, so that something better than the original is found.
+nlohmann::json with_weight(nlohmann::json parameters) {
+  parameters.update({{"alpha", 0.1}, {"weighting", "rates"}});
+  return parameters;
 }
 
 search::SearchInputs some_inputs(const Network& network) {
@@ -202,19 +210,23 @@ TEST_CASE("samples of correct inputs", "[care]") {
 }
 
 TEST_CASE("CARE lowers its cost and changes nothing but the columns of its units", "[care]") {
-  // Lively particles, as the tiny network's answers hardly depend on multipliers near 1.
+  // Lively particles, as the tiny network's answers hardly depend on multipliers near 1; and much weight on
+  // the faults.
   for (const std::string layers : {"last", "all_dense"}) {
     for (const std::string score : {"range", "mean_abs_dev"}) {
       INFO(layers << " " << score);
       const Outcome outcome =
-          run(setup_for("CARE", {{"layers", layers}, {"score", score}, {"ftol", 0}, {"w", 1}}));
+          run(setup_for("CARE", with_weight({{"layers", layers}, {"score", score}, {"ftol", 0}, {"w", 1}})));
       REQUIRE(outcome.result.network.has_value());
       REQUIRE(outcome.log.scalars.at("negatives") == 20);
       REQUIRE(outcome.log.scalars.at("positives_from_train") == 80);
       REQUIRE(outcome.log.scalars.at("units") == 5);
       REQUIRE(outcome.log.scalars.at("best_fitness") > outcome.log.scalars.at("original_fitness"));
-      REQUIRE(outcome.log.scalars.at("original_fitness") == Approx(-0.9));
-      REQUIRE(outcome.log.scalars.at("best_fitness") == Approx(-cost(*outcome.result.network, 0.1, "train")));
+      REQUIRE(outcome.log.scalars.at("original_fitness") == -1);
+      const double weight = 0.1 / 0.9;
+      REQUIRE(outcome.log.scalars.at("positive_weight") == Approx(weight));
+      REQUIRE(outcome.log.scalars.at("best_fitness") ==
+              Approx(-cost(*outcome.result.network, weight, "train")));
       REQUIRE(outcome.log.series.at("best_fitness").front() == outcome.log.scalars.at("original_fitness"));
       REQUIRE(outcome.log.counters.at("evaluations") == 20 * outcome.log.counters.at("iterations"));
       REQUIRE(outcome.log.phases.count("localise") + outcome.log.phases.count("search") == 2);
@@ -238,6 +250,29 @@ TEST_CASE("CARE lowers its cost and changes nothing but the columns of its units
       }
     }
   }
+}
+
+// One more broken input of what `weighting` counts costs as much as alpha / (1 - alpha) faults do.
+TEST_CASE("CARE weighs broken inputs of the population, of the samples, or their rates", "[care]") {
+  const double odds = 0.2 / 0.8;
+  const std::map<std::string, double> expected = {
+      {"population", odds * 100 / 20}, {"per_input", odds * 60 / 8}, {"rates", odds}};
+  std::set<double> best;
+  for (const auto& [weighting, weight] : expected) {
+    INFO(weighting);
+    const nlohmann::json parameters = {
+        {"alpha", 0.2}, {"weighting", weighting}, {"negatives", 8}, {"positives", 60}, {"ftol", 0}, {"w", 1}};
+    const Outcome outcome = run(setup_for("CARE", parameters));
+    const std::map<std::string, double>& scalars = outcome.log.scalars;
+    REQUIRE(scalars.at("repair_faults") == 20);
+    REQUIRE(scalars.at("repair_correct") == 100);
+    REQUIRE(scalars.at("positive_weight") == Approx(weight));
+    REQUIRE(scalars.at("original_fitness") == -1);
+    REQUIRE(scalars.at("best_fitness") ==
+            Approx(scalars.at("negatives_fixed") / 8 - 1 - weight * scalars.at("positives_broken") / 60));
+    best.insert(scalars.at("best_fitness"));
+  }
+  REQUIRE(best.size() == 3);
 }
 
 TEST_CASE("CARE takes the units with the largest effect", "[care]") {
@@ -285,7 +320,7 @@ TEST_CASE("CARE's caps and statuses", "[care]") {
 
 TEST_CASE("CARE is a function of its seed", "[care]") {
   const auto digest = [](uint64_t seed) {
-    FixContext::Setup setup = setup_for("CARE");
+    FixContext::Setup setup = setup_for("CARE", with_weight({}));
     setup.seed = seed;
     return run(std::move(setup)).result.network->digest();
   };
@@ -294,7 +329,7 @@ TEST_CASE("CARE is a function of its seed", "[care]") {
 }
 
 TEST_CASE("an interrupted CARE goes on bit for bit", "[care]") {
-  const nlohmann::json parameters = {{"positives", 40}, {"negatives", 15}};
+  const nlohmann::json parameters = with_weight({{"positives", 40}, {"negatives", 15}});
   require_same_after_stops([&] { return setup_for("CARE", parameters); });
   require_same_after_stops([&] { return setup_for("RAND", parameters, "CARE"); });
 }
