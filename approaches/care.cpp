@@ -8,6 +8,8 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/interventions.hpp"
 #include "approaches/locate/sampling.hpp"
+#include "approaches/locate/unit_values.hpp"
+#include "approaches/locate/watched_pass.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 #include "harness/core/error.hpp"
@@ -34,12 +36,20 @@ struct Unit {
   int64_t number = 0;
 };
 
+std::vector<TargetLayer> examined_layers(const Network& network, const Hyperparameters& parameters) {
+  std::vector<TargetLayer> layers = dense_layers(network);
+  if (parameters.text("layers") == "last") layers = {layers.back()};
+  return layers;
+}
+
 class Care {
  public:
   Care(const Network& original, FixContext& context, const Hyperparameters& parameters)
-      : original_(original), context_(context), hyper_(parameters), layers_(dense_layers(original)) {
-    if (parameters.text("layers") == "last") layers_ = {layers_.back()};
-  }
+      : original_(original),
+        context_(context),
+        hyper_(parameters),
+        layers_(examined_layers(original, parameters)),
+        unit_values_(std::in_place, original, layers_) {}
 
   FixResult run() {
     FixResult result;
@@ -86,21 +96,39 @@ class Care {
       wrong_ = counts.at(0);
       correct_ = counts.at(1);
     } else {
-      const locate::Judgement judgement =
-          locate::judge_split(original_, context_.split("repair"), context_.batching());
-      wrong_ = std::ssize(judgement.wrong);
-      correct_ = std::ssize(judgement.correct);
-      RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
-      const int64_t positives = hyper_.integer("positives");
-      negatives_ = locate::draw_at_most(judgement.wrong, hyper_.integer("negatives"), some_wrong);
-      positives_ = source_ == "repair" ? locate::draw_at_most(judgement.correct, positives, some_right)
-                                       : locate::correct_inputs(original_, context_.split(source_), positives,
-                                                                context_.batching(), some_right);
+      judge_inputs();
     }
     context_.log().scalars["negatives"] = static_cast<double>(negatives_.size());
     context_.log().scalars["positives_from_" + source_] = static_cast<double>(positives_.size());
     context_.log().scalars["repair_faults"] = static_cast<double>(wrong_);
     context_.log().scalars["repair_correct"] = static_cast<double>(correct_);
+  }
+
+  // The passes that judge the inputs also collect what localisation needs of them.
+  void judge_inputs() {
+    const Split &repair = context_.split("repair"), &source = context_.split(source_);
+    const Batching batching = context_.batching();
+    const locate::Judgement judgement =
+        locate::judge_split(original_, repair, batching, unit_values_->watch_negatives());
+    wrong_ = std::ssize(judgement.wrong);
+    correct_ = std::ssize(judgement.correct);
+    RandomStream some_wrong = context_.stream("negatives"), some_right = context_.stream("positives");
+    const int64_t positives = hyper_.integer("positives");
+    negatives_ = locate::draw_at_most(judgement.wrong, hyper_.integer("negatives"), some_wrong);
+    if (source_ == "repair") {
+      positives_ = locate::draw_at_most(judgement.correct, positives, some_right);
+      unit_values_->widen({&repair, positives_}, batching);
+    } else {
+      positives_ = locate::correct_inputs(original_, source, positives, batching, some_right,
+                                          unit_values_->watch_positives());
+    }
+    if (negatives_.empty() || positives_.empty()) return;
+    std::vector<int64_t> numbers;  // of the negatives among all faults
+    for (const int64_t position : negatives_)
+      numbers.push_back(std::ranges::lower_bound(judgement.wrong, position) - judgement.wrong.begin());
+    const at::Tensor labels = judgement.labels.index_select(0, locate::position_table(negatives_));
+    if (!unit_values_->take_negatives(numbers, labels))
+      unit_values_->collect(search::SearchInputs(original_, inputs()), batching);
   }
 
   // What the rate of D+ is multiplied by, so that one broken input of whatever `weighting` counts weighs
@@ -118,15 +146,15 @@ class Care {
   }
 
   // The units whose value has the largest effect on the faults, over all layers; nothing when stopped.
-  std::optional<std::vector<Unit>> locate() const {
-    const search::SearchInputs set(original_, inputs());
-    const auto found = locate::intervention_effects(original_, layers_, set,
-                                                    {.values = hyper_.integer("intervention_values"),
+  std::optional<std::vector<Unit>> locate() {
+    const auto found =
+        locate::intervention_effects(*unit_values_, {.values = hyper_.integer("intervention_values"),
                                                      .batch = context_.batch(),
                                                      .go_on = [this](double done) {
                                                        context_.progress(done, "localise");
                                                        return !context_.stop().requested();
                                                      }});
+    unit_values_.reset();
     if (found.empty()) return std::nullopt;
     std::vector<Unit> all;
     std::vector<double> scores;
@@ -246,7 +274,8 @@ class Care {
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
-  std::vector<TargetLayer> layers_;
+  const std::vector<TargetLayer> layers_;
+  std::optional<locate::UnitValues> unit_values_;  // until the units are found
   std::optional<CheckpointState> saved_;
   std::string source_;  // split of the positives
   std::vector<int64_t> negatives_, positives_;

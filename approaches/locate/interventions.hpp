@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "approaches/search/inputs.hpp"
-#include "approaches/weights.hpp"
+#include "approaches/locate/unit_values.hpp"
 
 namespace harness::locate {
 
@@ -20,15 +19,14 @@ struct UnitEffects {
 };
 
 struct InterventionSettings {
-  int64_t values = 4;  // a unit, equally spaced, both ends of its range included; at least 2
-  int64_t batch = 250;
+  int64_t values = 4;   // a unit, equally spaced, both ends of its range included; at least 2
+  int64_t batch = 250;  // negatives at once
   std::function<bool(double done)> go_on = nullptr;  // false: leave at once
 };
 
-// One entry for each of `layers` (dense ones); nothing when it was left. There must be negatives.
-std::vector<UnitEffects> intervention_effects(const Network& network, const std::vector<TargetLayer>& layers,
-                                              const search::SearchInputs& inputs,
-                                              const InterventionSettings& settings);
+// One entry for each layer of `inputs` (dense ones); nothing when it was left. There must be negatives. No
+// layer before the examined one is run.
+std::vector<UnitEffects> intervention_effects(const UnitValues& inputs, const InterventionSettings& settings);
 
 // float64 (units): "range" = largest less least effect, "mean_abs_dev" = mean distance of the effects from
 // their mean. Units that are the same for all inputs score 0.

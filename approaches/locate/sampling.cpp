@@ -6,6 +6,7 @@
 #include <map>
 
 #include "approaches/batches.hpp"
+#include "approaches/locate/watched_pass.hpp"
 
 namespace harness::locate {
 
@@ -48,18 +49,7 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum
 
 std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t maximum,
                                     const Batching& batching, RandomStream& stream) {
-  const InputSet mixed{&split, stream.permutation(split.size())};
-  std::vector<int64_t> picked;
-  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
-    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
-    for (const int64_t k : positions_of(right.nonzero().flatten())) {
-      if (maximum > 0 && std::ssize(picked) == maximum) return false;
-      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
-    }
-    return maximum == 0 || std::ssize(picked) < maximum;
-  });
-  std::sort(picked.begin(), picked.end());
-  return picked;
+  return correct_inputs(network, split, maximum, batching, stream, PassWatch{});
 }
 
 std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,

@@ -7,6 +7,7 @@
 #include "approaches/locate/sampling.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
+#include "tests/approaches/pretend_device.hpp"
 #include "tests/support.hpp"
 
 namespace harness {
@@ -49,6 +50,14 @@ search::SearchInputs some_inputs(const Network& network) {
                                         {&tiny_data().split("train"), {1, 2, 3, 4, 50, 51}, false}});
 }
 
+std::vector<locate::UnitEffects> effects_on(const Network& network, const std::vector<TargetLayer>& layers,
+                                            const search::SearchInputs& inputs,
+                                            const locate::InterventionSettings& settings) {
+  locate::UnitValues values(network, layers);
+  values.collect(inputs, settings.batch);
+  return locate::intervention_effects(values, settings);
+}
+
 // Mean over the negatives of 1 - p(label), the unit being forced by a real run of everything behind it. In
 // this network nothing but the layer reads its input.
 double forced_effect(const Network& network, const TargetLayer& layer, int64_t unit, double value) {
@@ -73,7 +82,7 @@ void check_effects(const Network& network, const Effect& effect_of) {
   const search::SearchInputs inputs = some_inputs(network);
   const at::Tensor x = inputs.load(at::arange(inputs.size()));
   for (const int64_t batch : {2, 50}) {
-    const auto found = locate::intervention_effects(network, layers, inputs, {.values = 3, .batch = batch});
+    const auto found = effects_on(network, layers, inputs, {.values = 3, .batch = batch});
     REQUIRE(found.size() == layers.size());
     for (size_t l = 0; l < layers.size(); ++l) {
       const at::Tensor units = network.activations(x, {layers[l].input})[0];
@@ -177,16 +186,64 @@ TEST_CASE("constant units score nothing, and interventions stop when told to", "
   REQUIRE(
       locate::unit_scores({low, high, effects}, "range").equal(at::tensor({0.0, 0.6 - 0.2}, at::kDouble)));
   std::vector<double> seen;
-  const auto found =
-      locate::intervention_effects(tiny_network(), dense_layers(tiny_network()), some_inputs(tiny_network()),
-                                   {.batch = 2, .go_on = [&](double done) {
-                                      seen.push_back(done);
-                                      return seen.size() < 4;
-                                    }});
+  const auto found = effects_on(tiny_network(), dense_layers(tiny_network()), some_inputs(tiny_network()),
+                                {.batch = 2, .go_on = [&](double done) {
+                                   seen.push_back(done);
+                                   return seen.size() < 4;
+                                 }});
   REQUIRE(found.empty());
   REQUIRE(seen.size() == 4);
   REQUIRE(std::ranges::is_sorted(seen));
   REQUIRE((seen.front() == 0 && seen.back() > 0 && seen.back() < 1));
+}
+
+// What judging passes collect on the way is what a pass of its own over the same inputs sees, and they judge
+// as plain passes do.
+TEST_CASE("values for interventions come from the passes that judge the inputs", "[care]") {
+  const Split &repair = tiny_data().split("repair"), &train = tiny_data().split("train");
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    const std::vector<TargetLayer> layers = dense_layers(*network);
+    locate::UnitValues on_the_way(*network, layers), apart(*network, layers);
+    const locate::Judgement judgement =
+        locate::judge_split(*network, repair, 7, on_the_way.watch_negatives());
+    const locate::Judgement plain = locate::judge_split(*network, repair, 50);
+    REQUIRE(judgement.predictions.equal(plain.predictions));
+    REQUIRE(judgement.wrong == plain.wrong);
+    RandomStream one(3), two(3);
+    const std::vector<int64_t> correct =
+        locate::correct_inputs(*network, train, 30, 7, one, on_the_way.watch_positives());
+    REQUIRE(correct == locate::correct_inputs(*network, train, 30, 50, two));
+    const std::vector<int64_t> numbers = {1, 4, 5};
+    std::vector<int64_t> negatives;
+    for (const int64_t k : numbers) negatives.push_back(judgement.wrong.at(static_cast<size_t>(k)));
+    REQUIRE(on_the_way.take_negatives(numbers,
+                                      repair.labels().index_select(0, locate::position_table(negatives))));
+    apart.collect(search::SearchInputs(*network, {{&repair, negatives, true}, {&train, correct, false}}), 9);
+    REQUIRE(on_the_way.labels().equal(apart.labels()));
+    for (size_t l = 0; l < layers.size(); ++l) {
+      REQUIRE(at::allclose(on_the_way.layers()[l].low, apart.layers()[l].low));
+      REQUIRE(at::allclose(on_the_way.layers()[l].high, apart.layers()[l].high));
+      for (const NodeId id : {layers[l].input, layers[l].node}) {
+        REQUIRE(on_the_way.value(id).size(0) == 3);
+        REQUIRE(at::allclose(on_the_way.value(id), apart.value(id), 1e-5, 1e-6));
+      }
+    }
+  }
+}
+
+// The tiny network has one tanh, so its calls are the batches that went through the network.
+TEST_CASE("CARE's localisation runs the network on no image again that was judged", "[care]") {
+  Network network = tiny_network().fork();
+  network.to(testing::pretend_device());
+  FixContext::Setup setup = setup_for("CARE", {{"positives", 0}, {"iterations", 1}});
+  setup.batch = 10;
+  int64_t batches = 0;
+  setup.progress = [&](double, const std::string& what) {
+    if (what == "localise") batches += testing::take_pretended_calls()["aten::tanh"];
+  };
+  testing::take_pretended_calls();
+  run(std::move(setup), network);
+  REQUIRE(batches == 120 / 10 + 10);  // the repair split, and 96 images of the train split
 }
 
 TEST_CASE("samples of correct inputs", "[care]") {
@@ -282,7 +339,7 @@ TEST_CASE("CARE takes the units with the largest effect", "[care]") {
       locate::judge_split(tiny_network(), tiny_data().split("train"), 50).correct;
   const search::SearchInputs inputs(tiny_network(), {{&tiny_data().split("repair"), judgement.wrong, true},
                                                      {&tiny_data().split("train"), train, false}});
-  const auto effects = locate::intervention_effects(tiny_network(), {layers[1]}, inputs, {});
+  const auto effects = effects_on(tiny_network(), {layers[1]}, inputs, {});
   at::Tensor score = locate::unit_scores(effects[0], "range");
   const Outcome outcome = run(setup_for("CARE", {{"units", 3}, {"iterations", 1}}));
   for (const double unit : outcome.log.series.at("unit")) {
