@@ -71,17 +71,8 @@ class NeuRecover {
   // Weights and inputs; an empty refusal where there is something to search.
   virtual Refusal locate() {
     context_.progress(0, "localise");
-    const auto& history = context_.history();
-    const ParameterSet &last = history.back(), &before = history[history.size() - 2];
-    std::string different = first_difference(original_, last, true);
-    if (!different.empty()) {
-      return {"no_fix",
-              "the last checkpoint of the history is not the model to be fixed: " + different + " differs"};
-    }
-    different = first_difference(original_, before, false);
-    if (!different.empty()) {
-      return {"no_fix", "the checkpoint before the last has no " + different + " of the model's shape"};
-    }
+    const auto& history = context_.history();  // belongs to the model: adapt() has seen to it
+    const ParameterSet& before = history[history.size() - 2];
     const locate::Judgement now = locate::judge_split(original_, split_, context_.batching());
     if (now.wrong.empty() || now.correct.empty()) {
       return {"no_fix", "the repair split has no input that is classified " +
@@ -201,9 +192,28 @@ class RandomNeuRecover final : public NeuRecover {
   }
 };
 
+// Why the last two checkpoints are not those of this model's training. It is a fact of the subject: no run of
+// the fix could find anything else.
+std::optional<Refusal> refuse_other_history(const FixRequest& request) {
+  const size_t count = request.history.size();
+  const auto named = [&](size_t k) {
+    const bool known = k < request.history_names.size();
+    return (known ? request.history_names[k] + ", " : "") + "checkpoint " + std::to_string(k + 1) + " of " +
+           std::to_string(count);
+  };
+  std::string different = first_difference(*request.network, request.history[count - 1], true);
+  if (!different.empty()) {
+    return Refusal{"history_mismatch",
+                   named(count - 1) + ", is not the model to be fixed: " + different + " differs"};
+  }
+  different = first_difference(*request.network, request.history[count - 2], false);
+  if (different.empty()) return std::nullopt;
+  return Refusal{"history_mismatch", named(count - 2) + ", has no " + different + " of the model's shape"};
+}
+
 std::optional<Refusal> adapt(const FixRequest& request) {
   if (const auto refusal = refuse_without_dense_layers(request)) return refusal;
-  if (request.history.size() >= 2) return std::nullopt;
+  if (request.history.size() >= 2) return refuse_other_history(request);
   return Refusal{"no_history", "the subject names " + std::to_string(request.history.size()) +
                                    " checkpoints of its training; at least two are needed"};
 }
@@ -236,7 +246,7 @@ const bool registered = register_approach({
              .name = "NeuRecover",
              .level = Level::neuron,
              .publication = "SANER 2022",
-             .version = 2,
+             .version = 3,
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},

@@ -29,6 +29,7 @@ struct FixRequest {
   int64_t batch = 250;                                          // inputs for one pass through the network
   std::optional<TrainingConfig> training = {};                  // how the original was trained
   std::vector<std::map<std::string, at::Tensor>> history = {};  // parameters on the way, oldest first
+  std::vector<std::string> history_names = {};  // of their files, for messages; empty: not known
   // How many inputs of the repair split the original misclassifies and gets right; absent without the split.
   std::optional<int64_t> repair_faults = {}, repair_correct = {};
   // For each pair of label and wrong prediction that occurs: how many inputs there are.

@@ -125,6 +125,13 @@ void warm_up(const Network& original, const at::Tensor& sample) {
   synchronise(original.device());
 }
 
+// As the subject names them, without the folders of this machine.
+std::vector<std::string> names_of(const std::vector<std::filesystem::path>& files) {
+  std::vector<std::string> names;
+  for (const std::filesystem::path& file : files) names.push_back(file.filename().string());
+  return names;
+}
+
 void take(FixResult result, const FixJob& job, Watch& watch, FixOutcome* outcome) {
   outcome->result = std::move(result);
   if (outcome->result.network) {
@@ -174,6 +181,7 @@ FixJob fix_job(const Approach& approach, const Subject& subject, const ApproachC
                  .batch = subject.batch(),
                  .training = subject.config().training,
                  .history = subject.history(),
+                 .history_names = names_of(subject.config().history),
                  .repair_faults = repair.faults,
                  .repair_correct = repair.correct,
                  .repair_error_types = repair.error_types};

@@ -179,7 +179,7 @@ TEST_CASE("every approach does on another device what it does on the CPU", "[dev
                                  .hyperparameters = setup.hyperparameters,
                                  .shadow = shadow,
                                  .training = training,
-                                 .history = std::vector<std::map<std::string, at::Tensor>>(2)};
+                                 .history = {set_of(*network, 1.05), set_of(*network, 1)}};
         if (approach.adapt(checked)) continue;
         INFO(approach.info.key << ' ' << shadow << ", network of " << network->nodes().size() << " nodes");
         const testing::Outcome here = fixed(approach.info, shadow, *network, 4);

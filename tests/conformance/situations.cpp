@@ -87,6 +87,7 @@ const std::vector<Situation>& situations() {
   static const std::vector<Situation> made = [] {
     std::vector<Situation> all = {{"black_box", &*files().black_box, &tiny_data()},
                                   {"no_history", &tiny_network(), &tiny_data(), 0},
+                                  {"other_history", &tiny_network(), &tiny_data(), 2, true},
                                   {"one_dense", &head_network("one_dense"), &tiny_data()}};
     for (const char* name : {"no_repair", "no_faults", "no_correct", "one_kind"})
       all.push_back({name, &tiny_network(), &data_with(name)});
@@ -107,6 +108,7 @@ Case moved_to(const Case& one, const Situation& situation) {
     setup.history.clear();
     if (situation.history > 0 && situation.network->importable())
       setup.history = history_of(*situation.network);
+    if (situation.is_other_history) std::swap(setup.history.at(0), setup.history.at(1));
     return setup;
   };
   return moved;

@@ -18,10 +18,11 @@ struct Situation {
   const Network* network = nullptr;
   const Dataset* data = nullptr;
   size_t history = 2;
+  bool is_other_history = false;  // its last checkpoint is not the network
 };
 
-// Data as above on the tiny network; "no_history"; and networks: "black_box" (values decide its flow),
-// "convolved" (no dense layer), "pooled", "sigmoid", "skipping" (headed.hpp), "one_dense".
+// Data as above on the tiny network; "no_history", "other_history"; and networks: "black_box" (values decide
+// its flow), "convolved" (no dense layer), "pooled", "sigmoid", "skipping" (headed.hpp), "one_dense".
 const std::vector<Situation>& situations();
 
 // The case as it would be there.

@@ -36,6 +36,7 @@ const std::vector<Refused> kRefused = {
     {"no_faults", "no_faults", kRepair},
     {"no_history", "no_history", {"NR"}},
     {"no_repair", "missing_split", kRepair},
+    {"other_history", "history_mismatch", {"NR"}},
     {"one_dense", "structure", {"3M", "IN", "RA", "VERE"}},
     {"one_kind", "too_few_error_types", {"DTR"}},
     {"pooled", "structure", {"3M", "RA", "VERE"}},

@@ -18,7 +18,7 @@ constexpr double kMaxSecondsToRefuse = 1;
 const std::set<std::string> kUnadaptable = {
     "missing_split", "no_faults",        "no_correct_inputs",   "operator",
     "structure",     "no_history",       "too_few_error_types", "too_few_classes",
-    "no_training",   "too_many_classes", "vacuous_control"};
+    "no_training",   "too_many_classes", "vacuous_control",     "history_mismatch"};
 // Codes of FAILURE that an approach may give itself.
 const std::set<std::string> kFailures = {"no_fix", "timeout", "out_of_memory"};
 
