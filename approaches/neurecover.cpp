@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
+#include <sstream>
 
 #include "approaches/dense_layers.hpp"
 #include "approaches/locate/faults.hpp"
@@ -15,8 +17,9 @@
 namespace harness {
 namespace {
 
-// What localisation counts, for the log.
-const std::vector<std::string> kCounts = {"deg", "imp", "tensors", "considered", "localised"};
+// What localisation logs: numbers, and a number for each dense layer.
+const std::vector<std::string> kCounts = {"deg", "imp", "tensors", "rate", "considered", "localised"};
+const std::vector<std::string> kLayerCounts = {"considered_of_layer", "localised_of_layer"};
 
 using ParameterSet = std::map<std::string, at::Tensor>;
 
@@ -86,13 +89,15 @@ class NeuRecover {
         locate::regression_weights(original_, before, layers_, split_, effect,
                                    {.backward = hyper_.text("backward"),
                                     .reduction_rate = hyper_.number("reduction_rate"),
+                                    .widen = hyper_.boolean("widen"),
+                                    .delta_over = hyper_.text("delta_over"),
                                     .batching = context_.batching()});
-    log("tensors", static_cast<size_t>(found.tensors));
-    log("considered", static_cast<size_t>(found.considered));
-    log("localised", found.weights.size());
-    if (found.weights.empty())
-      return {"no_fix",
-              "no weight is suspicious by every score at once; a greater reduction_rate considers more"};
+    log(found);
+    if (found.weights.empty()) {
+      return {"no_fix", std::string("no weight is suspicious by every score at once; ") +
+                            (hyper_.boolean("widen") ? "no greater reduction_rate leaves any"
+                                                     : "a greater reduction_rate considers more")};
+    }
     weights_ = std::move(found.weights);
     negatives_ = now.wrong;
     positives_ = some_positives(now.correct);
@@ -136,7 +141,7 @@ class NeuRecover {
         .rule = search::Constriction{.phi = hyper_.number("phi"), .patience = hyper_.integer("patience")}};
     FixLog& log = context_.log();
     log.scalars["touched_logits"] = evaluator.strategy() == "touched_logits";
-    return search::run_search(
+    FixResult result = search::run_search(
         original_, context_,
         search::particle_swarm(
             settings, context_.seed("search"),
@@ -149,9 +154,33 @@ class NeuRecover {
           return search::judged(evaluator, evaluator.original_fitness(), found.best_fitness, found.best,
                                 hyper_.boolean("keep_original"));
         });
+    if (const std::string text = remarks(); !text.empty())
+      result.note += (result.note.empty() ? "" : "; ") + text;
+    return result;
   }
 
   void log(const char* name, size_t value) { context_.log().scalars[name] = static_cast<double>(value); }
+  void log(const locate::RegressionWeights& found) {
+    log("tensors", static_cast<size_t>(found.tensors));
+    log("localised", found.weights.size());
+    log("considered", static_cast<size_t>(std::reduce(found.considered.begin(), found.considered.end())));
+    context_.log().scalars["rate"] = found.rate;
+    context_.log().series["considered_of_layer"] = {found.considered.begin(), found.considered.end()};
+    context_.log().series["localised_of_layer"] = {found.localised.begin(), found.localised.end()};
+  }
+
+  // What the settings meant for this model.
+  std::string remarks() const {
+    std::ostringstream text;
+    const double given = hyper_.number("reduction_rate"), rate = context_.log().scalars.at("rate");
+    const bool is_wider = rate > given;
+    if (is_wider) text << "reduction_rate " << given << " left no weight and was widened to " << rate;
+    if (hyper_.text("backward") == "compat" && !original_.ends_in_softmax()) {
+      text << (is_wider ? "; " : "")
+           << "backward compat is logit_sum here, as the model does not end in a softmax";
+    }
+    return text.str();
+  }
 
   void save(CheckpointState& tensors) const {
     tensors["negatives"] = locate::position_table(negatives_);
@@ -159,6 +188,8 @@ class NeuRecover {
     tensors["weights"] = weight_table(weights_).flatten();
     for (const std::string& name : kCounts)
       tensors["count." + name] = at::scalar_tensor(context_.log().scalars.at(name), at::kDouble);
+    for (const std::string& name : kLayerCounts)
+      tensors["counts." + name] = at::tensor(context_.log().series.at(name), at::kDouble);
   }
 
   void load(const CheckpointState& saved) {
@@ -167,6 +198,11 @@ class NeuRecover {
     weights_ = weights_of(saved.at("weights"));
     for (const std::string& name : kCounts)
       context_.log().scalars[name] = saved.at("count." + name).item<double>();
+    for (const std::string& name : kLayerCounts) {
+      const at::Tensor& counts = saved.at("counts." + name);
+      const double* first = counts.const_data_ptr<double>();
+      context_.log().series[name].assign(first, first + counts.numel());
+    }
   }
 
   const Network& original_;
@@ -221,11 +257,17 @@ std::optional<Refusal> adapt(const FixRequest& request) {
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string hyper = "public code, jst-qaml/eAI-Repair-Toolkit (Tokui et al., SANER 2022)";
   return {
-      choice_spec(
-          "backward", "loss",
-          "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is noise",
-          "our choice; compat: " + hyper, {"loss", "logit_sum", "compat"}),
+      choice_spec("backward", "loss",
+                  "whose gradient ranks the weights; compat: the sum of the softmax's outputs, which is "
+                  "noise; where a "
+                  "model ends in logits it has no effect beside logit_sum",
+                  "our choice; compat: " + hyper, {"loss", "logit_sum", "compat"}),
       number_spec("reduction_rate", 1, "factor on the number of weights considered in each layer", hyper, 0),
+      boolean_spec("widen", true, "double reduction_rate until at least one weight is left",
+                   "our choice; the public code does not"),
+      choice_spec("delta_over", "all",
+                  "tensors that share the change of the last epoch: all trainable ones, or the dense kernels",
+                  "our choice; all: " + hyper, {"all", "dense_kernels"}),
       number_spec("alpha", 1, "weight of the correctly classified inputs in the fitness", hyper, 0),
       integer_spec("positives", 200, "correctly classified inputs drawn with replacement; 0: all", "inputs",
                    hyper, 0),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "harness/core/error.hpp"
 
@@ -90,14 +91,20 @@ class Ranking {
   std::vector<at::Tensor> kernels_;
 };
 
-// The change of every trainable tensor, whatever its layer, so that batch norm takes its share of the change
-// but shifts no numbering.
+// The change of every tensor that shares it: all trainable ones, whatever their layer, so that batch norm
+// takes its share and shifts no numbering; or the kernels of the dense layers alone.
 class Changes {
  public:
-  Changes(const Network& network, const std::map<std::string, at::Tensor>& before)
+  Changes(const Network& network, const std::map<std::string, at::Tensor>& before,
+          const std::vector<TargetLayer>& layers, const std::string& over)
       : network_(network), before_(before) {
-    for (const Parameter& parameter : network.parameters()) {
+    if (over != "all" && over != "dense_kernels") interface_misuse("unknown share of the change: " + over);
+    for (size_t id = 0; id < network.parameters().size(); ++id) {
+      const Parameter& parameter = network.parameters()[id];
       if (!parameter.trainable || parameter.value.numel() == 0) continue;
+      const bool is_dense =
+          std::ranges::count(layers, static_cast<ParameterId>(id), &TargetLayer::weight) > 0;
+      if (over == "dense_kernels" && !is_dense) continue;
       total_ += of(parameter).mean().item<double>();
       ++tensors_;
     }
@@ -119,6 +126,74 @@ class Changes {
   double total_ = 0;
   int64_t tensors_ = 0;
 };
+
+// One dense layer: its scores, and which of its weights they leave at any rate.
+class Suspects {
+ public:
+  Suspects(ParameterId kernel, Scores worse, Scores better, at::Tensor change, double share, bool any_better)
+      : kernel_(kernel),
+        worse_(std::move(worse)),
+        better_(std::move(better)),
+        change_(std::move(change)),
+        any_better_(any_better) {
+    const double phi = worse_.mean_forward;
+    suspicion_ = phi == 0 ? 0 : phi / (phi + better_.mean_forward) * share;
+  }
+
+  int64_t considered(double rate) const {
+    if (suspicion_ == 0) return 0;
+    const auto size = static_cast<double>(change_.numel());
+    return static_cast<int64_t>(std::min(size, std::nearbyint(size * suspicion_ * rate)));
+  }
+  int64_t most() const { return suspicion_ > 0 ? change_.numel() : 0; }  // whatever the rate
+
+  // Those left among the `count` largest; 0 for none.
+  std::vector<WeightRef> among(int64_t count) const {
+    std::vector<WeightRef> left;
+    if (count == 0) return left;
+    const at::Tensor of_worse = among_largest(worse_.forward, count) * among_largest(worse_.backward, count);
+    at::Tensor chosen = of_worse * among_largest(change_, count);
+    // An empty set of improved inputs ranks nothing.
+    if (any_better_)
+      chosen *= 1 - among_largest(better_.forward, count) * among_largest(better_.backward, count);
+    const at::Tensor places = chosen.nonzero().flatten();
+    for (int64_t k = 0; k < places.numel(); ++k)
+      left.push_back({kernel_, places.const_data_ptr<int64_t>()[k]});
+    return left;
+  }
+
+ private:
+  ParameterId kernel_;
+  Scores worse_, better_;
+  at::Tensor change_;
+  bool any_better_;
+  double suspicion_ = 0;
+};
+
+// What one rate leaves of all layers.
+RegressionWeights left_at(double rate, const std::vector<Suspects>& suspects) {
+  RegressionWeights found{.rate = rate};
+  for (const Suspects& of_layer : suspects) {
+    found.considered.push_back(of_layer.considered(rate));
+    const std::vector<WeightRef> left = of_layer.among(found.considered.back());
+    found.localised.push_back(std::ssize(left));
+    found.weights.insert(found.weights.end(), left.begin(), left.end());
+  }
+  return found;
+}
+
+// The next doubling of a rate with which any layer considers more; 0 where none ever does.
+double next_rate(double rate, const RegressionWeights& so_far, const std::vector<Suspects>& suspects) {
+  bool all_considered = true;
+  for (size_t l = 0; l < suspects.size(); ++l) all_considered &= so_far.considered[l] == suspects[l].most();
+  if (all_considered || rate <= 0) return 0;
+  for (;;) {
+    rate *= 2;
+    for (size_t l = 0; l < suspects.size(); ++l) {
+      if (suspects[l].considered(rate) != so_far.considered[l]) return rate;
+    }
+  }
+}
 
 }  // namespace
 
@@ -149,30 +224,23 @@ at::Tensor among_largest(const at::Tensor& scores, int64_t count) {
 RegressionWeights regression_weights(const Network& network, const std::map<std::string, at::Tensor>& before,
                                      const std::vector<TargetLayer>& layers, const Split& split,
                                      const EpochEffect& effect, const RegressionSettings& settings) {
-  const Changes changes(network, before);
+  const Changes changes(network, before, layers, settings.delta_over);
   const Ranking ranking(network, layers, split, settings);
-  const std::vector<Scores> worse = ranking.scores(effect.regressed),
-                            better = ranking.scores(effect.improved);
-  RegressionWeights found{.weights = {}, .considered = 0, .tensors = changes.tensors()};
+  std::vector<Scores> worse = ranking.scores(effect.regressed), better = ranking.scores(effect.improved);
+  std::vector<Suspects> suspects;
   for (size_t l = 0; l < layers.size(); ++l) {
     const at::Tensor change = changes.of(layers[l].weight);
-    const double phi = worse[l].mean_forward;
-    if (phi == 0) continue;
-    const double suspicious = phi / (phi + better[l].mean_forward) * changes.share(change);  // suspicion
-    const auto size = static_cast<double>(change.numel());
-    const auto count = static_cast<int64_t>(
-        std::min(size, std::nearbyint(size * suspicious * settings.reduction_rate)));  // considered
-    found.considered += count;
-    const at::Tensor of_worse =
-        among_largest(worse[l].forward, count) * among_largest(worse[l].backward, count);
-    at::Tensor chosen = of_worse * among_largest(change, count);
-    // An empty set of improved inputs ranks nothing.
-    if (!effect.improved.empty())
-      chosen *= 1 - among_largest(better[l].forward, count) * among_largest(better[l].backward, count);
-    const at::Tensor places = chosen.nonzero().flatten();
-    for (int64_t k = 0; k < places.numel(); ++k)
-      found.weights.push_back({layers[l].weight, places.const_data_ptr<int64_t>()[k]});
+    suspects.emplace_back(layers[l].weight, std::move(worse[l]), std::move(better[l]), change,
+                          changes.share(change), !effect.improved.empty());
   }
+  RegressionWeights found = left_at(settings.reduction_rate, suspects);
+  while (settings.widen && found.weights.empty()) {
+    settings.batching.stop.check();
+    const double rate = next_rate(found.rate, found, suspects);
+    if (rate == 0) break;
+    found = left_at(rate, suspects);
+  }
+  found.tensors = changes.tensors();
   return found;
 }
 

@@ -19,17 +19,21 @@ struct EpochEffect {
 struct RegressionSettings {
   std::string backward = "loss";  // whose gradient: loss | logit_sum | compat (sum of the model's outputs)
   double reduction_rate = 1;
-  Batching batching = 250;
+  bool widen = false;              // double the rate until a weight is left, or all have been considered
+  std::string delta_over = "all";  // tensors that share the change: all trainable ones | dense_kernels
+  Batching batching = 250;         // its stop is checked between two rates, too
 };
 
 struct RegressionWeights {
-  std::vector<WeightRef> weights;  // by layer, then by position
-  int64_t considered = 0;          // sum of k_t over the layers
-  int64_t tensors = 0;             // trainable ones of the network, over which the change is normalised
+  std::vector<WeightRef> weights = {};                   // by layer, then by position
+  double rate = 0;                                       // the last one that was tried
+  int64_t tensors = 0;                                   // over which the change is normalised
+  std::vector<int64_t> considered = {}, localised = {};  // of each layer: k_t, and weights that are left
 };
 
 // Weights of the dense `layers` that changed much in the last epoch and matter for what it made worse, not
-// for what it made better (approaches/docs/NR.md, Formulas). `before`: values of the network's parameters one
+// for what it made better (approaches/docs/NR.md, Formulas). Scores are computed once, whatever rates are
+// tried. `before`: values of the network's parameters one
 // epoch earlier, by name. Of equal scores the first in the kernel comes first.
 RegressionWeights regression_weights(const Network& network, const std::map<std::string, at::Tensor>& before,
                                      const std::vector<TargetLayer>& layers, const Split& split,

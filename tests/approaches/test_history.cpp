@@ -1,4 +1,5 @@
-// NR and the history of the training: whose it is.
+// NR and the history of the training: whose it is, and what the gradient of the model's outputs is worth.
+#include "tests/approaches/branched.hpp"
 #include "tests/approaches/entries.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/support.hpp"
@@ -6,7 +7,10 @@
 namespace harness {
 namespace {
 
+using testing::branched_network;
 using testing::history_of;
+using testing::Outcome;
+using testing::run;
 using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
@@ -56,6 +60,24 @@ TEST_CASE("NR needs two checkpoints and a fault", "[neurecover]") {
   REQUIRE(refusal([](FixContext::Setup& setup) { setup.history.resize(1); })->code == "no_history");
   REQUIRE(refusal([](FixContext::Setup& setup) { setup.history.clear(); })->code == "no_history");
   REQUIRE(refusal([](FixContext::Setup& setup) { setup.repair_faults = 0; })->code == "no_faults");
+}
+
+TEST_CASE("NR says where compat has no effect", "[neurecover]") {
+  const Network& logits = branched_network();
+  REQUIRE_FALSE(logits.ends_in_softmax());
+  const auto outcome = [](const Network& network, const std::string& backward) {
+    FixContext::Setup setup = setup_for(
+        "NR", {{"reduction_rate", 4.5}, {"backward", backward}, {"iterations", 1}, {"keep_original", false}});
+    setup.history = history_of(network);
+    return run(std::move(setup), network);
+  };
+  const std::string text = "backward compat is logit_sum here, as the model does not end in a softmax";
+  const Outcome compat = outcome(logits, "compat"), sum = outcome(logits, "logit_sum");
+  REQUIRE(compat.result.network.has_value());
+  REQUIRE(compat.result.network->digest() == sum.result.network->digest());
+  REQUIRE(compat.result.note.find(text) != std::string::npos);
+  REQUIRE(sum.result.note.find(text) == std::string::npos);
+  REQUIRE(outcome(tiny_network(), "compat").result.note.find(text) == std::string::npos);
 }
 
 }  // namespace

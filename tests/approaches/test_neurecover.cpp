@@ -1,6 +1,8 @@
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <set>
+#include <sstream>
 
 #include "approaches/dense_layers.hpp"
 #include "approaches/locate/faults.hpp"
@@ -93,7 +95,7 @@ struct PlainRegressions {
   const Split& split = tiny_data().split("repair");
   ParameterSet before = earlier(network);
   locate::EpochEffect effect = effect_of(before, network);
-  std::string backward = "loss";
+  std::string backward = "loss", delta_over = "all";
 
   static std::vector<double> list(const at::Tensor& tensor) {
     const at::Tensor flat = tensor.to(at::kDouble).contiguous();
@@ -149,11 +151,13 @@ struct PlainRegressions {
     return sum / static_cast<double>(values.size());
   }
 
-  std::vector<WeightRef> localised(double reduction_rate, int64_t* considered) const {
+  std::vector<WeightRef> localised(double reduction_rate, std::vector<int64_t>* considered) const {
     const std::vector<TargetLayer> layers = dense_layers(network);
     double change = 0, worse = 0, better = 0;
     for (const Parameter& parameter : network.parameters()) {
       if (!parameter.trainable) continue;
+      const bool is_kernel = parameter.name.starts_with("fc") && parameter.name.ends_with("weight");
+      if (delta_over == "dense_kernels" && !is_kernel) continue;
       change += mean(list((parameter.value - before.at(parameter.name)).to(at::kDouble).abs()));
     }
     for (const TargetLayer& layer : layers) {
@@ -169,7 +173,7 @@ struct PlainRegressions {
       const double suspicious = phi / (phi + psi) * mean(diff) / change;
       const auto size = static_cast<double>(diff.size());
       const auto count = static_cast<int64_t>(std::min(size, std::round(size * suspicious * reduction_rate)));
-      *considered += count;
+      considered->push_back(count);
       const auto of_diff = top(diff, count), of_up = top(up, count), of_down = top(down, count);
       const auto slope_up = top(gradients(layer, effect.regressed), count);
       const auto slope_down = top(gradients(layer, effect.improved), count);
@@ -189,16 +193,24 @@ size_t check_localisation(PlainRegressions& plain, int64_t tensors) {
   size_t found_at_all = 0;
   for (const std::string backward : {"loss", "logit_sum"}) {
     for (const double rate : {1.0, 3.0, 4.5}) {
-      INFO(backward << " " << rate);
+      INFO(backward << " " << rate << " " << plain.delta_over);
       plain.backward = backward;
-      int64_t considered = 0;
+      std::vector<int64_t> considered;
       const std::vector<WeightRef> expected = plain.localised(rate, &considered);
       for (const int64_t batch : {2, 50}) {
         const locate::RegressionWeights found = locate::regression_weights(
             plain.network, plain.before, dense_layers(plain.network), plain.split, plain.effect,
-            {.backward = backward, .reduction_rate = rate, .batching = batch});
+            {.backward = backward,
+             .reduction_rate = rate,
+             .delta_over = plain.delta_over,
+             .batching = batch});
         REQUIRE(found.considered == considered);
+        REQUIRE(found.rate == rate);
         REQUIRE(found.tensors == tensors);
+        for (size_t l = 0; l < considered.size(); ++l) {
+          const ParameterId kernel = dense_layers(plain.network)[l].weight;
+          REQUIRE(found.localised[l] == std::ranges::count(expected, kernel, &WeightRef::parameter));
+        }
         REQUIRE((found.weights == expected));
         found_at_all += found.weights.size();
       }
@@ -213,6 +225,40 @@ TEST_CASE("localisation equals its steps taken one by one", "[neurecover]") {
   // With batch norm, whose scales and shifts count as tensors and whose averages do not.
   PlainRegressions branched{.network = branched_network()};
   REQUIRE(check_localisation(branched, 15) > 0);
+  // With the change shared among the two dense kernels alone.
+  plain.delta_over = branched.delta_over = "dense_kernels";
+  REQUIRE(check_localisation(plain, 2) > 10);
+  REQUIRE(check_localisation(branched, 2) > 0);
+}
+
+int64_t sum(const std::vector<int64_t>& numbers) {
+  return std::reduce(numbers.begin(), numbers.end());
+}
+
+// The least of rate, 2 rate, 4 rate, ... at which a weight is left, and what is left there without widening.
+TEST_CASE("a rate that leaves no weight is doubled until one is left", "[neurecover]") {
+  PlainRegressions plain{.network = tiny_network()};
+  const auto found = [&](double rate, bool widen, const locate::EpochEffect& effect) {
+    return locate::regression_weights(tiny_network(), plain.before, dense_layers(tiny_network()), plain.split,
+                                      effect, {.reduction_rate = rate, .widen = widen});
+  };
+  int widened = 0;
+  for (const double rate : {1e-6, 0.01, 0.3, 4.5}) {
+    INFO(rate);
+    double wanted = rate;
+    while (found(wanted, false, plain.effect).weights.empty()) wanted *= 2;
+    widened += wanted > rate;
+    const locate::RegressionWeights wide = found(rate, true, plain.effect);
+    REQUIRE(wide.rate == wanted);
+    REQUIRE((wide.weights == found(wanted, false, plain.effect).weights));
+  }
+  REQUIRE(widened > 1);
+  // Nothing is ever left where improved inputs are those that were regressed, or from a rate of 0.
+  const locate::RegressionWeights none = found(1, true, {plain.effect.regressed, plain.effect.regressed});
+  REQUIRE(none.weights.empty());
+  REQUIRE(sum(none.considered) == 16 * 10 + 10 * 4);
+  REQUIRE(found(0, true, plain.effect).weights.empty());
+  REQUIRE(found(1, true, {{}, plain.effect.improved}).weights.empty());
 }
 
 TEST_CASE("without improved inputs nothing is taken away, without regressed ones nothing is found",
@@ -225,10 +271,10 @@ TEST_CASE("without improved inputs nothing is taken away, without regressed ones
   };
   const locate::RegressionWeights some = found(effect);
   const locate::RegressionWeights more = found({effect.regressed, {}});
-  REQUIRE(more.considered > some.considered);  // phi / (phi + 0) is 1
+  REQUIRE(sum(more.considered) > sum(some.considered));  // phi / (phi + 0) is 1
   REQUIRE(more.weights.size() > some.weights.size());
   REQUIRE(found({{}, effect.improved}).weights.empty());
-  REQUIRE(found({{}, effect.improved}).considered == 0);
+  REQUIRE(sum(found({{}, effect.improved}).considered) == 0);
 }
 
 TEST_CASE("the gradient of the softmax's sum is rounding alone", "[neurecover]") {
@@ -319,6 +365,28 @@ TEST_CASE("NR improves its fitness where the faults weigh enough", "[neurecover]
   REQUIRE(outcome.log.scalars.at("best_fitness") > outcome.log.scalars.at("original_fitness"));
   REQUIRE(outcome.log.scalars.at("n_patched") > 0);
   REQUIRE(outcome.result.note.empty());
+}
+
+TEST_CASE("NR widens its rate and says so", "[neurecover]") {
+  const nlohmann::json narrow = {{"reduction_rate", 0.01}, {"iterations", 1}, {"particles", 4}};
+  const Outcome outcome = run(with_history(narrow));
+  REQUIRE(outcome.result.network.has_value());
+  const double rate = outcome.log.scalars.at("rate");
+  REQUIRE(rate > 0.01);
+  std::ostringstream note;
+  note << "reduction_rate 0.01 left no weight and was widened to " << rate;
+  REQUIRE(outcome.result.note.find(note.str()) != std::string::npos);
+  for (const std::string name : {"considered", "localised"}) {
+    const std::vector<double>& of_layer = outcome.log.series.at(name + "_of_layer");
+    REQUIRE(of_layer.size() == 2);
+    REQUIRE(outcome.log.scalars.at(name) == of_layer[0] + of_layer[1]);
+  }
+  nlohmann::json strict = narrow;
+  strict["widen"] = false;
+  REQUIRE(run(with_history(strict)).result.failure.code == "no_fix");
+  require_same_after_stops([&] {
+    return with_history({{"reduction_rate", 0.01}, {"positives", 50}, {"particles", 20}});
+  });
 }
 
 TEST_CASE("NR's statuses", "[neurecover]") {
