@@ -49,6 +49,20 @@ HyperparameterSpec choice_spec(const std::string& name, const std::string& value
           .choices = std::move(choices)};
 }
 
+HyperparameterSpec table_spec(const std::string& name, const std::string& meaning, const std::string& unit,
+                              const std::string& source, std::function<bool(const std::string&)> is_key,
+                              const std::string& keys, double min_value) {
+  return {.name = name,
+          .type = HyperparameterType::table,
+          .default_value = nlohmann::json::object(),
+          .meaning = meaning,
+          .unit = unit,
+          .source = source,
+          .minimum = min_value,
+          .is_key = std::move(is_key),
+          .keys = keys};
+}
+
 HyperparameterSpec in_unit(const std::string& unit, HyperparameterSpec spec) {
   spec.unit = unit;
   return spec;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -20,6 +21,11 @@ HyperparameterSpec boolean_spec(const std::string& name, bool value, const std::
                                 const std::string& source);
 HyperparameterSpec choice_spec(const std::string& name, const std::string& value, const std::string& meaning,
                                const std::string& source, std::vector<std::string> choices);
+// An object from names to numbers of at least `min_value`, by default empty. `is_key` says which names are
+// allowed, and `keys` says it in words: "a label such as ...".
+HyperparameterSpec table_spec(const std::string& name, const std::string& meaning, const std::string& unit,
+                              const std::string& source, std::function<bool(const std::string&)> is_key,
+                              const std::string& keys, double min_value);
 // The same hyperparameter with another unit.
 HyperparameterSpec in_unit(const std::string& unit, HyperparameterSpec spec);
 

@@ -27,6 +27,8 @@ const char* to_text(HyperparameterType type) {
       return "number";
     case HyperparameterType::text:
       return "text";
+    case HyperparameterType::table:
+      return "table";
   }
   interface_misuse("no such parameter type");
 }

@@ -35,12 +35,34 @@ std::vector<std::string> recommended(const Catalog& catalog, const ApproachInfo&
   return control.imitates.empty() ? shadowable(catalog, control) : control.imitates;
 }
 
+// A table of numbers. All entries that are wrong are reported.
+std::optional<json> read_table(const json& value, const HyperparameterSpec& spec, const Range& range,
+                               const JsonPlace& place) {
+  if (!value.is_object()) {
+    place.report(describe(value), "an object from " + spec.keys + " to a number");
+    return std::nullopt;
+  }
+  json table = json::object();
+  bool is_right = true;
+  for (const auto& [key, entry] : value.items()) {
+    if (key == "comment") continue;  // allowed everywhere
+    const JsonPlace here = place.at(key);
+    const bool is_key = !spec.is_key || spec.is_key(key);
+    if (!is_key) here.report("the name " + quote_text(key), spec.keys);
+    const std::optional<double> number = read_number(entry, here, range);
+    is_right = is_right && is_key && number;
+    if (number) table[key] = *number;
+  }
+  return is_right ? std::optional(table) : std::nullopt;
+}
+
 // A parameter's value in its type; nothing if it is wrong, which is reported.
 std::optional<json> read_parameter(const json& value, const HyperparameterSpec& spec,
                                    const JsonPlace& place) {
   if (value.is_null() && spec.nullable) return value;
   Range range;
-  if (spec.type == HyperparameterType::number) range = {-kMaxNumber, kMaxNumber};
+  const bool has_numbers = spec.type == HyperparameterType::number || spec.type == HyperparameterType::table;
+  if (has_numbers) range = {-kMaxNumber, kMaxNumber};
   range.low = spec.minimum.value_or(range.low);
   range.high = spec.maximum.value_or(range.high);
   const auto wrap = [](const auto& read) { return read ? std::optional<json>(*read) : std::nullopt; };
@@ -53,6 +75,8 @@ std::optional<json> read_parameter(const json& value, const HyperparameterSpec& 
       return wrap(read_number(value, place, range));
     case HyperparameterType::text:
       return wrap(read_text(value, place, spec.choices));
+    case HyperparameterType::table:
+      return read_table(value, spec, range, place);
   }
   interface_misuse("a parameter type outside its enumeration");
 }

@@ -44,6 +44,17 @@ std::string Hyperparameters::text(const std::string& name) const {
   return value.get<std::string>();
 }
 
+std::map<std::string, double> Hyperparameters::table(const std::string& name) const {
+  const nlohmann::json& value = value_of(values_, name);
+  if (!value.is_object()) wrong_type(name, "table");
+  std::map<std::string, double> table;
+  for (const auto& [key, entry] : value.items()) {
+    if (!entry.is_number()) wrong_type(name + "." + key, "number");
+    table[key] = entry.get<double>();
+  }
+  return table;
+}
+
 bool Hyperparameters::is_null(const std::string& name) const {
   return value_of(values_, name).is_null();
 }

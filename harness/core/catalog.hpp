@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -7,7 +9,7 @@
 
 namespace harness {
 
-enum class HyperparameterType { boolean, integer, number, text };
+enum class HyperparameterType { boolean, integer, number, text, table };
 
 // One typed parameter of an approach. The config reader checks values against it before anything runs.
 struct HyperparameterSpec {
@@ -17,10 +19,13 @@ struct HyperparameterSpec {
   std::string meaning;                           // one line
   std::string unit;                              // "steps"; "number", "word", "yes or no"
   std::string source;                            // one that a reader can open: "public code, ..."
-  std::optional<double> minimum = std::nullopt;  // inclusive, numbers only
+  std::optional<double> minimum = std::nullopt;  // inclusive, numbers and those of tables only
   std::optional<double> maximum = std::nullopt;
   std::vector<std::string> choices = {};  // text only; empty: any text
   bool nullable = false;
+  // Tables only, which are objects from names to numbers: which names are allowed, and that in words.
+  std::function<bool(const std::string&)> is_key = nullptr;
+  std::string keys = {};
 };
 
 // Checked values of an approach's parameters, with defaults. An unknown name or a wrong type aborts
@@ -33,6 +38,7 @@ class Hyperparameters {
   int64_t integer(const std::string& name) const;
   double number(const std::string& name) const;
   std::string text(const std::string& name) const;
+  std::map<std::string, double> table(const std::string& name) const;
   bool is_null(const std::string& name) const;
   const nlohmann::json& values() const { return values_; }  // an object with one entry for each parameter
 

@@ -16,9 +16,9 @@ constexpr double kMaxSecondsToRefuse = 1;
 
 // Codes of UNADAPTABLE: each can be known before any work.
 const std::set<std::string> kUnadaptable = {
-    "missing_split", "no_faults",        "no_correct_inputs",   "operator",
-    "structure",     "no_history",       "too_few_error_types", "too_few_classes",
-    "no_training",   "too_many_classes", "vacuous_control",     "history_mismatch"};
+    "missing_split",   "no_faults",           "no_correct_inputs", "operator",    "structure",
+    "no_history",      "too_few_error_types", "too_few_classes",   "no_training", "too_many_classes",
+    "vacuous_control", "history_mismatch",    "unknown_label"};
 // Codes of FAILURE that an approach may give itself.
 const std::set<std::string> kFailures = {"no_fix", "timeout", "out_of_memory"};
 
@@ -32,6 +32,8 @@ bool is_of_type(const json& value, HyperparameterType type) {
       return value.is_number();
     case HyperparameterType::text:
       return value.is_string();
+    case HyperparameterType::table:
+      return value.is_object() && std::ranges::all_of(value, [](const json& one) { return one.is_number(); });
   }
   return false;
 }
@@ -74,6 +76,9 @@ Complaints parameter_complaints(const ApproachInfo& info) {
       complain("no meaning in one line");
     if (spec.unit.empty()) complain("no unit; \"number\", \"word\" or \"yes or no\" where there is none");
     if (!is_source(spec.source)) complain("a source that nobody can open: \"" + spec.source + "\"");
+    const bool is_table = spec.type == HyperparameterType::table;
+    if (is_table != static_cast<bool>(spec.is_key) || is_table == spec.keys.empty())
+      complain("a table without a word on its names, or names of what is none");
     static const std::regex hidden("\\bcard\\b|DESIGN|shared", std::regex::icase);
     for (const std::string& text : {spec.source, spec.meaning}) {
       if (std::regex_search(text, hidden)) complain("cites what is not in the project: \"" + text + "\"");
