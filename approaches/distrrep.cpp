@@ -1,11 +1,13 @@
-// DTR, DistrRep: one particle swarm for each frequent kind of error, and one more over how much of each patch
-// to keep (approaches/docs/DTR.md). That the study means DistrRep is inferred.
+// DTR, DistrRep: one particle swarm for each risky or frequent kind of error, and one more over how much of
+// each patch to keep (approaches/docs/DTR.md). That the study means DistrRep is inferred.
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "approaches/last_layer.hpp"
-#include "approaches/locate/faults.hpp"
+#include "approaches/locate/error_kinds.hpp"
 #include "approaches/locate/sampling.hpp"
 #include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
@@ -17,12 +19,16 @@
 namespace harness {
 namespace {
 
-// What was found for one type of error.
+// What was found for one kind of error.
 struct Expert {
-  locate::ErrorType type;
+  search::ErrorKind kind;
+  std::vector<int64_t> negatives;  // positions in the repair split
   std::vector<WeightRef> weights;
   std::vector<double> values;  // as searched; empty until then
 };
+
+// What the experts' searches log, one number each.
+const std::vector<std::string> kExpertSeries = {"expert_fitness", "expert_patched"};
 
 class DistrRep {
  public:
@@ -31,65 +37,88 @@ class DistrRep {
         context_(context),
         hyper_(parameters),
         split_(context.split("repair")),
-        layer_(*last_dense_layer(original)) {}
+        layer_(*last_dense_layer(original)),
+        levels_(parameters.table("risk")) {}
 
   FixResult run() {
     FixResult result;
-    {
+    saved_ = context_.load_checkpoint();
+    if (saved_) {
+      load(*saved_);
+    } else {
       const PhaseTimer timer(context_.log(), "localise");
       find_experts();
     }
-    context_.log().scalars["error_types"] = static_cast<double>(experts_.size());
-    std::erase_if(experts_, [](const Expert& expert) { return expert.weights.empty(); });
-    context_.log().scalars["experts"] = static_cast<double>(experts_.size());
+    log_experts();
     if (experts_.empty()) {
-      result.failure = {"no_fix", "no weight of the last layer has any impact on the chosen types of error"};
+      result.failure = {"no_fix", kinds_ == 0 ? "risk gives no level above 0 to any error that occurs"
+                                              : "no weight of the last layer has any impact on the chosen "
+                                                "kinds of error"};
       return result;
     }
-    saved_ = context_.load_checkpoint();
     {
       const PhaseTimer timer(context_.log(), "search");
       if (!search_experts()) {
-        result.failure = {"timeout", "stopped before every type of error had been searched"};
+        result.failure = {"timeout", "stopped before every kind of error had been searched"};
         return result;
       }
     }
     const PhaseTimer timer(context_.log(), "integrate");
-    return integrate();
+    result = integrate();
+    if (!left_out_.empty())
+      result.note += (result.note.empty() ? "" : "; ") + ("no expert for " + text_of(left_out_));
+    return result;
   }
 
  protected:
-  // For every type on the original model (DTR.md, Steps in this project, 1 and 2).
+  // For every kind on the original model (DTR.md, Steps in this project, 1 and 2).
   void find_experts() {
-    judgement_ = locate::judge_split(original_, split_, context_.batching());
-    for (locate::ErrorType& type : locate::error_types(judgement_)) {
-      if (static_cast<int64_t>(experts_.size()) == hyper_.integer("types")) break;
-      if (static_cast<int64_t>(type.negatives.size()) < hyper_.integer("least_negatives")) break;
-      std::vector<WeightRef> weights = locate(type);
-      experts_.push_back({.type = std::move(type), .weights = std::move(weights), .values = {}});
+    const locate::Judgement judgement = locate::judge_split(original_, split_, context_.batching());
+    locate::ChosenKinds chosen = locate::choose_kinds(
+        judgement, levels_,
+        {.most = hyper_.integer("types"), .least_negatives = hyper_.integer("least_negatives")});
+    correct_ = judgement.correct;
+    kinds_ = std::ssize(chosen.kinds);
+    for (const locate::KindOfFaults& one : chosen.left_out)
+      left_out_.emplace_back(one.kind, std::ssize(one.negatives));
+    for (locate::KindOfFaults& one : chosen.kinds) {
+      std::vector<WeightRef> weights = locate(one.negatives);
+      if (weights.empty()) continue;
+      experts_.push_back({one.kind, std::move(one.negatives), std::move(weights), {}});
     }
   }
-  virtual std::vector<WeightRef> locate(const locate::ErrorType& type) {
-    return locate::suspicious_weights(
-        original_, layer_, split_, type.negatives,
-        {.candidates = hyper_.integer("candidates") * std::ssize(type.negatives),
-         .first_only = hyper_.boolean("first_only"),
-         .batching = context_.batching()});
+  virtual std::vector<WeightRef> locate(const std::vector<int64_t>& negatives) {
+    return locate::suspicious_weights(original_, layer_, split_, negatives,
+                                      {.candidates = hyper_.integer("candidates") * std::ssize(negatives),
+                                       .first_only = hyper_.boolean("first_only"),
+                                       .batching = context_.batching()});
+  }
+
+  void log_experts() {
+    FixLog& log = context_.log();
+    log.scalars["error_types"] = static_cast<double>(kinds_);
+    log.scalars["experts"] = static_cast<double>(experts_.size());
+    for (const Expert& expert : experts_) {
+      log.series["expert_label"].push_back(static_cast<double>(expert.kind.label));
+      log.series["expert_predicted"].push_back(static_cast<double>(expert.kind.predicted));
+      log.series["expert_level"].push_back(expert.kind.level);
+      log.series["expert_faults"].push_back(static_cast<double>(expert.negatives.size()));
+    }
   }
 
   // DTR.md, Steps in this project, 3 and 4; false when stopped.
   bool search_experts() {
     RandomStream stream = context_.stream("positives");
     const std::vector<int64_t> positives =
-        locate::with_replacement(judgement_.correct, hyper_.integer("positives"), stream);
+        locate::with_replacement(correct_, hyper_.integer("positives"), stream);
     for (size_t k = 0; k < experts_.size(); ++k) {
       Expert& expert = experts_[k];
-      if (restore(k)) continue;
+      if (!expert.values.empty()) continue;  // searched before the checkpoint
       search::SwarmSettings settings = swarm_settings();
       settings.dimensions = search::sibling_dimensions(original_, expert.weights);
       const search::CandidateEvaluator evaluator(
           {.network = original_,
-           .inputs = {{&split_, positives, false}, {&split_, expert.type.negatives, true}},
+           .inputs = {{&split_, positives, false}, {&split_, expert.negatives, true}},
            .weights = expert.weights,
            .objective = expert_objective(),
            .batching = context_.batching(),
@@ -151,14 +180,17 @@ class DistrRep {
     std::vector<int64_t> negatives;
     for (const Expert& expert : experts_) {
       patches.push_back({expert.weights, expert.values});
-      negatives.insert(negatives.end(), expert.type.negatives.begin(), expert.type.negatives.end());
+      negatives.insert(negatives.end(), expert.negatives.begin(), expert.negatives.end());
     }
-    for (const Expert& expert : experts_) types_.push_back({expert.type.label, expert.type.predicted});
+    // An input that two kinds have in common counts once.
+    std::ranges::sort(negatives);
+    const auto doubled = std::ranges::unique(negatives);
+    negatives.erase(doubled.begin(), doubled.end());
     const search::PatchMerge merge(original_, patches);
     const std::vector<WeightRef>& weights = merge.weights();
     const search::CandidateEvaluator evaluator(
         {.network = original_,
-         .inputs = {{&split_, judgement_.correct, false}, {&split_, negatives, true}},
+         .inputs = {{&split_, correct_, false}, {&split_, negatives, true}},
          .weights = weights,
          .objective = {},
          .batching = context_.batching(),
@@ -193,40 +225,73 @@ class DistrRep {
 
   // DTR.md, Formulas: score(c).
   double score_of(const std::vector<int32_t>& classes, const search::CandidateEvaluator& evaluator) const {
-    return search::recall_less_risk(evaluator.inputs().labels(), classes, original_.classes(), types_,
-                                    hyper_.number("risk"));
+    std::vector<search::ErrorKind> kinds;
+    for (const Expert& expert : experts_) kinds.push_back(expert.kind);
+    return search::recall_less_risk(evaluator.inputs().labels(), classes,
+                                    levels_.of_classes(original_.classes()), kinds,
+                                    hyper_.number("risk_factor"));
+  }
+
+  static std::string text_of(const std::vector<std::pair<search::ErrorKind, int64_t>>& kinds) {
+    std::string text;
+    for (const auto& [kind, faults] : kinds) {
+      text += (text.empty() ? "" : ", ") + search::to_text(kind) + " (" + std::to_string(faults) +
+              (faults == 1 ? " fault)" : " faults)");
+    }
+    return text;
   }
 
   static std::string place(const char* what, size_t k) { return std::string(what) + "." + std::to_string(k); }
 
   void save(size_t stage, CheckpointState& tensors) const {
     tensors["stage"] = at::scalar_tensor(static_cast<int64_t>(stage), at::kLong);
-    for (size_t k = 0; k < std::min(stage, experts_.size()); ++k) {
-      tensors[place("values", k)] = at::tensor(experts_[k].values, at::kDouble);
+    tensors["kinds"] = at::scalar_tensor(kinds_, at::kLong);
+    tensors["experts"] = at::scalar_tensor(std::ssize(experts_), at::kLong);
+    tensors["correct"] = locate::position_table(correct_);
+    for (size_t k = 0; k < experts_.size(); ++k) {
+      const Expert& expert = experts_[k];
+      tensors[place("kind", k)] = locate::position_table({expert.kind.label, expert.kind.predicted});
+      tensors[place("level", k)] = at::scalar_tensor(expert.kind.level, at::kDouble);
+      tensors[place("negatives", k)] = locate::position_table(expert.negatives);
+      tensors[place("weights", k)] = weight_table(expert.weights).flatten();
+      if (k < stage) tensors[place("values", k)] = at::tensor(expert.values, at::kDouble);
     }
-    for (const char* name : {"expert_fitness", "expert_patched"}) {
+    std::vector<int64_t> left_out;
+    for (const auto& [kind, faults] : left_out_)
+      left_out.insert(left_out.end(), {kind.label, kind.predicted, faults});
+    tensors["left_out"] = locate::position_table(left_out);
+    for (const std::string& name : kExpertSeries)
       tensors[name] = at::tensor(context_.log().series[name], at::kDouble);
-    }
     tensors["counters"] = at::tensor(
         {context_.log().counters["evaluations"], context_.log().counters["iterations"]}, at::kLong);
   }
 
-  // Whether expert k was finished before the checkpoint.
-  bool restore(size_t k) {
-    if (!saved_) return false;
-    const auto values = saved_->find(place("values", k));
-    if (values == saved_->end()) return false;
-    const double* first = values->second.const_data_ptr<double>();
-    experts_[k].values.assign(first, first + values->second.numel());
-    for (const char* name : {"expert_fitness", "expert_patched"}) {
-      const at::Tensor& series = saved_->at(name);
-      const double* begin = series.const_data_ptr<double>();
-      context_.log().series[name].assign(begin, begin + series.numel());
+  void load(const CheckpointState& saved) {
+    const auto numbers = [](const at::Tensor& table) {
+      const double* first = table.const_data_ptr<double>();
+      return std::vector<double>(first, first + table.numel());
+    };
+    kinds_ = saved.at("kinds").item<int64_t>();
+    correct_ = locate::positions_of(saved.at("correct"));
+    for (size_t k = 0; k < static_cast<size_t>(saved.at("experts").item<int64_t>()); ++k) {
+      const std::vector<int64_t> kind = locate::positions_of(saved.at(place("kind", k)));
+      const auto values = saved.find(place("values", k));
+      experts_.push_back({{.label = kind.at(0),
+                           .predicted = kind.at(1),
+                           .level = saved.at(place("level", k)).item<double>()},
+                          locate::positions_of(saved.at(place("negatives", k))),
+                          weights_of(saved.at(place("weights", k))),
+                          values == saved.end() ? std::vector<double>() : numbers(values->second)});
     }
-    const auto counters = saved_->at("counters").accessor<int64_t, 1>();
+    const std::vector<int64_t> left_out = locate::positions_of(saved.at("left_out"));
+    for (size_t k = 0; k < left_out.size(); k += 3) {
+      left_out_.emplace_back(search::ErrorKind{.label = left_out[k], .predicted = left_out[k + 1]},
+                             left_out[k + 2]);
+    }
+    for (const std::string& name : kExpertSeries) context_.log().series[name] = numbers(saved.at(name));
+    const auto counters = saved.at("counters").accessor<int64_t, 1>();
     context_.log().counters["evaluations"] = counters[0];
     context_.log().counters["iterations"] = counters[1];
-    return true;
   }
 
   const Network& original_;
@@ -234,55 +299,80 @@ class DistrRep {
   const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer layer_;
-  locate::Judgement judgement_;
+  const search::RiskLevels levels_;
+  std::vector<int64_t> correct_;  // correctly classified inputs of the repair split
+  int64_t kinds_ = 0;             // chosen, with a front or without
   std::vector<Expert> experts_;
-  std::vector<search::LabelPair> types_;  // of the experts
+  std::vector<std::pair<search::ErrorKind, int64_t>> left_out_;  // named kinds, and how many faults they have
   std::optional<CheckpointState> saved_;
 };
 
-// RAND:DTR: for every type as many weights of the last layer.
+// RAND:DTR: for every kind as many weights of the last layer.
 class RandomDistrRep final : public DistrRep {
  public:
   using DistrRep::DistrRep;
 
  protected:
-  std::vector<WeightRef> locate(const locate::ErrorType& type) override {
-    return random_weights(original_, {layer_}, std::ssize(DistrRep::locate(type)), chance_);
+  std::vector<WeightRef> locate(const std::vector<int64_t>& negatives) override {
+    return random_weights(original_, {layer_}, std::ssize(DistrRep::locate(negatives)), chance_);
   }
 
  private:
   RandomStream chance_ = context_.stream("random_weights");
 };
 
+// "30, 12, 7": the greatest of them.
+std::string greatest(std::vector<int64_t> sizes) {
+  constexpr size_t kShown = 8;
+  std::ranges::sort(sizes, std::greater<>());
+  std::string text;
+  for (size_t k = 0; k < std::min(kShown, sizes.size()); ++k)
+    text += (k == 0 ? "" : ", ") + std::to_string(sizes[k]);
+  return text + (sizes.size() > kShown ? ", ..." : "");
+}
+
 std::optional<Refusal> adapt(const FixRequest& request) {
   if (auto refusal = refuse_without_targets(request)) return refusal;
   if (!last_dense_layer(*request.network)) {
     return Refusal{"structure", "the logits do not come from a dense layer with weights of its own"};
   }
+  const Hyperparameters& hyper = request.hyperparameters;
+  const int64_t classes = request.network->classes(),
+                label = search::RiskLevels(hyper.table("risk")).largest_label();
+  if (label >= classes) {
+    return Refusal{"unknown_label", "risk names the label " + std::to_string(label) +
+                                        ", and the classes are 0 to " + std::to_string(classes - 1)};
+  }
   if (!request.repair_error_types) return std::nullopt;
-  const int64_t wanted = request.hyperparameters.integer("types");
-  const int64_t min_negatives = request.hyperparameters.integer("least_negatives");
-  const auto& sizes = *request.repair_error_types;
-  const auto enough =
-      std::count_if(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= min_negatives; });
-  if (enough >= wanted) return std::nullopt;
-  return Refusal{"too_few_error_types", std::to_string(enough) + " pairs of label and prediction have " +
-                                            std::to_string(min_negatives) +
-                                            " misclassified inputs or more in the repair split; " +
-                                            std::to_string(wanted) + " are needed"};
+  const int64_t required = hyper.integer("types_required"), least = hyper.integer("least_negatives");
+  const std::vector<int64_t>& sizes = *request.repair_error_types;
+  const auto enough = std::ranges::count_if(sizes, [&](int64_t size) { return size >= least; });
+  // Where none has enough, the most frequent one is repaired all the same.
+  if (std::max<int64_t>(enough, sizes.empty() ? 0 : 1) >= required) return std::nullopt;
+  return Refusal{"too_few_error_types",
+                 std::to_string(enough) + " of the " + std::to_string(sizes.size()) +
+                     " pairs of label and prediction that occur have " + std::to_string(least) +
+                     " misclassified inputs or more in the repair split (the most frequent have " +
+                     greatest(sizes) + "), and the setting types_required is " + std::to_string(required)};
 }
 
 const std::string kCode = "public code of DistrRep (ICST 2023), jst-qaml/eAI-Repair-Toolkit";
-// MNIST's repair split has 11 pairs with 5 faults or more and 7 with 6, and the approach is said not to be
-// applicable there.
-constexpr int64_t kMinNegatives = 6;
 
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   return {
-      integer_spec("types", 8, "most frequent pairs of label and prediction that are repaired", "pairs",
-                   "our choice: what the study reports as applicable", 1),
-      integer_spec("least_negatives", kMinNegatives, "misclassified inputs such a pair has at least",
-                   "inputs", "our choice: what the study reports as applicable", 1),
+      integer_spec("types", 8, "most kinds of error that are repaired, the most risky and most frequent ones",
+                   "kinds", "number that is taken for granted by the " + kCode, 1),
+      integer_spec("types_required", 1,
+                   "pairs of label and prediction with least_negatives faults that there must be", "pairs",
+                   "our choice: a single kind can be repaired as well", 1),
+      integer_spec("least_negatives", 5,
+                   "misclassified inputs of a kind; where none has so many, the first is repaired alone",
+                   "inputs", "our choice: a search on fewer says little about the kind", 1),
+      table_spec("risk",
+                 "risk of errors: levels by kind, \"3->5\" for label 3 taken for class 5 and \"7\" for "
+                 "label 7 taken for any class; 1 where nothing is said, 0: not to be repaired",
+                 "level", "our choice: equal risk, as only a user can know it", search::RiskLevels::is_key,
+                 "a label such as \"7\", or two such as \"3->5\"", 0),
       integer_spec("candidates", 20, "weights with the greatest gradients that are looked at, per negative",
                    "weights", kCode, 1),
       integer_spec("positives", 200, "correctly classified inputs drawn with replacement for the experts",
@@ -292,7 +382,7 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       integer_spec("patience", 10, "stop when the best is not above that of so many iterations before",
                    "iterations", kCode, 1),
       number_spec("phi", 4.1, "greatest pull towards either best", kCode, 4),
-      number_spec("risk", 0.5, "weight of the errors' rates in the integration", kCode, 0),
+      number_spec("risk_factor", 0.5, "weight of the errors' rates in the integration", kCode, 0),
       boolean_spec("first_only", false, "forward impact of the first negative alone, as the reference has it",
                    "our choice; true: " + kCode),
       boolean_spec("guard", false, "return the original when the integration scores no better",
@@ -305,6 +395,7 @@ const bool registered = register_approach({
              .name = "DistrRep",
              .level = Level::neuron,
              .publication = "ICST 2023",
+             .version = 2,
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <set>
 
-#include "approaches/locate/faults.hpp"
+#include "approaches/locate/error_kinds.hpp"
 #include "approaches/locate/suspicious.hpp"
 #include "approaches/search/patches.hpp"
 #include "harness/model/autograd.hpp"
@@ -20,10 +20,17 @@ using testing::tiny_data;
 using testing::tiny_network;
 
 const nlohmann::json kSmall = {{"types", 3}, {"least_negatives", 2}, {"particles", 12}, {"iterations", 15}};
+// The same with a general kind, and one that no input is of (label 2 is never taken for 1).
+nlohmann::json risky() {
+  nlohmann::json parameters = kSmall;
+  parameters["risk"] = {{"0", 3}, {"2->1", 2}};
+  return parameters;
+}
 
-std::optional<Refusal> refusal_for(const std::vector<int64_t>& sizes) {
+std::optional<Refusal> refusal_for(const std::vector<int64_t>& sizes,
+                                   const nlohmann::json& given = nlohmann::json::object()) {
   const Approach& approach = *find_approach("DTR");
-  const Hyperparameters parameters = hyperparameters_of(approach.info, Hyperparameters());
+  const Hyperparameters parameters = hyperparameters_of(approach.info, Hyperparameters(given));
   return approach.adapt({.network = &tiny_network(),
                          .data = &tiny_data(),
                          .hyperparameters = parameters,
@@ -105,10 +112,96 @@ TEST_CASE("suspicious weights are the front of gradient and impact") {
   CHECK(few[0].index == gradient.argmax().item<int64_t>());
 }
 
-TEST_CASE("DTR needs so many types of error") {
-  CHECK_FALSE(refusal_for({6, 6, 6, 6, 6, 6, 6, 6}).has_value());
-  CHECK(refusal_for({50, 6, 6, 6, 6, 6, 6, 5})->code == "too_few_error_types");
-  CHECK(refusal_for({30, 12})->code == "too_few_error_types");  // two classes
+TEST_CASE("DTR repairs what kinds there are, or as many as the setting says") {
+  for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{30, 12}, {1}, {3, 3, 2}})
+    CHECK_FALSE(refusal_for(sizes).has_value());
+  const nlohmann::json strict = {{"types_required", 8}, {"least_negatives", 6}};
+  CHECK_FALSE(refusal_for({6, 6, 6, 6, 6, 6, 6, 6}, strict).has_value());
+  const auto few = refusal_for({6, 50, 6, 6, 6, 6, 6, 5}, strict);
+  REQUIRE(few.has_value());
+  CHECK(few->code == "too_few_error_types");
+  CHECK(
+      few->text ==
+      "7 of the 8 pairs of label and prediction that occur have 6 misclassified inputs or more in the repair "
+      "split (the most frequent have 50, 6, 6, 6, 6, 6, 6, 5), and the setting types_required is 8");
+  CHECK(refusal_for({30, 12}, strict)->code == "too_few_error_types");  // two classes
+  CHECK(refusal_for({5, 5, 5, 5, 5, 5, 5, 5, 5}, strict)->code == "too_few_error_types");
+  // Labels of the network's four classes alone.
+  CHECK_FALSE(refusal_for({6}, {{"risk", {{"3->0", 2}, {"1", 3}}}}).has_value());
+  const auto unknown = refusal_for({6}, {{"risk", {{"3->4", 2}}}});
+  REQUIRE(unknown.has_value());
+  CHECK(unknown->code == "unknown_label");
+  CHECK(unknown->text == "risk names the label 4, and the classes are 0 to 3");
+}
+
+TEST_CASE("kinds of error are written as a label, or as two different ones") {
+  for (const std::string key : {"0", "7", "12", "3->5", "10->0"}) CHECK(search::RiskLevels::is_key(key));
+  for (const std::string key :
+       {"", "-1", "07", "3->3", "3-5", "3 -> 5", "->5", "3->", "3->5->7", "cat", "1.0"})
+    CHECK_FALSE(search::RiskLevels::is_key(key));
+  const search::RiskLevels levels({{"7", 3}, {"1->2", 0.5}});
+  CHECK(levels.of_pair(1, 2) == 0.5);
+  CHECK(levels.of_pair(2, 1) == 1);
+  CHECK(levels.of_pair(7, 1) == 1);  // another kind than "7"
+  CHECK(levels.of_pair(7, search::kAnyClass) == 3);
+  CHECK(levels.of_classes(9) == std::vector<double>{1, 1, 1, 1, 1, 1, 1, 3, 1});
+  CHECK(levels.largest_label() == 7);
+  CHECK(search::RiskLevels().largest_label() == -1);
+}
+
+// Labels 0, 1, 2; of label 0 six inputs are taken for 1 and two for 2, of label 1 three for 0, of label 2 one
+// for 0.
+locate::Judgement made_up_judgement() {
+  const std::vector<int64_t> labels = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2},
+                             predictions = {1, 1, 1, 1, 1, 1, 2, 2, 0, 0, 0, 0, 0};
+  return locate::judgement_of(at::tensor(labels), at::tensor(predictions));
+}
+
+std::string kinds_text(const std::vector<locate::KindOfFaults>& kinds) {
+  std::string text;
+  for (const locate::KindOfFaults& one : kinds)
+    text += search::to_text(one.kind) + ":" + std::to_string(one.negatives.size()) + " ";
+  return text;
+}
+
+TEST_CASE("the most risky and most frequent kinds of error get an expert") {
+  using Table = std::map<std::string, double>;
+  const auto chosen = [](const Table& table, const locate::KindChoice& choice) {
+    return locate::choose_kinds(made_up_judgement(), search::RiskLevels(table), choice);
+  };
+  const auto text = [&](const Table& table, int64_t most, int64_t least) {
+    const locate::ChosenKinds found = chosen(table, {.most = most, .least_negatives = least});
+    return kinds_text(found.kinds) + "| " + kinds_text(found.left_out);
+  };
+  CHECK(text({}, 8, 1) == "0->1:6 1->0:3 0->2:2 2->0:1 | ");
+  CHECK(text({}, 2, 1) == "0->1:6 1->0:3 | ");
+  CHECK(text({}, 8, 3) == "0->1:6 1->0:3 | ");
+  CHECK(text({}, 8, 7) == "0->1:6 | ");  // no kind has so many: the first alone
+  CHECK(text({{"2->0", 2}}, 2, 1) == "2->0:1 0->1:6 | ");
+  CHECK(text({{"2->0", 2}}, 8, 2) == "0->1:6 1->0:3 0->2:2 | 2->0:1 ");  // said, as it was asked for
+  CHECK(text({{"0->1", 0.5}}, 2, 1) == "1->0:3 0->2:2 | 0->1:6 ");
+  CHECK(text({{"0->1", 0}}, 8, 1) == "1->0:3 0->2:2 2->0:1 | ");
+  CHECK(text({{"0", 3}, {"1->2", 2}}, 3, 1) == "0:8 0->1:6 1->0:3 | 1->2:0 ");
+  CHECK(text({{"0", 0}, {"1", 0}}, 1, 1) == "0->1:6 | ");
+  CHECK(chosen({{"0", 3}}, {}).kinds[0].negatives == std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7});
+  CHECK(chosen({{"0->1", 0}, {"0->2", 0}, {"1->0", 0}, {"2->0", 0}}, {}).kinds.empty());
+}
+
+// The score of approaches/docs/DTR.md, Formulas, on numbers that can be counted by hand: two of three inputs
+// of label 0 are right, the third is taken for 1; one of two of label 1 is right, the other is taken for 2.
+TEST_CASE("risky kinds and labels weigh more in the score") {
+  const at::Tensor labels = at::tensor(std::vector<int64_t>{0, 0, 0, 1, 1});
+  const std::vector<int32_t> predicted = {0, 0, 1, 1, 2};
+  const search::ErrorKind one{.label = 0, .predicted = 1}, any{.label = 1, .level = 3},
+      absent{.label = 1, .predicted = 0, .level = 4};
+  const auto score = [&](const std::vector<double>& levels, const std::vector<search::ErrorKind>& kinds) {
+    return search::recall_less_risk(labels, predicted, levels, kinds, 0.5);
+  };
+  const double recall = 2.0 / 3, other = 0.5;
+  CHECK(score({1, 1, 1}, {one}) == Approx((recall + other) / 2 - 0.5 / 3));
+  CHECK(score({1, 1, 1}, {one, any}) == Approx((recall + other) / 2 - 0.5 * (1 * 1.0 / 3 + 3 * 0.5) / 4));
+  CHECK(score({1, 3, 9}, {one, absent}) == Approx((recall + 3 * other) / 4 - 0.5 * (1.0 / 3) / 5));
+  CHECK(score({0, 0, 0}, {}) == 0);
 }
 
 TEST_CASE("DTR changes weights of the last layer alone, and those it says") {
@@ -166,23 +259,54 @@ TEST_CASE("DTR's score is mean recall less the rate of the errors searched") {
         Approx(recall / static_cast<double>(there) - 0.5 * risk / 3).epsilon(1e-9));
 }
 
-TEST_CASE("DTR goes on bit for bit wherever it is stopped") {
-  const Outcome whole = run(setup_for("DTR", kSmall));
-  for (const int64_t polls : {1, 9, 17, 26, 40, 55}) {
-    INFO("stopped at poll " << polls);
-    MemorySlot memory;
-    FixContext::Setup first = setup_for("DTR", kSmall);
-    first.checkpoint = memory.slot();
-    first.stop = [left = polls]() mutable { return left-- == 0; };
-    run(std::move(first));
-    FixContext::Setup second = setup_for("DTR", kSmall);
-    second.checkpoint = memory.slot();
-    const Outcome parts = run(std::move(second));
-    REQUIRE(parts.result.network.has_value());
-    CHECK(changed_values(*whole.result.network, *parts.result.network).empty());
-    CHECK(whole.log.counters == parts.log.counters);
-    CHECK(whole.log.scalars == parts.log.scalars);
-    CHECK(whole.log.series == parts.log.series);
+TEST_CASE("DTR repairs the kinds that risk names, and says which it could not") {
+  const Outcome outcome = run(setup_for("DTR", risky()));
+  REQUIRE(outcome.result.network.has_value());
+  const locate::Judgement before = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  std::map<std::pair<int64_t, int64_t>, int64_t> faults;
+  for (const locate::ErrorType& type : locate::error_types(before)) {
+    faults[{type.label, type.predicted}] = std::ssize(type.negatives);
+    faults[{type.label, search::kAnyClass}] += std::ssize(type.negatives);
+  }
+  const auto& series = outcome.log.series;
+  REQUIRE(series.at("expert_label").size() == 3);
+  CHECK(series.at("expert_label")[0] == 0);
+  CHECK(series.at("expert_predicted")[0] == -1);
+  CHECK(series.at("expert_level") == std::vector<double>{3, 1, 1});
+  for (size_t k = 0; k < 3; ++k) {
+    const auto label = static_cast<int64_t>(series.at("expert_label")[k]);
+    const auto predicted = static_cast<int64_t>(series.at("expert_predicted")[k]);
+    CHECK(series.at("expert_faults")[k] == static_cast<double>(faults.at({label, predicted})));
+  }
+  CHECK(outcome.result.note.find("no expert for 2->1 (" + std::to_string(faults[{2, 1}]) + " fault") !=
+        std::string::npos);
+  CHECK(run(setup_for("DTR", kSmall)).result.note.find("no expert") == std::string::npos);
+}
+
+TEST_CASE("DTR goes on bit for bit wherever it is stopped, and localises nothing again") {
+  for (const nlohmann::json& parameters : {kSmall, risky()}) {
+    const Outcome whole = run(setup_for("DTR", parameters));
+    int resumed = 0;
+    for (const int64_t polls : {1, 9, 17, 26, 40, 55}) {
+      INFO("stopped at poll " << polls);
+      MemorySlot memory;
+      FixContext::Setup first = setup_for("DTR", parameters);
+      first.checkpoint = memory.slot();
+      first.stop = [left = polls]() mutable { return left-- == 0; };
+      run(std::move(first));
+      resumed += memory.saves > 0;
+      FixContext::Setup second = setup_for("DTR", parameters);
+      second.checkpoint = memory.slot();
+      const Outcome parts = run(std::move(second));
+      REQUIRE(parts.result.network.has_value());
+      CHECK(changed_values(*whole.result.network, *parts.result.network).empty());
+      CHECK(whole.log.counters == parts.log.counters);
+      CHECK(whole.log.scalars == parts.log.scalars);
+      CHECK(whole.log.series == parts.log.series);
+      CHECK(whole.result.note == parts.result.note);
+      CHECK(parts.log.phases.contains("localise") == (memory.saves == 0));
+    }
+    CHECK(resumed > 3);
   }
 }
 

@@ -338,7 +338,7 @@ TEST_CASE("defaults of an approach change together with its version", "[pinned]"
   const std::map<std::string, std::pair<int, std::string>> pinned = {
       {"3M", {1, "7c92befe025dcf90bcc4faa1b41b411e"}},   {"AR", {4, "2803d1042e83ba4c7157598f6b32b1c6"}},
       {"CARE", {2, "425474325350b2ae01bc8d4b9e53ad65"}}, {"CT", {2, "0117bf19431890048d08811e4e6c52b8"}},
-      {"DTR", {1, "845738131ffc20b887985ca6a1f603f2"}},  {"GM", {2, "4478f614d7f478d36fb261e0456c19a5"}},
+      {"DTR", {2, "8ed242466529ae26f5a89be3028b1336"}},  {"GM", {2, "4478f614d7f478d36fb261e0456c19a5"}},
       {"IN", {2, "11aac5d340149784d3052f5295d07e98"}},   {"IR", {2, "13bf963bf79ec8f3acbabb7d99e1a4d7"}},
       {"NNR", {1, "35f35ba2cd6e7069be961c84d0783985"}},  {"NONE", {1, "dc7048f8f8747f561349cde127705c16"}},
       {"NR", {3, "d179e513bee7a5a1c20be3e98aaad163"}},   {"RA", {1, "42bcb695462cc24ea28ea029c46114ff"}},
