@@ -56,12 +56,14 @@ class NNRepair {
     {
       const PhaseTimer timer(context_.log(), "solve");
       choose_hard_inputs();
-      for (; next < classes; ++next) {
+      while (next < classes && !stopped) {
         context_.progress(static_cast<double>(next) / static_cast<double>(classes), "solve");
         stopped = context_.stop().requested();
         if (stopped || context_.checkpoint_due()) save(next);
         if (stopped) break;
-        make_expert(next);
+        stopped = !make_expert(next);
+        if (stopped) save(next);
+        if (!stopped) ++next;
       }
     }
     log("experts", static_cast<double>(deltas_.ne(0).any(1).sum().item<int64_t>()));
@@ -72,10 +74,13 @@ class NNRepair {
       return result;
     }
     result = combine(selected(next));
+    std::string& note = result.note;
+    if (stopped || cut_short_) note += note.empty() ? "" : "; ";
     if (stopped) {
-      result.note = "stopped after " + std::to_string(next) + " classes";
+      note += "stopped after " + std::to_string(next) + " classes";
+      if (dropped_) note += " and in the programs of class " + std::to_string(next) + ", which is dropped";
     } else if (cut_short_) {
-      result.note = "stopped in the selection, which is on the repair split";
+      note += "stopped in the selection, which is on the repair split";
     }
     return result;
   }
@@ -107,11 +112,15 @@ class NNRepair {
 
   int64_t edges_each() const { return std::min(hyper_.integer("edges"), kernel_.size(1)); }
 
-  void make_expert(int64_t k) {
+  // False where it was stopped in the class's programs: nothing of the class is kept or logged.
+  bool make_expert(int64_t k) {
     const std::vector<int64_t> wrong = of_class(view_, view_.judgement.wrong, k),
                                right = of_class(view_, view_.judgement.correct, k);
     const std::string name = std::to_string(k);
-    if (wrong.empty()) return skip("without_faults");
+    if (wrong.empty()) {
+      count_class("without_faults");
+      return true;
+    }
     RandomStream some_wrong = context_.stream("wrong/" + name), some_right = context_.stream("right/" + name);
     const int64_t half = hyper_.integer("soft_inputs") / 2;
     std::vector<int64_t> soft = locate::draw_at_most(wrong, half, some_wrong);
@@ -119,13 +128,14 @@ class NNRepair {
     soft.insert(soft.end(), passing.begin(), passing.end());
     const std::vector<int64_t> edges = locate(k, wrong, right);
     const auto found = solve(k, edges, soft);
-    if (!found) return;
+    if (!found) return !dropped_;
     for (size_t e = 0; e < edges.size(); ++e) deltas_[k][edges[e]] = (*found)[e];
     experts_.push_back(k);
     check(k, soft);
+    return true;
   }
 
-  // The mixed-integer programs (NNR.md, Formulas); nothing where they have no answer.
+  // The mixed-integer programs (NNR.md, Formulas); nothing where they have no answer, or are stopped.
   std::optional<std::vector<double>> solve(int64_t k, const std::vector<int64_t>& edges,
                                            const std::vector<int64_t>& soft) {
     std::vector<lp::Row> soft_rows, hard_rows;
@@ -137,13 +147,16 @@ class NNRepair {
     for (const int64_t n : hard_) hard_rows.push_back(hard_row(k, edges, n));
     const lp::MaxRows found =
         lp::satisfy_max_rows(static_cast<int>(edges.size()), hard_rows, soft_rows, bound_,
-                             {.seconds = hyper_.number("solver_seconds"), .stop = {}});
+                             {.seconds = hyper_.number("solver_seconds"), .stop = context_.stop()});
+    dropped_ = found.outcome == lp::Outcome::stopped;
+    if (dropped_) return std::nullopt;
     context_.log().counters["programs"] += found.programs;
     context_.log().counters["nodes"] += found.nodes;
-    if (found.outcome == lp::Outcome::infeasible) skip("infeasible");
-    if (found.outcome == lp::Outcome::time_limit) skip("time_limit");
-    if (found.outcome == lp::Outcome::doubtful) skip("doubtful");
+    if (found.outcome == lp::Outcome::infeasible) count_class("infeasible");
+    if (found.outcome == lp::Outcome::time_limit) count_class("time_limit");
+    if (found.outcome == lp::Outcome::doubtful) count_class("doubtful");
     if (found.s.empty()) return std::nullopt;
+    if (!found.least) count_class("not_least");
     context_.log().series["violated_rows"].push_back(found.violated);
     return found.s;
   }
@@ -262,7 +275,7 @@ class NNRepair {
         view_.phi[n].index_select(0, locate::position_table(edges)).to(at::kDouble).contiguous();
     return {phi.data_ptr<double>(), phi.data_ptr<double>() + phi.numel()};
   }
-  void skip(const char* why) { context_.log().counters[std::string("classes_") + why] += 1; }
+  void count_class(const char* what) { context_.log().counters[std::string("classes_") + what] += 1; }
   void add(const char* name, double value) { context_.log().scalars[name] += value; }
   void log(const std::string& name, double value) { context_.log().scalars[name] = value; }
 
@@ -295,6 +308,7 @@ class NNRepair {
   HeadView view_;                 // of the repair split
   std::vector<int64_t> hard_;     // inputs that every expert leaves right
   std::vector<int64_t> experts_;  // classes that have one
+  bool dropped_ = false;          // a class, whose programs were stopped
   bool cut_short_ = false;        // the selection was stopped
 };
 
@@ -336,8 +350,8 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
                   "experts that take part: those with a better F1 than the original, or all", steps,
                   {"f1", "none"}),
       integer_spec("max_classes", 100, "more classes are UNADAPTABLE", "classes", choice, 2),
-      in_unit("seconds",
-              number_spec("solver_seconds", 60, "most seconds for one mixed-integer program", choice, 0)),
+      in_unit("seconds", number_spec("solver_seconds", 60,
+                                     "most seconds for both programs of a class together", choice, 0)),
   };
 }
 
@@ -346,6 +360,7 @@ const bool registered = register_approach({
              .name = "NNrepair",
              .level = Level::neuron,
              .publication = "CAV 2021",
+             .version = 2,
              .needs = {"repair"},
              .uses = {"train", "validation"},
              .hyperparameters = hyperparameter_specs()},

@@ -4,10 +4,13 @@
 #include <cmath>
 #include <numeric>
 
+#include "approaches/lp/watch.hpp"
+
 namespace harness::lp {
 
 MaxRows satisfy_max_rows(int size, std::span<const Row> hard, std::span<const Row> soft, double bound,
                          const Limits& limits) {
+  const Watch watch(limits);
   MaxRows result;
   LinearProgram program;
   program.add_columns(size, -bound, bound);
@@ -45,10 +48,19 @@ MaxRows satisfy_max_rows(int size, std::span<const Row> hard, std::span<const Ro
     program.add_row(std::vector{absolute, k}, std::vector{1.0, 1.0}, 0, kInfinity);
     program.add_row(std::vector{absolute, k}, std::vector{1.0, -1.0}, 0, kInfinity);
   }
-  found = solve_mixed_integer(program.problem(), binaries, limits);
+  Limits rest = limits;
+  rest.seconds = watch.seconds_left();
+  found = solve_mixed_integer(program.problem(), binaries, rest);
   ++result.programs;
   result.nodes += found.nodes;
-  if (found.optimal()) result.s.assign(found.x.begin(), found.x.begin() + size);
+  if (found.outcome == Outcome::stopped) {
+    result.outcome = found.outcome;
+    result.text = found.text;
+    result.s.clear();
+    return result;
+  }
+  result.least = found.optimal();
+  if (result.least) result.s.assign(found.x.begin(), found.x.begin() + size);
   return result;
 }
 

@@ -1,5 +1,7 @@
 #include <bit>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "approaches/lp/max_rows.hpp"
 #include "approaches/lp/minimal_change.hpp"
@@ -226,6 +228,38 @@ TEST_CASE("as many soft rows as any subset allows", "[lp][nnr]") {
   REQUIRE(satisfy_max_rows(1, contradiction, none, 1, {}).outcome == Outcome::infeasible);
   REQUIRE(satisfy_max_rows(1, none, contradiction, 1, {}).violated == 1);
   REQUIRE(satisfy_max_rows(1, none, contradiction, 1, {.seconds = 0}).s.empty());
+}
+
+// A solver asks `stop` whenever it looks at its limits and the last time was a while ago. Where asking takes
+// long, it asks every time, which is as often each time, and nothing else takes long.
+TEST_CASE("both programs of the most rows share one time limit, and a stop in either leaves nothing",
+          "[lp][nnr]") {
+  constexpr double kAsking = 0.15;
+  const std::vector<Row> none, rows = {{{1, 1}, 0.3}, {{1, -1}, 0.1}, {{-1, 0}, -0.9}};
+  int polls = 0, stop_at = 0;
+  const auto slow = [&] {
+    std::this_thread::sleep_for(std::chrono::duration<double>(kAsking));
+    return ++polls == stop_at;
+  };
+  const MaxRows whole = satisfy_max_rows(2, none, rows, 1, {.stop = slow});
+  REQUIRE(whole.programs == 2);
+  REQUIRE(whole.least);
+  const int all = polls;
+  for (stop_at = 1; stop_at < 6; ++stop_at) {
+    polls = 0;
+    const MaxRows stopped = satisfy_max_rows(2, none, rows, 1, {.stop = slow});
+    INFO("stopped at " << stop_at << " in program " << stopped.programs);
+    REQUIRE(stopped.outcome == Outcome::stopped);
+    REQUIRE(stopped.s.empty());
+  }
+  stop_at = 0;
+  // A limit that each program keeps and both together do not.
+  const MaxRows late = satisfy_max_rows(2, none, rows, 1, {.seconds = 0.75 * kAsking * all, .stop = slow});
+  REQUIRE(late.outcome == Outcome::optimal);
+  REQUIRE(late.programs == 2);
+  REQUIRE(late.violated == whole.violated);
+  REQUIRE_FALSE(late.s.empty());
+  REQUIRE_FALSE(late.least);
 }
 
 // Least at (3, -2, 0, ...), where it is 1.

@@ -153,6 +153,53 @@ TEST_CASE("an interrupted NNR goes on bit for bit", "[nnr]") {
   require_same_after_stops([&] { return setup_for("RAND", parameters, "NNR"); });
 }
 
+TEST_CASE("a class whose programs are stopped is dropped, and the note says so", "[nnr]") {
+  const nlohmann::json parameters = {{"hard_per_class", 1}, {"selection", "none"}};
+  const Outcome whole = run(setup_for("NNR", parameters));
+  const locate::Judgement judgement = locate::judge_split(tiny_network(), tiny_data().split("repair"), 50);
+  size_t dropped = 0, noted = 0;
+  for (int64_t at = 0; at < 4; ++at) {
+    const bool any = std::ranges::any_of(
+        judgement.wrong, [&](int64_t n) { return judgement.labels[n].item<int64_t>() == at; });
+    if (!any) continue;  // a class without a program
+    INFO("stopped in the programs of class " << at);
+    MemorySlot memory;
+    FixContext::Setup first = setup_for("NNR", parameters);
+    first.checkpoint = memory.slot();
+    int64_t classes = 0, polls = 0;  // polls: since the class began; the first is before its programs
+    bool fired = false;
+    first.progress = [&](double, const std::string& what) {
+      if (what == "solve") ++classes, polls = 0;
+    };
+    first.stop = [&] { return fired = fired || (classes == at + 1 && ++polls == 2); };
+    const Outcome part = run(std::move(first));
+    REQUIRE(classes == at + 1);
+    const auto& rows = part.log.series;
+    REQUIRE((rows.count("violated_rows") == 0 ? 0 : rows.at("violated_rows").size()) == dropped);
+    ++dropped;
+    REQUIRE(memory.saves == 1);
+    if (part.result.network) {
+      const std::string class_text = std::to_string(at);
+      REQUIRE(part.result.note.ends_with("stopped after " + class_text +
+                                         " classes and in the programs of class " + class_text +
+                                         ", which is dropped"));
+      ++noted;
+    } else {
+      REQUIRE(part.result.failure.code == "timeout");
+    }
+    FixContext::Setup second = setup_for("NNR", parameters);
+    second.checkpoint = memory.slot();
+    const Outcome rest = run(std::move(second));
+    REQUIRE(experts_of(*whole.result.network).equal(experts_of(*rest.result.network)));
+    REQUIRE(rest.log.counters == whole.log.counters);
+    REQUIRE(rest.log.scalars == whole.log.scalars);
+    REQUIRE(rest.log.series == whole.log.series);
+    REQUIRE(rest.result.note == whole.result.note);
+  }
+  REQUIRE(dropped >= 3);
+  REQUIRE(noted >= 2);
+}
+
 TEST_CASE("RAND:NNR changes as many other weights; NNR is a function of its seed", "[nnr]") {
   const nlohmann::json parameters = {{"selection", "none"}, {"hard_per_class", 0}};
   const Outcome own = run(setup_for("NNR", parameters)), random = run(setup_for("RAND", parameters, "NNR"));
