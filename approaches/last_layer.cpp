@@ -66,10 +66,11 @@ std::vector<int64_t> faults_by_gap(const HeadView& view) {
 }
 
 HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
-                       int64_t batch) {
+                       const Batching& batching) {
   HeadCheck check{.right = 0, .min_margin = std::numeric_limits<double>::infinity()};
-  for (int64_t begin = 0; begin < inputs.size(0); begin += batch) {
-    const int64_t size = std::min(batch, inputs.size(0) - begin);
+  for (int64_t begin = 0; begin < inputs.size(0); begin += batching.batch) {
+    batching.stop.check();
+    const int64_t size = std::min(batching.batch, inputs.size(0) - begin);
     const at::Tensor x = inputs.narrow(0, begin, size).to(network.device()),
                      y = labels.narrow(0, begin, size);
     check.right += network.classify(x).cpu().eq(y).sum().item<int64_t>();

@@ -34,7 +34,7 @@ struct HeadCheck {
   double min_margin = 0;  // least advantage of a label's logit over all others
 };
 HeadCheck check_inputs(const Network& network, const at::Tensor& inputs, const at::Tensor& labels,
-                       int64_t batch);
+                       const Batching& batching);
 
 // What a fix does to the split that `before` shows the original on, by the fixed network itself. Logged as
 // correct_before, correct_kept, faults and faults_fixed; not where the fix is stopped meanwhile.

@@ -1,34 +1,34 @@
 // 3M, minimal multi-layer modifications: the least change of the last dense layer that gives chosen faults
-// their label, as one linear program; optionally shared with the dense layer before it, by a search over what
-// that layer should give (approaches/docs/3M.md).
+// their label, as one linear program; shared with the dense layer before it, where there is one, by a search
+// over what that layer should give (approaches/docs/3M.md).
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
+#include <span>
 
-#include "approaches/last_layer.hpp"
-#include "approaches/locate/sampling.hpp"
-#include "approaches/lp/minimal_change.hpp"
+#include "approaches/fault_programs.hpp"
 #include "approaches/search/move_search.hpp"
+#include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
 
-// A margin that float32 swallows is doubled at most as often.
-constexpr int kDoublings = 20;
-constexpr double kMinDoubled = 1e-4;
+// One entry for the original, then one for each number of faults that was tried.
+const std::vector<std::string> kSeries = {"asked", "accuracy", "change"};
 
-std::span<const double> numbers(const at::Tensor& tensor) {
-  return {tensor.data_ptr<double>(), static_cast<size_t>(tensor.numel())};
+// 1, 2, 4 and so on, and at last `all`.
+std::vector<int64_t> doubled_up_to(int64_t all) {
+  std::vector<int64_t> counts;
+  for (int64_t count = 1; count < all; count *= 2) counts.push_back(count);
+  counts.push_back(all);
+  return counts;
 }
 
-// Changes of both kernels (float64); undefined: none.
-struct Changes {
-  at::Tensor head, hidden;
-  double cost = std::numeric_limits<double>::infinity();
-  lp::MinimalChange last;  // of the program that decided
-};
+// By a sign test of two standard deviations, of the inputs that two networks do not agree on.
+bool clearly_worse(int64_t lost, int64_t gained) {
+  return lost > gained && (lost - gained) * (lost - gained) > 4 * (lost + gained);
+}
 
 class ThreeM {
  public:
@@ -38,7 +38,10 @@ class ThreeM {
         hyper_(context.hyperparameters()),
         split_(context.split("repair")),
         head_(*last_dense_layer(original)),
-        norm_(hyper_.text("norm") == "linf" ? lp::Norm::linf : lp::Norm::l1) {}
+        choosing_(hyper_.is_null("n_points") || hyper_.integer("n_points") == 0),
+        judge_(choosing_ && context.has_split("validation") ? "validation" : "repair") {
+    if (hyper_.text("search") != "none") hidden_ = hidden_before(original, head_);
+  }
 
   FixResult run() {
     FixResult result;
@@ -49,44 +52,102 @@ class ThreeM {
         result.failure = {"no_fix", "the repair split has no misclassified input"};
         return result;
       }
-      choose_points();
+      order_faults();
+      load();
+      if (choosing_ && !all_tried()) prepare_choice();
     }
-    Changes changes = solve_last_layer(result.failure);
+    result.failure = solve_counts();
     if (!result.failure.code.empty()) return result;
-    if (hyper_.text("search") != "none") changes = search(changes, result);
-    return conclude(changes, std::move(result));
+    return conclude(hidden_ && !stopped_ ? search(best_) : best_);
   }
 
  private:
-  // The faults nearest to their label first, or a seeded choice (3M.md, Steps in this project, 1).
-  void choose_points() {
+  // The faults in the order in which they are asked for: nearest to their label first, or a seeded order; and
+  // the numbers of them to try (3M.md, Steps in this project, 1).
+  void order_faults() {
     const std::vector<int64_t>& wrong = view_.judgement.wrong;
-    const int64_t wanted = hyper_.integer("n_points");
+    const auto all = std::ssize(wrong);
     if (hyper_.text("choice") == "random") {
-      RandomStream stream = context_.stream("points");
-      points_ = locate::draw_at_most(wrong, wanted, stream);
+      for (const int64_t k : context_.stream("points").permutation(all))
+        order_.push_back(wrong[static_cast<size_t>(k)]);
     } else {
-      points_ = faults_by_gap(view_);
-      if (wanted > 0 && wanted < std::ssize(points_)) points_.resize(wanted);
+      order_ = faults_by_gap(view_);
     }
-    const at::Tensor at = locate::position_table(points_);
-    inputs_ = split_.inputs(at);
-    labels_ = view_.judgement.labels.index_select(0, at).contiguous();
-    phi_ = view_.phi.index_select(0, at).to(at::kDouble).contiguous();
-    log("faults", static_cast<double>(wrong.size()));
-    log("promised", static_cast<double>(points_.size()));
+    if (choosing_)
+      counts_ = doubled_up_to(all);
+    else
+      counts_ = {std::min(hyper_.integer("n_points"), all)};
+    log("faults", static_cast<double>(all));
   }
 
-  lp::Limits limits() const {
-    return {.seconds = hyper_.number("solver_seconds") > 0 ? hyper_.number("solver_seconds") : lp::kInfinity,
-            .bytes = static_cast<size_t>(hyper_.integer("solver_memory")) << 20,
-            .stop = [this] { return stoppable_ && context_.stop().requested(); }};
+  // What the number of faults is chosen by: which inputs the original gets right.
+  void prepare_choice() {
+    judged_ =
+        judge_ == "repair" ? view_ : view_head(original_, head_, context_.split(judge_), context_.batching());
+    best_right_ = right_with(best_.head);
+    if (context_.log().series["asked"].empty()) log_choice(0, best_right_, 0);
   }
 
-  static Refusal refusal(const lp::MinimalChange& found) {
+  at::Tensor right_with(const at::Tensor& change) const {
+    at::Tensor changed = original_.parameters()[head_.weight].value.detach().cpu().to(at::kDouble);
+    if (change.defined()) changed = (changed + change).to(at::kFloat).to(at::kDouble);
+    return head_logits(original_, head_, judged_.phi, changed).argmax(1).eq(judged_.judgement.labels);
+  }
+
+  void log_choice(int64_t asked, const at::Tensor& right, double change) {
+    auto& series = context_.log().series;
+    series["asked"].push_back(static_cast<double>(asked));
+    series["accuracy"].push_back(100 * right.sum().item<double>() / static_cast<double>(right.numel()));
+    series["change"].push_back(change);
+  }
+
+  bool all_tried() const { return ended_ || next_ == std::ssize(counts_); }
+
+  // Solves for one number of faults after the other, and keeps the best (3M.md, Steps in this project, 2 to
+  // 4). A reason where there is nothing to keep.
+  Refusal solve_counts() {
+    while (!all_tried()) {
+      context_.progress(static_cast<double>(next_) / static_cast<double>(counts_.size()), "solve");
+      stopped_ = context_.stop().requested();
+      Changes found;
+      if (!stopped_) {
+        ask(counts_[static_cast<size_t>(next_)]);
+        found = programs_->solve();
+      }
+      stopped_ = stopped_ || found.outcome == lp::Outcome::stopped;
+      const bool answered = found.outcome == lp::Outcome::optimal;
+      if (!answered && !best_.head.defined()) return stopped_ ? timeout() : refusal(found);
+      if (stopped_) {
+        save();
+        return {};
+      }
+      ++next_;
+      if (answered) keep_if_better(std::move(found));
+      if (!answered) ended_ = true, unanswered_ = found.outcome;
+      if (context_.checkpoint_due()) save();
+    }
+    return {};
+  }
+
+  void keep_if_better(Changes found) {
+    if (choosing_) {
+      const at::Tensor right = right_with(found.head);
+      log_choice(found.points, right, found.cost);
+      const auto count = [](const at::Tensor& which) { return which.sum().item<int64_t>(); };
+      if (best_.head.defined() && count(right) < count(best_right_)) {
+        ended_ = clearly_worse(count(best_right_ & ~right), count(right & ~best_right_));
+        return;
+      }
+      best_right_ = right;
+    }
+    best_ = std::move(found);
+  }
+
+  static Refusal timeout() { return {"timeout", "stopped before the first linear program was solved"}; }
+
+  static Refusal refusal(const Changes& found) {
     switch (found.outcome) {
       case lp::Outcome::time_limit:
-      case lp::Outcome::stopped:
         return {"timeout", "the linear program was " + found.text};
       case lp::Outcome::memory_limit:
         return {"out_of_memory", "the linear program: " + found.text};
@@ -95,202 +156,120 @@ class ThreeM {
     }
   }
 
-  // The program (3M.md, Steps in this project, 2), with what the head reads at the points.
-  lp::MinimalChange change_head(const at::Tensor& phi) {
-    const at::Tensor logits = head_logits(original_, head_, phi, kernel(head_)).contiguous();
-    const lp::MinimalChange found =
-        lp::minimal_class_change({.features = static_cast<int>(phi.size(1)),
-                                  .classes = static_cast<int>(logits.size(1)),
-                                  .phi = numbers(phi),
-                                  .logits = numbers(logits),
-                                  .labels = {labels_.data_ptr<int64_t>(), points_.size()},
-                                  .margin = margin_},
-                                 norm_, limits());
-    count(found);
-    return found;
-  }
-
-  // What float32 has spoilt is solved again with twice the margin (3M.md, Steps in this project, 3).
-  Changes solve_last_layer(Refusal& failure) {
-    margin_ = hyper_.number("margin");
-    stoppable_ = !context_.resumed();  // what the search found needs the answer
-    for (int doublings = 0; doublings <= kDoublings; ++doublings) {
-      context_.progress(0, "solve");
-      Changes changes;
-      {
-        const PhaseTimer timer(context_.log(), "solve");
-        changes.last = change_head(phi_);
-      }
-      if (changes.last.outcome != lp::Outcome::optimal) {
-        failure = refusal(changes.last);
-        return changes;
-      }
-      changes.head = at::tensor(changes.last.change).view(kernel(head_).sizes());
-      changes.cost = changes.last.size;
-      const PhaseTimer timer(context_.log(), "verify");
-      if (all_repaired(changes)) {
-        log("doublings", doublings);
-        return changes;
-      }
-      margin_ = std::max(2 * margin_, kMinDoubled);
-    }
-    failure = {"no_fix", "in float32 no change gives all chosen faults their label, up to a margin of " +
-                             std::to_string(margin_)};
-    return {};
-  }
-
-  // What the layer before the head should give, h + step * o (3M.md, Steps in this project, 4).
-  Changes search(const Changes& single, FixResult& result) {
+  // What the layer before the head should give, h + step * o (3M.md, Steps in this project, 5).
+  Changes search(const Changes& single) {
     const PhaseTimer timer(context_.log(), "search");
-    stoppable_ = true;
-    prepare_search();
+    ask(single.points);
+    const int64_t units = programs_->share_with(*hidden_, context_.batch());
+    log("step", programs_->step());
     const std::string name = hyper_.text("search");
-    const search::MoveSearchSettings settings{.heuristic = name == "random"   ? search::MoveHeuristic::random
-                                                           : name == "greedy" ? search::MoveHeuristic::greedy
-                                                                              : search::MoveHeuristic::mcts,
-                                              .positions = std::ssize(points_) * std::ssize(units_),
+    const search::MoveSearchSettings settings{.heuristic = name == "random" ? search::MoveHeuristic::random
+                                                           : name == "mcts" ? search::MoveHeuristic::mcts
+                                                                            : search::MoveHeuristic::greedy,
+                                              .positions = single.points * units,
                                               .proposals = hyper_.integer("proposals"),
                                               .depth = hyper_.integer("depth"),
                                               .width = hyper_.integer("width"),
                                               .seed = context_.seed("search")};
-    const auto& saved = context_.load_checkpoint();
-    if (saved) context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
-    bool stopped = false;
-    const search::MoveSearchState state = search::search_moves(
+    moves_ = search::search_moves(
         settings, single.cost,
-        [this](const auto& moves) -> std::optional<double> {
+        [&](const auto& moves) -> std::optional<double> {
           const int64_t before = context_.log().counters["simplex_iterations"];
-          const Changes found = propose(moves);
-          if (found.last.outcome != lp::Outcome::stopped) return found.cost;
+          const Changes found = programs_->propose(moves, single.margin);
+          if (found.outcome != lp::Outcome::stopped) return found.cost;
           context_.log().counters["simplex_iterations"] = before;
           return std::nullopt;
         },
         [&](const search::MoveSearchState& now) {
           context_.progress(static_cast<double>(now.proposals) / static_cast<double>(settings.proposals),
                             "search");
-          stopped = context_.stop().requested();
-          if (stopped || context_.checkpoint_due()) save(now);
-          return !stopped;
+          stopped_ = context_.stop().requested();
+          moves_ = now;
+          if (stopped_ || context_.checkpoint_due()) save();
+          return !stopped_;
         },
-        saved ? search::MoveSearchState::load(*saved) : std::nullopt);
-    if (!stopped) searched_ = state;  // else it has been saved
+        moves_);
     log("single_layer_cost", single.cost);
-    log("moves", static_cast<double>(std::ranges::count_if(state.best, [](int64_t o) { return o != 0; })));
-    context_.log().counters["proposals"] = state.proposals;
-    if (stopped) result.note = "stopped after " + std::to_string(state.proposals) + " proposals";
-    if (std::ranges::all_of(state.best, [](int64_t o) { return o == 0; })) return single;
-    searching_ = stoppable_ = false;  // neither counted nor ended by a stop signal: it has been solved before
-    return propose(state.best);
+    log("moves", static_cast<double>(std::ranges::count_if(moves_->best, [](int64_t o) { return o != 0; })));
+    context_.log().counters["proposals"] = moves_->proposals;
+    if (std::ranges::all_of(moves_->best, [](int64_t o) { return o == 0; })) return single;
+    programs_->ignore_stops();  // what was found is made again, and was counted before
+    Changes shared = programs_->propose(moves_->best, single.margin);
+    return programs_->is_verified(shared) ? shared : single;
   }
 
-  void prepare_search() {
-    hidden_ = hidden_before(original_, head_);
-    const at::NoGradGuard no_grad;
-    const auto values =
-        original_.activations(inputs_.to(original_.device()), {hidden_->input, hidden_->node});
-    below_ = values[0].cpu().to(at::kDouble).contiguous();
-    before_ = values[1].cpu().to(at::kDouble).contiguous();
-    const at::Tensor weights = kernel(head_).cpu().to(at::kDouble);
-    // The units that matter most for the decision between label and strongest competitor.
-    at::Tensor others = head_logits(original_, head_, phi_, kernel(head_));
-    others.scatter_(1, labels_.unsqueeze(1), -std::numeric_limits<double>::infinity());
-    const at::Tensor slopes = weights.index_select(0, labels_) - weights.index_select(0, others.argmax(1));
-    const at::Tensor order = slopes.sum(0).abs().argsort(0, true);
-    const int64_t wanted = std::min(hyper_.integer("search_units"), order.numel());
-    for (int64_t k = 0; k < wanted; ++k) units_.push_back(order[k].item<int64_t>());
-    step_ = hyper_.number("step") * view_.phi.to(at::kDouble).std().item<double>();
-    log("step", step_);
-  }
+  // From now on the first `count` faults are meant.
+  void ask(int64_t count) { programs_.emplace(original_, context_, view_, std::span(order_).first(count)); }
 
-  // Both queries for a proposal; cost infinite where one has no answer or float32 spoils it.
-  Changes propose(const std::vector<int64_t>& moves) {
-    Changes changes;
-    changes.hidden = at::zeros(kernel(*hidden_).sizes(), at::kDouble);
-    at::Tensor proposal = phi_.clone();
-    double cost = 0;
-    for (size_t u = 0; u < units_.size(); ++u) {
-      at::Tensor wanted = proposal.select(1, units_[u]);
-      bool touched = false;
-      for (int64_t k = 0; k < std::ssize(points_); ++k) {
-        const int64_t o = moves[k * std::ssize(units_) + static_cast<int64_t>(u)];
-        if (o == 0) continue;
-        touched = true;
-        wanted[k] = std::max(0.0, wanted[k].item<double>() + step_ * static_cast<double>(o));
-      }
-      if (!touched) continue;
-      const at::Tensor now = before_.select(1, units_[u]).contiguous(), target = wanted.contiguous();
-      const lp::MinimalChange row = lp::minimal_unit_change({.features = static_cast<int>(below_.size(1)),
-                                                             .phi = numbers(below_),
-                                                             .values = numbers(now),
-                                                             .wanted = numbers(target)},
-                                                            norm_, limits());
-      count(row);
-      if (row.outcome != lp::Outcome::optimal) return unusable(row);
-      changes.hidden[units_[u]] = at::tensor(row.change);
-      cost = norm_ == lp::Norm::linf ? std::max(cost, row.size) : cost + row.size;
-    }
-    changes.last = change_head(proposal.contiguous());
-    if (changes.last.outcome != lp::Outcome::optimal) return unusable(changes.last);
-    changes.head = at::tensor(changes.last.change).view(kernel(head_).sizes());
-    cost = norm_ == lp::Norm::linf ? std::max(cost, changes.last.size) : cost + changes.last.size;
-    if (!all_repaired(changes)) return {};
-    changes.cost = cost;
-    return changes;
-  }
-
-  static Changes unusable(const lp::MinimalChange& why) {
-    Changes none;
-    none.last = why;
-    return none;
-  }
-
-  const at::Tensor& kernel(const TargetLayer& layer) const {
-    return original_.parameters()[layer.weight].value;
-  }
-
-  FixResult changed_network(const Changes& changes) const {
-    FixResult result;
-    result.network = original_.fork();
-    if (changes.head.defined()) add_to_kernel(*result.network, head_, changes.head, result.touched);
-    if (changes.hidden.defined()) add_to_kernel(*result.network, *hidden_, changes.hidden, result.touched);
-    return result;
-  }
-
-  // Of the chosen faults, on the network itself.
-  HeadCheck check(const FixResult& fixed) const {
-    return check_inputs(*fixed.network, inputs_, labels_, context_.batch());
-  }
-  bool all_repaired(const Changes& changes) const {
-    return check(changed_network(changes)).right == std::ssize(points_);
-  }
-
-  FixResult conclude(const Changes& changes, FixResult result) {
+  FixResult conclude(const Changes& changes) {
     const PhaseTimer timer(context_.log(), "verify");
-    FixResult fixed = changed_network(changes);
-    fixed.note = result.note;
-    const HeadCheck checked = check(fixed);
-    log("repaired", static_cast<double>(checked.right));
-    log("least_margin", checked.min_margin);
+    FixResult fixed = changes.on(original_);
+    fixed.note = note_on(changes);
+    log("promised", static_cast<double>(changes.points));
+    log("repaired", static_cast<double>(changes.points));
+    log("least_margin", changes.least_margin);
     log("cost", changes.cost);
-    log("margin", margin_);
-    log("rows", changes.last.rows);
-    log("rounds", changes.last.rounds);
+    log("margin", changes.margin);
+    log("doublings", static_cast<double>(best_.doublings));
+    log("rows", static_cast<double>(changes.rows));
+    log("rounds", static_cast<double>(changes.rounds));
     log_effect(*fixed.network, view_, split_, context_);  // what it costs the rest
-    // Stopped in there, too: without the search saved, a resumed fix would make it again.
-    if (searched_ && context_.stop().seen()) save(*searched_);
+    // Stopped in there: without what has been solved, a resumed fix would solve it again.
+    if (!stopped_ && context_.stop().seen()) save();
     return fixed;
   }
 
-  void count(const lp::MinimalChange& found) {
-    if (searching_) context_.log().counters["simplex_iterations"] += found.iterations;
+  std::string note_on(const Changes& changes) const {
+    const auto at = [this](int64_t which) { return std::to_string(counts_[static_cast<size_t>(which)]); };
+    std::string note =
+        std::to_string(changes.points) + " of " + std::to_string(order_.size()) + " faults were asked for";
+    if (choosing_ && judge_ == "repair")
+      note += ", a number chosen on the repair split, as there is no validation split";
+    if (unanswered_) note += "; " + at(next_ - 1) + " together have no answer: " + to_text(*unanswered_);
+    if (stopped_)
+      note += moves_ ? "; stopped after " + std::to_string(moves_->proposals) + " proposals"
+                     : "; stopped before " + at(next_) + " were";
+    if (changes.hidden.defined()) return note;
+    note += "; single layer";
+    if (moves_) return note + ": no smaller shared change was found";
+    if (!hidden_ && hyper_.text("search") != "none") note += ": no dense layer and ReLU before the last";
+    return note;
   }
+
   void log(const char* name, double value) { context_.log().scalars[name] = value; }
 
-  void save(const search::MoveSearchState& state) const {
+  // There is something to save once the first program is solved.
+  void save() const {
     CheckpointState tensors = {
-        {"iterations", at::scalar_tensor(context_.log().counters["simplex_iterations"], at::kLong)}};
-    state.save(tensors);
+        {"iterations", at::scalar_tensor(context_.log().counters["simplex_iterations"], at::kLong)},
+        {"best.head", best_.head},
+        {"best.numbers", at::tensor(std::vector{best_.cost, best_.margin, best_.least_margin}, at::kDouble)},
+        {"best.counts",
+         at::tensor(std::vector{best_.points, best_.doublings, best_.rows, best_.rounds}, at::kLong)},
+        {"tried", at::tensor(std::vector{next_, int64_t{ended_},
+                                         unanswered_ ? static_cast<int64_t>(*unanswered_) : int64_t{-1}},
+                             at::kLong)}};
+    if (choosing_) train::save_series(context_.log(), kSeries, tensors);
+    if (moves_) moves_->save(tensors);
     context_.save_checkpoint(tensors);
+  }
+
+  void load() {
+    const auto& saved = context_.load_checkpoint();
+    if (!saved) return;
+    context_.log().counters["simplex_iterations"] = saved->at("iterations").item<int64_t>();
+    best_.head = saved->at("best.head");
+    best_.head_layer = head_;
+    best_.outcome = lp::Outcome::optimal;
+    const double* numbers = saved->at("best.numbers").const_data_ptr<double>();
+    best_.cost = numbers[0], best_.margin = numbers[1], best_.least_margin = numbers[2];
+    const int64_t* counts = saved->at("best.counts").const_data_ptr<int64_t>();
+    best_.points = counts[0], best_.doublings = counts[1], best_.rows = counts[2], best_.rounds = counts[3];
+    const int64_t* tried = saved->at("tried").const_data_ptr<int64_t>();
+    next_ = tried[0], ended_ = tried[1] != 0;
+    if (tried[2] >= 0) unanswered_ = static_cast<lp::Outcome>(tried[2]);
+    if (choosing_) train::load_series(context_.log(), kSeries, *saved);
+    moves_ = search::MoveSearchState::load(*saved);
   }
 
   const Network& original_;
@@ -298,21 +277,26 @@ class ThreeM {
   const Hyperparameters& hyper_;
   const Split& split_;
   const TargetLayer head_;
-  const lp::Norm norm_;
-  std::optional<TargetLayer> hidden_;
-  HeadView view_;                // of the whole repair split
-  std::vector<int64_t> points_;  // chosen faults
-  at::Tensor inputs_, labels_, phi_;
-  at::Tensor below_, before_;   // (points, features): what the hidden layer reads, and gives before its ReLU
-  std::vector<int64_t> units_;  // of the hidden layer that the search moves
-  std::optional<search::MoveSearchState> searched_;  // where there was a search: its end
-  double margin_ = 0, step_ = 0;
-  bool searching_ = true, stoppable_ = true;
+  const bool choosing_;                           // the number of faults
+  const std::string judge_;                       // the split that it is chosen on
+  std::optional<TargetLayer> hidden_;             // with a search
+  HeadView view_, judged_;                        // of the repair split, and of the split `judge_`
+  std::vector<int64_t> order_;                    // positions of all faults
+  std::vector<int64_t> counts_;                   // numbers of faults to try
+  int64_t next_ = 0;                              // of counts_
+  bool ended_ = false;                            // before all of them
+  std::optional<lp::Outcome> unanswered_;         // why the last of those tried has no answer
+  Changes best_;                                  // of the last layer alone
+  at::Tensor best_right_;                         // bool (inputs of judged_)
+  std::optional<FaultPrograms> programs_;         // of the faults that ask() means
+  std::optional<search::MoveSearchState> moves_;  // once the search has begun
+  bool stopped_ = false;
 };
 
 std::optional<Refusal> adapt(const FixRequest& request) {
   if (const auto refusal = refuse_without_last_layer(request)) return refusal;
-  if (request.hyperparameters.text("search") == "none" ||
+  const std::string search = request.hyperparameters.text("search");
+  if (search == "none" || search == "auto" ||
       hidden_before(*request.network, *last_dense_layer(*request.network)))
     return std::nullopt;
   return Refusal{"structure",
@@ -324,14 +308,26 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       code = "public code, jjgold012/MinimalDNNModificationLpar2020 (Goldberger et al., LPAR 2020)",
       choice = "our choice";
   return {
-      choice_spec("norm", "linf", "of the change: greatest absolute value, or sum of absolute values", code,
+      choice_spec("norm", "l1", "of the change: greatest absolute value, or sum of absolute values", code,
                   {"linf", "l1"}),
       number_spec("margin", 1e-3,
                   "by which the label's logit exceeds all others; doubled until float32 keeps it", code, 0),
-      integer_spec("n_points", 1, "misclassified inputs repaired together; 0: all", "inputs", choice, 0),
+      {.name = "n_points",
+       .type = HyperparameterType::integer,
+       .default_value = nullptr,
+       .meaning =
+           "misclassified inputs repaired together, at most all; null or 0: chosen among 1, 2, 4, ... by "
+           "the accuracy on the validation split",
+       .unit = "inputs",
+       .source = choice,
+       .minimum = 0,
+       .nullable = true},
       choice_spec("choice", "smallest_gap", "which of them", choice, {"smallest_gap", "random"}),
-      choice_spec("search", "none", "heuristic that shares the change with the dense layer before the last",
-                  "Refaeli and Katz, FoMLAS 2022; none: our choice", {"none", "random", "greedy", "mcts"}),
+      choice_spec("search", "auto",
+                  "heuristic that shares the change with the dense layer before the last; auto: greedy where "
+                  "there is one",
+                  "Refaeli and Katz, FoMLAS 2022; auto and none: our choice",
+                  {"auto", "none", "random", "greedy", "mcts"}),
       number_spec("step", 0.1, "of the proposals, in standard deviations of what the last layer reads",
                   choice, 0),
       integer_spec("search_units", 16, "units of that layer that proposals move", "units", choice, 1),
@@ -349,7 +345,9 @@ const bool registered = register_approach({
              .name = "3M-DNN",
              .level = Level::layer,
              .publication = "FoMLAS 2022 (arXiv 2110.09929)",
+             .version = 2,
              .needs = {"repair"},
+             .uses = {"validation"},
              .hyperparameters = hyperparameter_specs(),
              .in_study = true},
     .adapt = adapt,

@@ -9,7 +9,7 @@
 namespace harness::search {
 
 // Anytime search over vectors of whole numbers by single moves of +1 or -1, from the zero vector
-// (approaches/docs/3M.md, Steps in this project, 4):
+// (approaches/docs/3M.md, Steps in this project, 5):
 //   random   each proposal makes `depth` random moves from zero
 //   greedy   of `width` random moves from the best take the cheapest; ends when none is cheaper
 //   mcts     Monte-Carlo tree search, UCT constant sqrt(2), one random roll-out to `depth` moves each

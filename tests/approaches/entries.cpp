@@ -9,7 +9,7 @@ namespace harness::testing {
 namespace {
 
 const std::map<std::string, nlohmann::json> kSmall = {
-    {"3M", {{"search", "mcts"}, {"n_points", 2}, {"depth", 3}, {"proposals", 24}, {"margin", 0.5}}},
+    {"3M", {{"search", "mcts"}, {"depth", 3}, {"proposals", 24}, {"margin", 0.5}}},
     {"AR", {{"negatives", "all"}, {"population", 12}, {"generations", 6}}},
     {"CARE",
      {{"positives", 40},

@@ -68,9 +68,12 @@ TEST_CASE("3M repairs what it promises, by the least change of the last layer", 
     double before = 0;
     for (const int64_t points : {1, 3, 6}) {
       INFO(norm << " " << points);
-      const Outcome outcome = run(setup_for("3M", {{"norm", norm}, {"n_points", points}}));
+      const Outcome outcome =
+          run(setup_for("3M", {{"norm", norm}, {"n_points", points}, {"search", "none"}}));
       REQUIRE(outcome.result.network.has_value());
       const Network& fixed = *outcome.result.network;
+      REQUIRE(outcome.result.note == std::to_string(points) + " of 20 faults were asked for; single layer");
+      REQUIRE(outcome.log.series.empty());
       REQUIRE(outcome.log.scalars.at("promised") == static_cast<double>(points));
       REQUIRE(outcome.log.scalars.at("repaired") == static_cast<double>(points));
       REQUIRE(outcome.log.scalars.at("faults") == 20);
@@ -101,13 +104,14 @@ TEST_CASE("3M for one point is the closed form", "[3m]") {
       view_head(tiny_network(), *last_dense_layer(tiny_network()), tiny_data().split("repair"), 50);
   const int64_t n = faults_by_gap(view)[0], label = view.judgement.labels[n].item<int64_t>();
   const double gap = (view.logits[n].max() - view.logits[n][label]).item<double>();
-  const Outcome outcome = run(setup_for("3M", {{"margin", 0.25}}));
+  const Outcome outcome =
+      run(setup_for("3M", {{"margin", 0.25}, {"norm", "linf"}, {"n_points", 1}, {"search", "none"}}));
   REQUIRE(outcome.log.scalars.at("cost") ==
           Approx((gap + 0.25) / (2 * view.phi[n].abs().to(at::kDouble).sum().item<double>())));
 }
 
 TEST_CASE("a margin that float32 swallows is doubled", "[3m]") {
-  const Outcome outcome = run(setup_for("3M", {{"margin", 0}, {"n_points", 4}}));
+  const Outcome outcome = run(setup_for("3M", {{"margin", 0}, {"n_points", 4}, {"search", "none"}}));
   REQUIRE(outcome.result.network.has_value());
   REQUIRE(outcome.log.scalars.at("repaired") == 4);
   // A tie may or may not fall on the right side; the margin says which it was.
@@ -123,8 +127,7 @@ TEST_CASE("3M on random points and on all of them", "[3m]") {
   REQUIRE(digest(1) == digest(1));
   REQUIRE(digest(1) != digest(2));
   // 20 faults with random labels in 10 features: contradictory demands.
-  const Outcome all = run(setup_for("3M", {{"n_points", 0}}));
-  REQUIRE(all.log.scalars.at("promised") == 20);
+  const Outcome all = run(setup_for("3M", {{"n_points", 1000}}));
   REQUIRE_FALSE(all.result.network.has_value());
   REQUIRE(all.result.failure.code == "no_fix");
   REQUIRE(all.result.failure.text.find("infeasible") != std::string::npos);
@@ -133,6 +136,9 @@ TEST_CASE("3M on random points and on all of them", "[3m]") {
 TEST_CASE("3M where something lies between the last layers", "[3m]") {
   const Outcome outcome = run(setup_for("3M", {{"n_points", 3}}), branched_network());
   REQUIRE(outcome.log.scalars.at("repaired") == 3);
+  REQUIRE(outcome.log.counters.count("proposals") == 0);
+  REQUIRE(outcome.result.note.find("; single layer: no dense layer and ReLU before the last") !=
+          std::string::npos);
   check_touched(branched_network(), outcome.result);
 }
 
@@ -148,7 +154,12 @@ TEST_CASE("3M's search shares the change between two layers", "[3m]") {
       REQUIRE(log.scalars.at("cost") <= log.scalars.at("single_layer_cost"));
       REQUIRE(log.counters.at("proposals") <= 96);
       check_touched(tiny_network(), outcome.result);
-      if (log.scalars.at("moves") == 0) continue;
+      const bool single = outcome.result.note ==
+                          "2 of 20 faults were asked for; single layer: no smaller "
+                          "shared change was found";
+      REQUIRE(single == (log.scalars.at("moves") == 0));
+      if (single) continue;
+      REQUIRE(outcome.result.note == "2 of 20 faults were asked for");
       REQUIRE(log.scalars.at("cost") < log.scalars.at("single_layer_cost"));
       REQUIRE(outcome.result.touched.weights.count("fc1.weight") == 1);
       if (norm == "linf") {
@@ -159,14 +170,19 @@ TEST_CASE("3M's search shares the change between two layers", "[3m]") {
     }
   }
   const Outcome greedy =
-      run(setup_for("3M", {{"search", "greedy"}, {"n_points", 2}, {"margin", 0.5}, {"width", 24}}));
+      run(setup_for("3M", {{"norm", "linf"}, {"n_points", 2}, {"margin", 0.5}, {"width", 24}}));
   REQUIRE(greedy.log.scalars.at("moves") > 0);  // not all of the above may stay where they start
+  // That was the default, which is greedy here.
+  const Outcome named = run(setup_for(
+      "3M", {{"norm", "linf"}, {"search", "greedy"}, {"n_points", 2}, {"margin", 0.5}, {"width", 24}}));
+  REQUIRE(changed_values(*greedy.result.network, *named.result.network).empty());
 }
 
 TEST_CASE("an interrupted 3M goes on bit for bit", "[3m]") {
   for (const std::string search : {"random", "greedy", "mcts"}) {
     const nlohmann::json parameters = {{"search", search}, {"n_points", 2}, {"depth", 3},
-                                       {"proposals", 48},  {"width", 12},   {"margin", 0.5}};
+                                       {"proposals", 48},  {"width", 12},   {"margin", 0.5},
+                                       {"norm", "linf"}};
     const Outcome whole = run(setup_for("3M", parameters));
     const int64_t proposals = whole.log.counters.at("proposals");
     for (const int64_t at : {int64_t{0}, int64_t{5}, proposals - 1}) {
@@ -183,7 +199,8 @@ TEST_CASE("an interrupted 3M goes on bit for bit", "[3m]") {
       REQUIRE(memory.saves == 1);
       REQUIRE(part.result.network.has_value());  // the single-layer change at least
       REQUIRE(part.log.scalars.at("repaired") == 2);
-      REQUIRE(part.result.note == "stopped after " + std::to_string(at) + " proposals");
+      REQUIRE(part.result.note.starts_with("2 of 20 faults were asked for; stopped after " +
+                                           std::to_string(at) + " proposals"));
       FixContext::Setup second = setup_for("3M", parameters);
       second.checkpoint = memory.slot();
       const Outcome rest = run(std::move(second));
@@ -193,6 +210,111 @@ TEST_CASE("an interrupted 3M goes on bit for bit", "[3m]") {
       REQUIRE(rest.result.note == whole.result.note);
     }
   }
+}
+
+// Those of a split that the network gets right.
+std::vector<int64_t> right_of(const Network& network, const std::string& split) {
+  return locate::judge_split(network, tiny_data().split(split), 50).correct;
+}
+
+// Every number of faults by itself, without any rule that ends it early: what the choice has to agree with.
+TEST_CASE("3M keeps the number of faults that is best on the validation split", "[3m]") {
+  int64_t ended_early = 0;
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    for (const std::string norm : {"l1", "linf"}) {
+      for (const std::string choice : {"smallest_gap", "random"}) {
+        INFO((network == &tiny_network() ? "tiny " : "branched ") << norm << " " << choice);
+        const nlohmann::json parameters = {{"norm", norm}, {"choice", choice}, {"search", "none"}};
+        const Outcome chosen = run(setup_for("3M", parameters), *network);
+        REQUIRE(chosen.result.network.has_value());
+        const std::vector<double>&asked = chosen.log.series.at("asked"),
+              &accuracy = chosen.log.series.at("accuracy");
+        REQUIRE(accuracy.size() == asked.size());
+        const size_t before = right_of(*network, "validation").size();
+        REQUIRE(asked[0] == 0);
+        REQUIRE(accuracy[0] == Approx(100.0 * static_cast<double>(before) / 24));
+        const auto faults = static_cast<int64_t>(chosen.log.scalars.at("faults"));
+        int64_t best = 0;
+        size_t most = 0, tried = 1;
+        std::optional<std::string> best_digest;
+        bool answered = true;
+        for (int64_t count = 1; answered; count = std::min(2 * count, faults)) {
+          nlohmann::json one = parameters;
+          one["n_points"] = count;
+          const Outcome alone = run(setup_for("3M", one), *network);
+          answered = alone.result.network.has_value();
+          if (answered) {
+            const size_t right = right_of(*alone.result.network, "validation").size();
+            if (tried < asked.size()) {
+              REQUIRE(asked[tried] == static_cast<double>(count));
+              REQUIRE(accuracy[tried] == Approx(100.0 * static_cast<double>(right) / 24));
+              ++tried;
+            } else {
+              ++ended_early;
+            }
+            if (right >= most) most = right, best = count, best_digest = alone.result.network->digest();
+          } else {
+            REQUIRE(alone.result.failure.text.find("infeasible") != std::string::npos);
+          }
+          if (count == faults) break;
+        }
+        REQUIRE(tried == asked.size());
+        REQUIRE(chosen.log.scalars.at("promised") == static_cast<double>(best));
+        REQUIRE(chosen.log.scalars.at("repaired") == static_cast<double>(best));
+        REQUIRE(chosen.result.network->digest() == best_digest);
+        REQUIRE(chosen.result.note.starts_with(std::to_string(best) + " of " + std::to_string(faults) +
+                                               " faults were asked for"));
+      }
+    }
+  }
+  REQUIRE(ended_early > 0);
+}
+
+TEST_CASE("3M chooses on the repair split where there is no other, and says so", "[3m]") {
+  const testing::TemporaryFolder folder;
+  const std::string file = (folder / "bare.h5").string();
+  testing::run_python("import h5py, shutil\nshutil.copy('" + tiny_data().file().string() + "', '" + file +
+                      "')\nwith h5py.File('" + file + "', 'r+') as f:\n    del f['validation']\n");
+  const Dataset bare = Dataset::open(file);
+  FixContext::Setup setup = setup_for("3M", {{"search", "none"}});
+  setup.data = &bare;
+  const Outcome outcome = run(std::move(setup));
+  const std::vector<double>& accuracy = outcome.log.series.at("accuracy");
+  REQUIRE(accuracy[0] == Approx(100.0 * 100 / 120));
+  REQUIRE(
+      outcome.result.note.find("faults were asked for, a number chosen on the repair split, as there is no "
+                               "validation split; ") != std::string::npos);
+  const double most = *std::max_element(accuracy.begin() + 1, accuracy.end());
+  REQUIRE(static_cast<double>(right_of(*outcome.result.network, "repair").size()) == Approx(1.2 * most));
+}
+
+TEST_CASE("a 3M that is stopped between or in its programs keeps the best so far", "[3m]") {
+  testing::require_same_after_stops([] { return setup_for("3M", {{"search", "none"}}); });
+  testing::require_same_after_stops([] { return setup_for("3M", {{"proposals", 40}, {"norm", "linf"}}); });
+  int64_t stops = 0;
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    for (const std::string norm : {"l1", "linf"}) {
+      const Outcome whole = run(setup_for("3M", {{"norm", norm}}), *network);
+      // Stopped in the program after the first `at`.
+      for (int64_t at = 1; at + 1 < std::ssize(whole.log.series.at("asked")); ++at, ++stops) {
+        INFO(norm << " " << at);
+        MemorySlot memory;
+        FixContext::Setup first = setup_for("3M", {{"norm", norm}});
+        first.checkpoint = memory.slot();
+        int64_t begun = 0, polls = 0;
+        first.progress = [&](double, const std::string& what) { begun += what == "solve", polls = 0; };
+        first.stop = [&] { return begun == at + 1 && ++polls == 2; };
+        const Outcome part = run(std::move(first), *network);
+        REQUIRE(memory.saves == 1);
+        REQUIRE(part.result.network.has_value());
+        REQUIRE(std::ssize(part.log.series.at("asked")) == at + 1);
+        REQUIRE(part.log.scalars.at("promised") <= std::pow(2, at - 1));
+        REQUIRE(part.result.note.find("; stopped before " + std::to_string(1 << at) +
+                                      " were; single layer") != std::string::npos);
+      }
+    }
+  }
+  REQUIRE(stops >= 4);
 }
 
 TEST_CASE("3M's statuses", "[3m]") {
@@ -212,6 +334,7 @@ TEST_CASE("3M's statuses", "[3m]") {
   REQUIRE(adapt(tiny_network(), {{"search", "mcts"}}, 1).empty());
   REQUIRE(adapt(tiny_network(), nlohmann::json::object(), 0) == "no_faults");
   REQUIRE(adapt(branched_network(), nlohmann::json::object(), 1).empty());
+  REQUIRE(adapt(branched_network(), {{"search", "none"}}, 1).empty());
   REQUIRE(adapt(branched_network(), {{"search", "mcts"}}, 1) == "structure");
   Network capped = tiny_network().fork();
   Node relu;
