@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "harness/report/equal_effort.hpp"
 #include "harness/report/joint.hpp"
 
 namespace harness::report {
@@ -299,6 +300,7 @@ Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan
     }
     report.rows.push_back(std::move(row));
   }
+  note_unequal_evaluations(&report.rows);
   return report;
 }
 

@@ -47,6 +47,18 @@ bool dominates(const Score& a, const Score& b) {
   return better;
 }
 
+// Controls are no repairs: one that changes nothing would be optimal nearly always.
+bool competes(const ApproachReport& row) {
+  return row.status == "ok" && row.level != Level::control;
+}
+
+bool is_optimal(const Report& report, const ApproachReport& row) {
+  const Score own = score_of(row);
+  return std::none_of(report.rows.begin(), report.rows.end(), [&](const ApproachReport& other) {
+    return other.cell.subject == row.cell.subject && competes(other) && dominates(score_of(other), own);
+  });
+}
+
 }  // namespace
 
 Table summary_table(const Report& report) {
@@ -57,11 +69,6 @@ Table summary_table(const Report& report) {
   table.columns.emplace_back("pareto_optimal");
   for (const ApproachReport& row : report.rows) {
     const Score own = score_of(row);
-    bool optimal = row.status == "ok";
-    for (const ApproachReport& other : report.rows) {
-      if (other.cell.subject != row.cell.subject || other.status != "ok") continue;
-      optimal = optimal && !dominates(score_of(other), own);
-    }
     std::string reason = row.reason;
     if (row.times.size() > 1) {
       const bool devices = std::any_of(row.times.begin(), row.times.end(), [&](const TimeGroup& group) {
@@ -82,7 +89,7 @@ Table summary_table(const Report& report) {
                                      std::to_string(row.recorded),
                                      std::to_string(row.ok_runs)};
     for (const auto& value : own) line.push_back(value ? format_number(*value) : "");
-    line.emplace_back(row.status == "ok" ? (optimal ? "yes" : "no") : "");
+    line.emplace_back(!competes(row) ? "" : is_optimal(report, row) ? "yes" : "no");
     table.rows.push_back(std::move(line));
   }
   return table;

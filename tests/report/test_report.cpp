@@ -259,12 +259,46 @@ TEST_CASE(
   results.ok("C", 1, {{0, 1}, {1}, {}, {}}, 2);       // as B, slower: beaten
   results.ok("D", 1, {{0, 1}, {0, 2}, {}, {}}, 0.5);  // quickest
   results.other("E", 1, Status::failure, "no_fix: none");
+  // Better than all of them in everything, and one with NFR 0 and no time; neither counts.
+  results.ok("NONE", 1, {{0, 1}, {0, 1}, {}, {}}, 0, Level::control);
+  results.ok("RAND:A", 1, {{0, 1}, {}, {}, {}}, 0.25, Level::control);
   const report::Table summary = report::summary_table(results.report());
   std::string optimal;
   for (size_t row = 0; row < summary.rows.size(); ++row) {
     optimal += entry(summary, row, "approach") + "=" + entry(summary, row, "pareto_optimal") + " ";
   }
-  CHECK(optimal == "A=yes B=yes C=no D=yes E= ");
+  CHECK(optimal == "A=yes B=yes C=no D=yes E= NONE= RAND:A= ");
+}
+
+TEST_CASE("a random search that made other numbers of evaluations than the localised one says so") {
+  const auto reason = [](int64_t own, int64_t its, const std::string& cut_short,
+                         const nlohmann::json& settings) {
+    Results results;
+    for (const int64_t run : {1, 2}) {
+      for (const bool control : {false, true}) {
+        Record& record = results.ok(control ? "RAND:A" : "A", run, {{0, 1}, {1}, {}, {}}, 1,
+                                    control ? Level::control : Level::neuron);
+        record.counters["evaluations"] = (control ? own : its) + run;
+        if (control && run == 1 && !cut_short.empty()) record.provenance["cut_short"] = cut_short;
+        Identity& identity = results.planned().back().identity;
+        identity.approach = {control ? "RAND" : "A", control ? "A" : "", {{"rate", 1}}};
+        if (!control) identity.approach.parameters = settings;
+        record.provenance["identity"] = identity;
+        results.planned().back().seal();
+        record.digest = results.planned().back().digest;
+      }
+    }
+    const report::Report report = results.report();
+    CHECK(row_of(report, "A").reason.empty());
+    return row_of(report, "RAND:A").reason;
+  };
+  const nlohmann::json same = {{"rate", 1}};
+  CHECK(reason(40, 40, "", same).empty());
+  CHECK(reason(40, 80, "", same) == "evaluations: 42 against 82 of A, so not compared at equal evaluations");
+  CHECK(reason(40, 80, "60 s", same) ==
+        "evaluations: 42 against 82 of A, so not compared at equal evaluations; a budget ended 1 run of "
+        "RAND:A");
+  CHECK(reason(40, 80, "", {{"rate", 2}}).empty());  // another search
 }
 
 TEST_CASE("records of another configuration count as outdated, of another version as stale, both are said") {
