@@ -284,6 +284,7 @@ const bool registered = register_approach({
     .info = {.key = "AR",
              .name = "Arachne",
              .level = Level::neuron,
+             .basis = Basis::reference_code,
              .publication = "ACM TOSEM 2023",
              .version = 5,
              .needs = {"repair"},

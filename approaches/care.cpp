@@ -332,6 +332,7 @@ const bool registered = register_approach({
     .info = {.key = "CARE",
              .name = "CARE",
              .level = Level::neuron,
+             .basis = Basis::adaptation,
              .publication = "ICSE 2022",
              .version = 2,
              .needs = {"repair"},

@@ -394,6 +394,7 @@ const bool registered = register_approach({
     .info = {.key = "DTR",
              .name = "DistrRep",
              .level = Level::neuron,
+             .basis = Basis::inferred_identity,
              .publication = "ICST 2023",
              .version = 2,
              .needs = {"repair"},

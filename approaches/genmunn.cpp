@@ -259,6 +259,7 @@ const bool registered = register_approach({
     .info = {.key = "GM",
              .name = "GenMuNN",
              .level = Level::neuron,
+             .basis = Basis::reconstruction,
              .publication = "IJMSSC 2022",
              .version = 2,
              .needs = {"repair"},

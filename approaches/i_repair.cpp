@@ -328,6 +328,7 @@ const bool registered = register_approach({
     .info = {.key = "IR",
              .name = "I-REPAIR",
              .level = Level::neuron,
+             .basis = Basis::reference_code,
              .publication = "ACM SAC 2022",
              .version = 2,
              .needs = {"repair"},

@@ -366,6 +366,7 @@ const bool registered = register_approach({
     .info = {.key = "IN",
              .name = "INNER",
              .level = Level::neuron,
+             .basis = Basis::reference_code,
              .publication = "ISSTA 2024",
              .version = 2,
              .needs = {"train", "repair"},

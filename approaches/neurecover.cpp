@@ -287,6 +287,7 @@ const bool registered = register_approach({
     .info = {.key = "NR",
              .name = "NeuRecover",
              .level = Level::neuron,
+             .basis = Basis::inferred_identity,
              .publication = "SANER 2022",
              .version = 3,
              .needs = {"repair"},

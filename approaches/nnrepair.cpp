@@ -359,6 +359,7 @@ const bool registered = register_approach({
     .info = {.key = "NNR",
              .name = "NNrepair",
              .level = Level::neuron,
+             .basis = Basis::reconstruction,
              .publication = "CAV 2021",
              .version = 2,
              .needs = {"repair"},

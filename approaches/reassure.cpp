@@ -313,6 +313,7 @@ const bool registered = register_approach({
     .info = {.key = "RA",
              .name = "REASSURE",
              .level = Level::layer,
+             .basis = Basis::reference_code,
              .publication = "ICLR 2022",
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),

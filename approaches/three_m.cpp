@@ -344,6 +344,7 @@ const bool registered = register_approach({
     .info = {.key = "3M",
              .name = "3M-DNN",
              .level = Level::layer,
+             .basis = Basis::reconstruction,
              .publication = "FoMLAS 2022 (arXiv 2110.09929)",
              .version = 2,
              .needs = {"repair"},

@@ -367,6 +367,7 @@ const bool registered = register_approach({
     .info = {.key = "VERE",
              .name = "VeRe",
              .level = Level::neuron,
+             .basis = Basis::reference_code,
              .publication = "ICSE 2024",
              .version = 2,
              .needs = {"repair"},

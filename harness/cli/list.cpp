@@ -59,6 +59,7 @@ void list_approaches(const std::string& format) {
                       {"name", info.name},
                       {"level", to_text(info.level)},
                       {"publication", info.publication},
+                      {"basis", to_text(info.basis)},
                       {"version", info.version},
                       {"in_study", info.in_study},
                       {"needs", info.needs},
@@ -73,13 +74,14 @@ void list_approaches(const std::string& format) {
   }
   report::Table table{
       "approaches",
-      {"key", "name", "level", "publication", "version", "in_study", "needs", "uses", "imitates"},
+      {"key", "name", "level", "publication", "basis", "version", "in_study", "needs", "uses", "imitates"},
       {}};
   for (const ApproachInfo& info : catalog) {
     const bool only_with_key = info.shadows && !info.alone;
     table.rows.push_back({only_with_key ? info.key + ":KEY" : info.key, info.name, to_text(info.level),
-                          info.publication, std::to_string(info.version), info.in_study ? "yes" : "no",
-                          join(info.needs), join(info.uses), join(info.imitates)});
+                          info.publication, to_text(info.basis), std::to_string(info.version),
+                          info.in_study ? "yes" : "no", join(info.needs), join(info.uses),
+                          join(info.imitates)});
   }
   print_table(table, format);
   if (format != "text") return;

@@ -75,6 +75,26 @@ const char* to_text(Level level) {
   interface_misuse("a level outside its enumeration");
 }
 
+const char* to_text(Basis basis) {
+  switch (basis) {
+    case Basis::none:
+      return "";
+    case Basis::reference_code:
+      return "reference code";
+    case Basis::publication:
+      return "publication";
+    case Basis::toolkit_version:
+      return "toolkit version";
+    case Basis::reconstruction:
+      return "reconstruction from abstracts";
+    case Basis::adaptation:
+      return "adaptation to misclassification";
+    case Basis::inferred_identity:
+      return "inferred identity";
+  }
+  interface_misuse("a basis outside its enumeration");
+}
+
 const ApproachInfo* find(const Catalog& catalog, const std::string& key) {
   const auto entry =
       std::find_if(catalog.begin(), catalog.end(), [&](const ApproachInfo& info) { return info.key == key; });

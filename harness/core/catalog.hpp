@@ -49,11 +49,25 @@ class Hyperparameters {
 enum class Level { model, layer, neuron, control, published };
 const char* to_text(Level level);
 
+// What our reading of an approach rests on, so that a reader of a table knows whose work a row is. The page
+// of the approach says it in detail.
+enum class Basis {
+  none,               // of this project (controls), or not known (published models, programs of others)
+  reference_code,     // public code by the authors
+  publication,        // its text, in full
+  toolkit_version,    // a public toolkit's version of it
+  reconstruction,     // rebuilt from abstracts and summaries; the rest is filled in
+  adaptation,         // a method for other faults, adapted to misclassification
+  inferred_identity,  // which publication the study means is inferred
+};
+const char* to_text(Basis basis);  // "reference code"; empty for none
+
 // What an approach declares: all that the config reader, `list` and the tables use.
 struct ApproachInfo {
   std::string key;   // "AR"
   std::string name;  // "Arachne"
   Level level = Level::control;
+  Basis basis = Basis::none;
   std::string publication = "";         // "ACM TOSEM 2023"
   int version = 1;                      // raised whenever results may change
   std::vector<std::string> needs = {};  // splits; without one of them it is UNADAPTABLE (missing_split)

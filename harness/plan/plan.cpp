@@ -89,6 +89,7 @@ class Planner {
     entry->planned.name = info->name + (shadow ? " of " + shadow->name : "");
     if (approach.as != plain) entry->planned.name += ", variant";
     entry->planned.level = info->level;
+    entry->planned.basis = info->basis;
     entry->planned.in_study = info->in_study && approach.as == plain;
     // a control works with the engine of the approach it shadows
     entry->planned.identity.version =

@@ -31,10 +31,19 @@ static void from_json(const json& value, Level& level) {
   level = value_of(value,
                    std::array{Level::model, Level::layer, Level::neuron, Level::control, Level::published});
 }
+static void to_json(json& value, const Basis& basis) {
+  value = to_text(basis);
+}
+static void from_json(const json& value, Basis& basis) {
+  basis = value_of(value,
+                   std::array{Basis::none, Basis::reference_code, Basis::publication, Basis::toolkit_version,
+                              Basis::reconstruction, Basis::adaptation, Basis::inferred_identity});
+}
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, file, place, found, expected, suggestion)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CellId, subject, model, approach, run)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedCell, cell, key, name, level, in_study, seed, identity, digest)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedCell, cell, key, name, level, basis, in_study, seed, identity,
+                                   digest)
 
 namespace plan {
 

@@ -276,6 +276,7 @@ Report make_report(const ResultsTree& tree, const std::vector<PlannedCell>& plan
     row.cell = planned.cell;
     row.name = planned.name;
     row.level = planned.level;
+    row.basis = planned.basis;
     RunCell run{planned, CellState::missing, tree.read(planned.cell), false};
     run.state = state_of(planned, run.record, Compare::tables);
     if (run.state == CellState::outdated) {

@@ -46,6 +46,7 @@ struct ApproachReport {
   CellId cell;  // its `run` is not used
   std::string name;
   Level level = Level::control;
+  Basis basis = Basis::none;
   std::vector<RunCell> runs;
   std::string status;              // "ok" if any run is, else the most severe; or "missing"
   std::string reason;              // why it is not ok, and notes on what is not as planned

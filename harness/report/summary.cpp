@@ -66,7 +66,7 @@ Table summary_table(const Report& report) {
               {"subject", "model", "approach", "name", "level", "status", "reason", "runs", "ok_runs"},
               {}};
   for (const Objective& objective : kObjectives) table.columns.emplace_back(objective.name);
-  table.columns.emplace_back("pareto_optimal");
+  table.columns.insert(table.columns.end(), {"pareto_optimal", "basis"});
   for (const ApproachReport& row : report.rows) {
     const Score own = score_of(row);
     std::string reason = row.reason;
@@ -90,6 +90,7 @@ Table summary_table(const Report& report) {
                                      std::to_string(row.ok_runs)};
     for (const auto& value : own) line.push_back(value ? format_number(*value) : "");
     line.emplace_back(!competes(row) ? "" : is_optimal(report, row) ? "yes" : "no");
+    line.emplace_back(to_text(row.basis));
     table.rows.push_back(std::move(line));
   }
   return table;

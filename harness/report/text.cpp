@@ -201,10 +201,10 @@ std::string times_of(const Report& report, const std::string& subject, Notes* no
 std::string legend(const Report& report) {
   std::vector<Row> rows;
   for (const ApproachReport& row : report.rows) {
-    Row line = {row.cell.approach, row.name, to_text(row.level)};
+    Row line = {row.cell.approach, row.name, to_text(row.level), to_text(row.basis)};
     if (std::find(rows.begin(), rows.end(), line) == rows.end()) rows.push_back(std::move(line));
   }
-  return to_aligned({}, rows, 3);
+  return to_aligned({}, rows, 4);
 }
 
 }  // namespace

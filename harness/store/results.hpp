@@ -23,6 +23,7 @@ struct PlannedCell {
   CellId cell;
   std::string key, name;  // "RAND", "Random weights (Arachne)"
   Level level = Level::control;
+  Basis basis = Basis::none;
   bool in_study = false;
   uint64_t seed = 0;
   Identity identity;

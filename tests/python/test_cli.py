@@ -169,8 +169,12 @@ class WordsTest(CliTest):
         rows = list(csv.DictReader(io.StringIO(run_harness("list", "approaches", "--format", "csv").stdout)))
         self.assertEqual(next(row for row in rows if row["key"] == "CT"), {
             "key": "CT", "name": "Continued training (control)", "level": "control", "publication": "this project",
-            "version": "2", "in_study": "no", "needs": "train", "uses": "repair validation", "imitates": "IN IR"})
+            "basis": "", "version": "2", "in_study": "no", "needs": "train", "uses": "repair validation",
+            "imitates": "IN IR"})
         self.assertIn("RAND:KEY", {row["key"] for row in rows})
+        self.assertEqual({row["key"]: row["basis"] for row in rows if not row["key"].endswith(":KEY")},
+                         {one["key"]: one["basis"] for one in listed if one["alone"]})
+        self.assertEqual(approaches["AR"]["basis"], "reference code")
         self.assertEqual([approaches[key]["imitates"] for key in ("CT", "AR")], [["IN", "IR"], []])
         self.assertIn("\nParameters of AR\n\n", run_harness("list", "approaches").stdout)
         text = run_harness("list", "metrics", "--format", "csv").stdout

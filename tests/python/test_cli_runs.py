@@ -27,7 +27,7 @@ HEADERS = {
     "rq4_wide": "approach,name,level,toy TIME,notes",
     "runs": "subject,approach,run,seed,metric,unit,value,status,reason,device",
     "summary": "subject,model,approach,name,level,status,reason,runs,ok_runs,RR,NFR,ACC_REL_IMPROVEMENT,"
-               "ASR_REL_IMPROVEMENT,AAOD_REL_IMPROVEMENT,TIME,pareto_optimal",
+               "ASR_REL_IMPROVEMENT,AAOD_REL_IMPROVEMENT,TIME,pareto_optimal,basis",
 }
 WITHOUT_TIME = ("rq1", "rq2", "rq3", "rq1_wide", "rq2_wide", "rq3_wide")
 REMEDY = "the results are damaged there; harness run computes the cell again\n"

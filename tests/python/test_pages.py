@@ -185,6 +185,28 @@ class PagesTest(unittest.TestCase):
         self.assertGreater(len(keys), 10, "hardly any approach was found")
         self.check(wrong)
 
+    def test_pages_and_catalog_agree_on_what_a_reading_rests_on(self):
+        texts = dict(re.findall(r"case Basis::(\w+):\s*return \"(.*)\";", FILES["harness/core/catalog.cpp"]))
+        rows = re.findall(r"^\| ([a-z ]+) \|", FILES[f"{PAGES}/README.md"].split("| basis |")[1].split("\n\n")[0],
+                          re.MULTILINE)
+        self.assertEqual(rows, [text for text in texts.values() if text])
+        found, wrong = set(), []
+        for name, text in FILES.items():
+            if not re.fullmatch(r"approaches/.*\.cpp", name) or "= register_approach(" not in text:
+                continue
+            key = re.search(r"\.key = \"([^\"]+)\"", text)[1]
+            basis = re.search(r"\.basis = Basis::(\w+)", text)
+            if re.search(r"\.level = Level::control", text):
+                wrong += [f"{name}: a control rests on nothing"] * bool(basis)
+                continue
+            head = FILES[f"{PAGES}/{key}.md"].split("\n## ")[0]
+            said = re.findall(r"^Basis: (.*)\.$", head, re.MULTILINE)
+            found.add(key)
+            if basis is None or said != [texts[basis[1]]]:
+                wrong.append(f"{name} has {basis and texts[basis[1]]}, {PAGES}/{key}.md {said}")
+        self.assertGreater(len(found), 10, "hardly any approach was found")
+        self.check(wrong)
+
 
 if __name__ == "__main__":
     if FILES is None:

@@ -270,6 +270,21 @@ TEST_CASE(
   CHECK(optimal == "A=yes B=yes C=no D=yes E= NONE= RAND:A= ");
 }
 
+TEST_CASE("what an approach rests on stands in the legend and at the end of the summary, from the catalog") {
+  Results results;
+  results.ok("A", 1, {{0, 1}, {}, {}, {}}, 5);
+  results.planned().back().basis = Basis::reference_code;
+  results.ok("NONE", 1, {{0, 1}, {0, 1}, {}, {}}, 0, Level::control);
+  const report::Report report = results.report();
+  const report::Table summary = report::summary_table(report);
+  CHECK(summary.columns.back() == "basis");
+  CHECK(summary.rows.at(0).back() == "reference code");
+  CHECK(summary.rows.at(1).back().empty());
+  CHECK(report::tables_text(report).find("Name of A     neuron   reference code\n") != std::string::npos);
+  // No record holds it, so that those made before there was such a thing have it as well.
+  CHECK(read_text(results.tree().record({"S", "net", "A", 1})).find("basis") == std::string::npos);
+}
+
 TEST_CASE("a random search that made other numbers of evaluations than the localised one says so") {
   const auto reason = [](int64_t own, int64_t its, const std::string& cut_short,
                          const nlohmann::json& settings) {

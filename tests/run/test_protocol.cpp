@@ -16,6 +16,7 @@ pool::CellEntry some_entry(bool published) {
   entry.planned.key = "AR";
   entry.planned.name = "A name, \"quoted\"\nand broken";
   entry.planned.level = Level::neuron;
+  entry.planned.basis = Basis::inferred_identity;
   entry.planned.in_study = true;
   entry.planned.seed = std::numeric_limits<uint64_t>::max();
   entry.planned.seal();
