@@ -4,11 +4,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "approaches/batches.hpp"
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/sampling.hpp"
 #include "approaches/regions/region_solution.hpp"
+#include "approaches/regions/sharpness.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
@@ -46,25 +48,25 @@ class Reassure {
     return result;
   }
 
-  // Features of the faults at the cut, in the order of the data set, and the box of all features.
+  // What the head makes of all inputs, the faults in the order of the data set, their features, and the box.
   void read_features() {
     const Split& repair = context_.split("repair");
     const int64_t limit = hyper_.integer("faults");
     const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> all, predictions;
+    std::vector<std::vector<at::Tensor>> parts(3);
     for_each_batch(original_, repair, context_.batching(), [&](const Batch& batch) {
-      const auto values = original_.activations(batch.x, {head_.cut, original_.logits_node()});
-      all.push_back(values[0].cpu());
-      predictions.push_back(values[1].argmax(1).cpu());
+      const auto values =
+          original_.activations(batch.x, {head_.cut, head_.hidden[0].value, original_.logits_node()});
+      for (size_t k = 0; k < parts.size(); ++k) parts[k].push_back(values[k].cpu());
     });
-    repair_features_ = at::cat(all);
-    positions_ = locate::judgement_of(repair.labels(), at::cat(predictions)).wrong;
+    inputs_ = {at::cat(parts[0]), at::cat(parts[1]), at::cat(parts[2]), repair.labels()};
+    positions_ = locate::judgement_of(inputs_.labels, inputs_.logits.argmax(1)).wrong;
     if (limit > 0 && std::ssize(positions_) > limit) positions_.resize(static_cast<size_t>(limit));
     const at::Tensor faults = locate::position_table(positions_);
-    labels_ = locate::positions_of(repair.labels().index_select(0, faults));
-    features_ = repair_features_.index_select(0, faults).to(at::kDouble);
-    low_ = at::minimum(repair_features_.amin(0), at::zeros({})).to(at::kDouble);
-    high_ = at::maximum(repair_features_.amax(0), at::zeros({})).to(at::kDouble);
+    labels_ = locate::positions_of(inputs_.labels.index_select(0, faults));
+    features_ = inputs_.features.index_select(0, faults).to(at::kDouble);
+    low_ = at::minimum(inputs_.features.amin(0), at::zeros({})).to(at::kDouble);
+    high_ = at::maximum(inputs_.features.amax(0), at::zeros({})).to(at::kDouble);
     if (hyper_.text("box") == "global") {
       low_ = low_.min().expand_as(low_).contiguous();
       high_ = high_.max().expand_as(high_).contiguous();
@@ -111,51 +113,42 @@ class Reassure {
     return predict(network, faults, context_.batch()).eq(locate::position_table(labels_));
   }
 
-  // Logits of these features, from the cut on.
-  at::Tensor logits_behind(const Network& network, const at::Tensor& features) const {
-    const at::NoGradGuard no_grad;
-    const Cut cut = network.cut_before(head_.cut + 1);
-    std::vector<at::Tensor> live(cut.live.size());  // what else is live, the logits do not depend on
-    live[std::ranges::find(cut.live, head_.cut) - cut.live.begin()] = features.to(network.device());
-    return network.suffix(cut, live);
-  }
-
-  // The network with the blunter n, from the first one on, with which most of the faults `wanted` are right
-  // (RA.md, Steps in this project, 6). A blunt support also reaches other faults: where fewer are right than
-  // with the n before, sharper ones follow.
-  Network search_sharpness(regions::PatchSetting& setting, const at::Tensor& wanted) {
-    const at::Tensor labels = locate::position_table(labels_).index_select(0, wanted),
-                     faults = locate::position_table(positions_).index_select(0, wanted),
-                     features = repair_features_.index_select(0, faults);
-    const double first = setting.sharpness;
-    std::optional<Network> best;
-    int64_t best_repaired = -1, before = -1;
-    for (double n = first; !best || (best_repaired < wanted.numel() && !stop_search());) {
-      regions::PatchSetting candidate = setting;
-      candidate.sharpness = n;
-      Network network = regions::with_patches(original_, head_, candidate);
-      const auto found = logits_behind(network, features).argmax(1).cpu().eq(labels).sum().item<int64_t>();
-      context_.log().series["sharpness"].push_back(n);
-      context_.log().series["repaired"].push_back(static_cast<double>(found));
-      if (found > best_repaired) {
-        best_repaired = found;
-        setting.sharpness = n;
-        best = std::move(network);
+  // Gives `network` the best n: from `n_most` on by halves, or `n` alone (RA.md, Steps in this project, 6).
+  // What it is judged to do; nothing where that was stopped before one n was judged.
+  std::optional<regions::PatchVerdict> search_sharpness(Network& network, regions::PatchSetting& setting,
+                                                        const std::vector<int64_t>& promised) {
+    const bool given = !hyper_.is_null("n");
+    const double first = hyper_.number(given ? "n" : "n_most"),
+                 least = given ? first : hyper_.number("n_least");
+    std::optional<regions::PatchVerdict> best;
+    double best_sharpness = first;
+    for (double n = first; !best || n >= least; n /= 2) {
+      // Without a verdict there is no result. Patches that a stop has left have this one pass still coming.
+      const Stop stop = best ? context_.stop() : stopped_ ? Stop() : context_.preparation_stop();
+      setting.sharpness = n;
+      regions::set_sharpness(network, head_, setting);
+      const auto verdict = regions::judge_patches(original_, network, head_, inputs_, promised,
+                                                  {context_.batch(), stop}, best);
+      search_stopped_ = !verdict;
+      if (!verdict) {
+        save();
+        break;
       }
-      const bool sharper = n > first || found < before || n / 2 < hyper_.number("n_least");
-      n = !sharper ? n / 2 : 2 * std::max(n, first);
-      if (n > first && n > hyper_.number("n_most")) break;
-      before = found;
+      auto& series = context_.log().series;
+      series["sharpness"].push_back(n);
+      series["repaired"].push_back(static_cast<double>(verdict->repaired));
+      series["broken"].push_back(static_cast<double>(verdict->broken));
+      series["judged"].push_back(static_cast<double>(verdict->judged));
+      context_.progress(std::log2(first / n) / std::max(1.0, std::log2(first / least)), "sharpness");
+      if (!best || regions::at_least_as_good(*verdict, *best)) {
+        best = verdict;
+        best_sharpness = n;
+      }
+      if (stopped_) break;
     }
-    return std::move(*best);
-  }
-
-  // The answers are to be kept then: without a stop, blunter or sharper supports might repair more.
-  bool stop_search() {
-    if (!context_.stop().requested()) return false;
-    search_stopped_ = true;
-    save();
-    return true;
+    setting.sharpness = best_sharpness;
+    regions::set_sharpness(network, head_, setting);
+    return best;
   }
 
   FixResult patch() {
@@ -185,46 +178,55 @@ class Reassure {
     // What is promised: of faults in one region the last patch wins (RA.md, Steps in this project, 5).
     const at::Tensor kept = regions::undisputed(setting.patterns, labels);
     const at::Tensor wanted = at::tensor(patched, at::kLong).index_select(0, kept);
-    setting.sharpness = hyper_.number("n");
     FixResult result;
-    result.network = search_sharpness(setting, wanted);
+    result.network = regions::with_patches(original_, head_, setting);
+    const auto verdict =
+        search_sharpness(*result.network, setting,
+                         locate::positions_of(locate::position_table(positions_).index_select(0, wanted)));
+    if (!verdict) return failed("timeout", "stopped before the first sharpness was judged");
     const at::Tensor found = right(*result.network);
-    const auto repaired = found.index_select(0, wanted).sum().item<double>();
+    const auto repaired = found.index_select(0, wanted).sum().item<int64_t>();
     context_.log().scalars["promised"] = static_cast<double>(wanted.numel());
-    context_.log().scalars["repaired_of_promised"] = repaired;
+    context_.log().scalars["repaired_of_promised"] = static_cast<double>(repaired);
     context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
     if (repaired == 0) return failed("no_fix", "no fault is right with its patch");
-    describe(*result.network, setting);
+    describe(*result.network, setting, *verdict);
     if (stopped_) {
-      result.note = "stopped after " + std::to_string(answers_.size()) + " faults";
+      add_note("stopped after " + std::to_string(answers_.size()) + " faults");
     } else if (search_stopped_) {
-      result.note = "stopped in the search of the sharpness";
+      add_note("stopped in the search of the sharpness");
     }
-    if (!unsolved.empty()) {
-      result.note += (result.note.empty() ? "" : "; ") + std::to_string(answers_.size() - patched.size()) +
-                     " faults without a patch: " + unsolved;
-    }
+    if (!unsolved.empty())
+      add_note(std::to_string(answers_.size() - patched.size()) + " faults without a patch: " + unsolved);
+    if (repaired < wanted.numel())
+      add_note(std::to_string(wanted.numel() - repaired) + " promised faults still wrong");
+    if (verdict->broken > 0)
+      add_note(std::to_string(verdict->broken) + " correct inputs of the repair split break");
+    result.note = note_;
     return result;
   }
 
-  void describe(const Network& fixed, const regions::PatchSetting& setting) {
+  void add_note(const std::string& text) { note_ += (note_.empty() ? "" : "; ") + text; }
+
+  void describe(const Network& fixed, const regions::PatchSetting& setting,
+                const regions::PatchVerdict& verdict) {
     auto& scalars = context_.log().scalars;
     scalars["sharpness"] = setting.sharpness;
+    scalars["broken"] = static_cast<double>(verdict.broken);
     scalars["affine_patches"] = setting.patches.factor.defined();
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
     scalars["inference_cost_ratio"] = regions::operations(fixed) / regions::operations(original_);
     // Shares of the repair split: inputs whose logits the patches change, and inputs in a patched region.
+    scalars["reached_share"] = static_cast<double>(verdict.reached) / static_cast<double>(inputs_.size());
     const at::Tensor signs = at::cat(setting.patterns, 1).to(at::kFloat).mul_(2).sub_(1);
-    int64_t reached = 0, inside = 0;
-    for (const at::Tensor& part : repair_features_.split(context_.batch())) {
-      reached += logits_behind(original_, part).ne(logits_behind(fixed, part)).any(1).sum().item<int64_t>();
+    int64_t inside = 0;
+    for (const at::Tensor& part : inputs_.features.split(context_.batch())) {
       const at::Tensor own = at::cat(regions::activation_patterns(head_, part.to(at::kDouble)), 1);
       const at::Tensor agree = own.to(at::kFloat).mul_(2).sub_(1).matmul(signs.t());
       inside += agree.eq(signs.size(1)).any(1).sum().item<int64_t>();
     }
-    scalars["reached_share"] = static_cast<double>(reached) / static_cast<double>(repair_features_.size(0));
-    scalars["inside_share"] = static_cast<double>(inside) / static_cast<double>(repair_features_.size(0));
+    scalars["inside_share"] = static_cast<double>(inside) / static_cast<double>(inputs_.size());
   }
 
   void count_programs(const std::vector<int64_t>& patched) {
@@ -274,11 +276,13 @@ class Reassure {
   FixContext& context_;
   const Hyperparameters& hyper_;
   regions::DenseHead head_;
-  at::Tensor repair_features_, features_;    // (N, D) in the network's type; of the faults (L, D), double
-  at::Tensor low_, high_;                    // (D), double
-  std::vector<int64_t> positions_, labels_;  // of the faults
+  regions::HeadInputs inputs_;                     // the repair split, in the network's type
+  at::Tensor features_;                            // of the faults (L, D), double
+  at::Tensor low_, high_;                          // (D), double
+  std::vector<int64_t> positions_, labels_;        // of the faults
   std::vector<regions::RegionSolution> answers_;   // of the first faults
   bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
+  std::string note_;
 };
 
 std::optional<Refusal> refuse(const FixRequest& request) {
@@ -293,12 +297,18 @@ std::optional<Refusal> refuse(const FixRequest& request) {
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   const std::string code = "public code, BU-DEPEND-Lab/REASSURE (Fu and Li, ICLR 2022)",
                     choice = "our choice";
+  HyperparameterSpec sharpness{.name = "n",
+                               .default_value = nullptr,
+                               .meaning = "sharpness of the support nets; null: searched from n_most down",
+                               .unit = "number",
+                               .source = "our choice; " + code + " leaves it to the user",
+                               .minimum = 1e-9,
+                               .nullable = true};
   return {
       integer_spec("faults", 0, "most faults that get a patch, the first ones; 0: all", "inputs", choice, 0),
-      number_spec("n", 1, "sharpness of the support nets: what the search starts from", choice, 1e-9),
-      number_spec("n_least", 1.0 / 1024, "least n of the search, in halves", choice, 1e-9),
-      number_spec("n_most", 1024, "greatest n of the search, in doubles, where no smaller one will do",
-                  choice, 0),
+      sharpness,
+      number_spec("n_most", 1024, "what the search of n starts from", choice, 1e-9),
+      number_spec("n_least", 1.0 / 1024, "least n of the search, which goes by halves", choice, 1e-9),
       number_spec("ql", -100, "least difference of a logit to the label's within a region", code, -1e6, -1),
       number_spec("qu", -1e-3, "greatest difference of a logit to the label's within a region",
                   "our choice: 0, as the public code has it, leaves ties", -1, 0),
@@ -315,6 +325,7 @@ const bool registered = register_approach({
              .level = Level::layer,
              .basis = Basis::reference_code,
              .publication = "ICLR 2022",
+             .version = 2,
              .needs = {"repair"},
              .hyperparameters = hyperparameter_specs(),
              .random = false,

@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
+#include "harness/core/error.hpp"
 #include "harness/model/graph.hpp"
 
 namespace harness::regions {
@@ -27,6 +30,51 @@ at::Tensor telescoped(const at::Tensor& patches) {
   return change;
 }
 
+// Regions that are computed together. `name` is part of the names of their nodes: empty for all regions.
+struct Part {
+  int64_t begin = 0, end = 0;
+  std::string name;
+};
+
+// Parts of the regions, each of at most `most` numbers where a region has `each` of them.
+std::vector<Part> parts_of(int64_t regions, int64_t each, int64_t most) {
+  const int64_t size = std::clamp<int64_t>(most / each, 1, regions);
+  std::vector<Part> parts;
+  for (int64_t begin = 0; begin < regions; begin += size) {
+    const std::string name = size < regions ? "part" + std::to_string(parts.size() + 1) + "." : "";
+    parts.push_back({begin, std::min(regions, begin + size), name});
+  }
+  return parts;
+}
+
+int64_t region_count(const PatchSetting& setting) {
+  return setting.patches.constant.size(0);
+}
+
+// For what lies behind the first hidden layer.
+std::vector<Part> deep_parts(const DenseHead& head, const PatchSetting& setting) {
+  int64_t widest = 1;
+  for (const DenseLayer& layer : head.hidden) widest = std::max(widest, layer.units());
+  return parts_of(region_count(setting), widest, setting.most_values);
+}
+
+std::string deep_name(size_t layer, const Part& part) {
+  return "layer" + std::to_string(layer + 1) + "." + part.name;
+}
+
+// The constants that n goes into, by name.
+std::map<std::string, at::Tensor> sharpness_constants(const DenseHead& head, const PatchSetting& setting) {
+  const double n = setting.sharpness;
+  std::map<std::string, at::Tensor> constants = {{"above_factor", at::full({1}, n, at::kDouble)},
+                                                 {"below_factor", at::full({1}, -n, at::kDouble)}};
+  for (size_t l = 1; l < head.hidden.size(); ++l) {
+    const at::Tensor sign = n - 2 * n * setting.patterns[l].to(at::kDouble);
+    for (const Part& part : deep_parts(head, setting))
+      constants[deep_name(l, part) + "sign"] = sign.slice(0, part.begin, part.end);
+  }
+  return constants;
+}
+
 // Appends nodes behind the logits, one after the other.
 class Builder {
  public:
@@ -37,15 +85,22 @@ class Builder {
         type_(graph::number_type(original)),
         logits_(original.logits_node()),
         last_(logits_),
-        count_(setting.patches.constant.size(0)) {}
+        count_(region_count(setting)),
+        sharp_(sharpness_constants(head, setting)) {}
 
   Network build() {
-    const NodeId left = scaled_left(latest_support(supports()));
-    const NodeId patch = patches(left);
-    // mean and not sum: the graph has that; the factor comes back with the addition.
-    const NodeId mean = insert(NodeKind::mean, "mean", {patch}, DimsAttributes{{1}, false});
-    insert(NodeKind::add, "logits", {logits_, mean},
-           ArithmeticAttributes{.alpha = static_cast<double>(count_)});
+    const AffinePatches& given = setting_.patches;
+    const AffinePatches changes = {given.factor.defined() ? telescoped(given.factor) : given.factor,
+                                   telescoped(given.constant)};
+    const NodeId left = scaled_left(latest_support(supports()), changes);
+    NodeId logits = logits_;
+    for (const Part& part : parts_of(count_, head_.output.units(), setting_.most_values)) {
+      const NodeId patch = patches(part, slice_of(part, "left_part", left), changes);
+      // mean and not sum: the graph has that; the factor comes back with the addition.
+      const NodeId mean = insert(NodeKind::mean, part.name + "mean", {patch}, DimsAttributes{{1}, false});
+      logits = insert(NodeKind::add, part.name + "logits", {logits, mean},
+                      ArithmeticAttributes{.alpha = static_cast<double>(part.end - part.begin)});
+    }
     return std::move(network_);
   }
 
@@ -66,11 +121,8 @@ class Builder {
     return network_.add_parameter("reassure." + name, value.to(type_).contiguous(), /*trainable=*/false);
   }
 
-  NodeId times(const std::string& name, NodeId input, double factor) {
-    return insert(NodeKind::mul, name, {input}, ArithmeticAttributes{.scalar = factor});
-  }
-  NodeId times(const std::string& name, NodeId input, const at::Tensor& factor) {
-    return insert(NodeKind::mul, name, {input}, ArithmeticAttributes{}, {constant(name, factor)});
+  NodeId times(const std::string& name, NodeId input, ParameterId factor) {
+    return insert(NodeKind::mul, name, {input}, ArithmeticAttributes{}, {factor});
   }
   NodeId cut_to_unit(const std::string& name, NodeId input) {
     return insert(NodeKind::hardtanh, name, {input}, ActivationAttributes{.a = 0, .b = 1});
@@ -81,41 +133,62 @@ class Builder {
   NodeId reshaped(const std::string& name, NodeId input, std::vector<int64_t> sizes) {
     return insert(NodeKind::reshape, name, {input}, ReshapeAttributes{std::move(sizes)});
   }
+  // Of (N, L, ...) the regions of a part.
+  NodeId slice_of(const Part& part, const std::string& name, NodeId input) {
+    if (part.end - part.begin == count_) return input;
+    return insert(NodeKind::slice, part.name + name, {input},
+                  SliceAttributes{.dim = 1, .begin = part.begin, .end = part.end});
+  }
 
   // g (N, L) of all regions. z of the first layer is the network's own.
   NodeId supports() {
-    const double n = setting_.sharpness;
     const NodeId z = head_.hidden[0].value;
-    const NodeId above = cut_to_unit("above", times("above_scaled", z, n));
-    const NodeId below = cut_to_unit("below", times("below_scaled", z, -n));
+    const NodeId above = cut_to_unit("above", times("above_scaled", z, sharp("above_factor")));
+    const NodeId below = cut_to_unit("below", times("below_scaled", z, sharp("below_factor")));
     const NodeId both = insert(NodeKind::concat, "violations", {above, below}, DimsAttributes{{1}, false});
     const at::Tensor active = setting_.patterns[0].to(at::kDouble);
-    NodeId left =
+    const NodeId left =
         insert(NodeKind::linear, "mask", {both}, NoAttributes{},
                {constant("mask", at::cat({active - 1, -active}, 1)), constant("one", at::ones({count_}))});
-    NodeId deep = -1;
-    for (size_t l = 1; l < head_.hidden.size(); ++l) {
-      const std::string name = "layer" + std::to_string(l + 1) + ".";
-      if (l == 1) deep = reshaped(name + "input", z, {1, head_.hidden[0].units()});
-      deep = deeper_values(name, l, deep);
-      const at::Tensor sign = n - 2 * n * setting_.patterns[l].to(at::kDouble);
-      const NodeId violations = cut_to_unit(name + "violations", times(name + "sign", deep, sign));
-      const NodeId mean = insert(NodeKind::mean, name + "mean", {violations}, DimsAttributes{{2}, false});
-      left = insert(NodeKind::sub, name + "left", {left, mean},
-                    ArithmeticAttributes{.alpha = static_cast<double>(head_.hidden[l].units())});
-    }
-    return relu("support", left);
+    return relu("support", head_.hidden.size() > 1 ? left_by_deeper_layers(left) : left);
   }
 
-  // z of layer `l` if every unit before it went on as it does in each region: (N, L, units), from the same of
-  // the layer before.
-  NodeId deeper_values(const std::string& name, size_t l, NodeId before) {
-    const at::Tensor slope = at::where(setting_.patterns[l - 1], at::ones({}, at::kDouble),
-                                       at::full({}, head_.hidden[l - 1].slope, at::kDouble));
-    const NodeId passed = times(name + "slope", before, slope);
-    return insert(
-        NodeKind::linear, name + "values", {passed}, NoAttributes{},
-        {constant(name + "weight", head_.hidden[l].weight), constant(name + "bias", head_.hidden[l].bias)});
+  ParameterId sharp(const std::string& name) { return constant(name, sharp_.at(name)); }
+
+  // (N, L): `left` less the violations of the rows of deeper layers, part by part.
+  NodeId left_by_deeper_layers(NodeId left) {
+    std::vector<ParameterId> weights, biases;
+    for (size_t l = 1; l < head_.hidden.size(); ++l) {
+      const std::string name = deep_name(l, {});
+      weights.push_back(constant(name + "weight", head_.hidden[l].weight));
+      biases.push_back(constant(name + "bias", head_.hidden[l].bias));
+    }
+    const NodeId z = reshaped("layer2.input", head_.hidden[0].value, {1, head_.hidden[0].units()});
+    std::vector<NodeId> lefts;
+    for (const Part& part : deep_parts(head_, setting_)) {
+      NodeId deep = z, rest = slice_of(part, "left_before", left);
+      for (size_t l = 1; l < head_.hidden.size(); ++l) {
+        const std::string name = deep_name(l, part);
+        const NodeId passed = times(name + "slope", deep, slopes(name, l - 1, part));
+        deep = insert(NodeKind::linear, name + "values", {passed}, NoAttributes{},
+                      {weights[l - 1], biases[l - 1]});
+        const NodeId violations =
+            cut_to_unit(name + "violations", times(name + "signed", deep, sharp(name + "sign")));
+        const NodeId mean = insert(NodeKind::mean, name + "mean", {violations}, DimsAttributes{{2}, false});
+        rest = insert(NodeKind::sub, name + "left", {rest, mean},
+                      ArithmeticAttributes{.alpha = static_cast<double>(head_.hidden[l].units())});
+      }
+      lefts.push_back(rest);
+    }
+    return lefts.size() == 1 ? lefts[0] : insert(NodeKind::concat, "left", lefts, DimsAttributes{{1}, false});
+  }
+
+  // How a unit of hidden layer `l` goes on in each region of a part (part, units), whatever its sign: z of
+  // the next layer is what it would be if every unit went on as it does in the region.
+  ParameterId slopes(const std::string& name, size_t l, const Part& part) {
+    const at::Tensor active = setting_.patterns[l].slice(0, part.begin, part.end);
+    return constant(name + "slopes", at::where(active, at::ones({}, at::kDouble),
+                                               at::full({}, head_.hidden[l].slope, at::kDouble)));
   }
 
   // G (N, 1, L): the largest support of a region and all after it. Two poolings reach all: a window of
@@ -139,37 +212,37 @@ class Builder {
   }
 
   // K (G - 1), (N, L, 1).
-  NodeId scaled_left(NodeId latest) {
+  NodeId scaled_left(NodeId latest, const AffinePatches& changes) {
     const NodeId column = reshaped("latest", latest, {count_, 1});
     const NodeId missing =
         insert(NodeKind::sub, "missing", {column}, ArithmeticAttributes{.scalar = 1, .alpha = 1});
-    const AffinePatches& p = setting_.patches;
-    const at::Tensor factor = p.factor.defined() ? telescoped(p.factor).to(type_) : at::Tensor();
+    const auto rounded = [&](const at::Tensor& value) { return value.to(type_).to(at::kDouble); };
     const at::Tensor largest =
-        largest_values(factor.defined() ? factor.to(at::kDouble) : factor,
-                       telescoped(p.constant).to(type_).to(at::kDouble), setting_.low, setting_.high);
-    return times("largest", missing, largest.unsqueeze(1));
+        largest_values(changes.factor.defined() ? rounded(changes.factor) : changes.factor,
+                       rounded(changes.constant), setting_.low, setting_.high);
+    return times("largest", missing, constant("largest_changes", largest.unsqueeze(1)));
   }
 
-  // relu(q + K (G - 1)) - relu(-q + K (G - 1)) for the changes q, (N, L, C).
-  NodeId patches(NodeId left) {
-    const at::Tensor change = telescoped(setting_.patches.constant);
+  // relu(q + K (G - 1)) - relu(-q + K (G - 1)) for the changes q of a part's regions, (N, part, C).
+  NodeId patches(const Part& part, NodeId left, const AffinePatches& changes) {
+    const at::Tensor change = changes.constant.slice(0, part.begin, part.end);
     NodeId sum = -1, difference = -1;
-    if (setting_.patches.factor.defined()) {
-      const at::Tensor factor = telescoped(setting_.patches.factor).flatten(0, 1);
-      const NodeId flat = insert(NodeKind::linear, "change_flat", {head_.cut}, NoAttributes{},
-                                 {constant("change_factor", factor), constant("change", change.flatten())});
-      const NodeId q = reshaped("change", flat, {count_, change.size(1)});
-      sum = insert(NodeKind::add, "plus", {left, q}, ArithmeticAttributes{});
-      difference = insert(NodeKind::sub, "minus", {left, q}, ArithmeticAttributes{});
+    if (changes.factor.defined()) {
+      const at::Tensor factor = changes.factor.slice(0, part.begin, part.end).flatten(0, 1);
+      const NodeId flat = insert(NodeKind::linear, part.name + "change_flat", {head_.cut}, NoAttributes{},
+                                 {constant(part.name + "change_factor", factor),
+                                  constant(part.name + "change_constant", change.flatten())});
+      const NodeId q = reshaped(part.name + "change", flat, {change.size(0), change.size(1)});
+      sum = insert(NodeKind::add, part.name + "plus", {left, q}, ArithmeticAttributes{});
+      difference = insert(NodeKind::sub, part.name + "minus", {left, q}, ArithmeticAttributes{});
     } else {
-      const ParameterId q = constant("change", change);
-      sum = insert(NodeKind::add, "plus", {left}, ArithmeticAttributes{}, {q});
-      difference = insert(NodeKind::sub, "minus", {left}, ArithmeticAttributes{}, {q});
+      const ParameterId q = constant(part.name + "change", change);
+      sum = insert(NodeKind::add, part.name + "plus", {left}, ArithmeticAttributes{}, {q});
+      difference = insert(NodeKind::sub, part.name + "minus", {left}, ArithmeticAttributes{}, {q});
     }
-    const NodeId positive = relu("plus_part", sum);
-    const NodeId negative = relu("minus_part", difference);
-    return insert(NodeKind::sub, "parts", {positive, negative}, ArithmeticAttributes{});
+    const NodeId positive = relu(part.name + "plus_part", sum);
+    const NodeId negative = relu(part.name + "minus_part", difference);
+    return insert(NodeKind::sub, part.name + "both_parts", {positive, negative}, ArithmeticAttributes{});
   }
 
   const DenseHead& head_;
@@ -178,6 +251,7 @@ class Builder {
   at::ScalarType type_;
   NodeId logits_, last_;
   int64_t count_;
+  std::map<std::string, at::Tensor> sharp_;
 };
 
 }  // namespace
@@ -185,6 +259,14 @@ class Builder {
 Network with_patches(const Network& original, const DenseHead& head, const PatchSetting& setting) {
   const at::NoGradGuard no_grad;
   return Builder(original, head, setting).build();
+}
+
+void set_sharpness(Network& patched, const DenseHead& head, const PatchSetting& setting) {
+  for (const auto& [name, value] : sharpness_constants(head, setting)) {
+    const ParameterId id = patched.find_parameter("reassure." + name);
+    if (id < 0) interface_misuse("set_sharpness of a network without reassure." + name);
+    patched.set_parameter(id, value);
+  }
 }
 
 double operations(const Network& network) {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <set>
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/regions/region_solution.hpp"
@@ -85,7 +86,7 @@ TEST_CASE("REASSURE repairs all faults it promises, in float32 and after saving"
       REQUIRE(scalars.at("repaired_of_promised") == scalars.at("promised"));
       REQUIRE(repaired(*network, *outcome.result.network) == scalars.at("repaired_of_given"));
       REQUIRE(scalars.at("repaired_of_given") >= scalars.at("promised"));
-      REQUIRE(scalars.at("sharpness") == outcome.log.series.at("sharpness").back());
+      REQUIRE(std::ranges::count(outcome.log.series.at("sharpness"), scalars.at("sharpness")) == 1);
       REQUIRE(scalars.at("inference_cost_ratio") > 1);
       REQUIRE(scalars.at("inside_share") >= scalars.at("promised") / 120);
       REQUIRE(scalars.at("reached_share") >= scalars.at("inside_share"));
@@ -105,13 +106,68 @@ TEST_CASE("REASSURE repairs all faults it promises, in float32 and after saving"
   REQUIRE(promised(tiny_network()) < faults_of(tiny_network()));
 }
 
-TEST_CASE("the search for the sharpness goes down, then up", "[reassure]") {
-  const auto tried = [](const nlohmann::json& parameters) {
-    return run(headed_network(), parameters).log.series.at("sharpness");
-  };
-  REQUIRE(tried({{"n", 0.01}, {"n_least", 0.004}, {"n_most", 0.05}}) ==
-          std::vector<double>{0.01, 0.005, 0.02, 0.04});
-  REQUIRE(tried({{"n", 4096}}) == std::vector<double>{4096});
+// What a fix with this n alone does, counted on images.
+struct Tried {
+  double n, promised, repaired;
+  int64_t broken = 0;
+};
+Tried tried_alone(const Network& network, nlohmann::json parameters, double n) {
+  parameters["n"] = n;
+  const Outcome outcome = run(network, parameters);
+  const auto& scalars = outcome.log.scalars;
+  Tried tried{n, scalars.at("promised"), scalars.at("repaired_of_promised")};
+  const Split& repair = tiny_data().split("repair");
+  const std::vector<int64_t> after = locate::judge_split(*outcome.result.network, repair, 50).correct;
+  for (const int64_t position : locate::judge_split(network, repair, 50).correct)
+    tried.broken += std::ranges::count(after, position) == 0;
+  REQUIRE(scalars.at("broken") == static_cast<double>(tried.broken));
+  REQUIRE(outcome.log.series.at("sharpness") == std::vector<double>{n});
+  REQUIRE(outcome.log.series.at("judged") == std::vector<double>{120});
+  const std::string note = std::to_string(tried.broken) + " correct inputs of the repair split break";
+  REQUIRE((outcome.result.note.find(note) != std::string::npos) == (tried.broken > 0));
+  const std::string left =
+      std::to_string(static_cast<int64_t>(tried.promised - tried.repaired)) + " promised faults still wrong";
+  REQUIRE((outcome.result.note.find(left) != std::string::npos) == (tried.repaired < tried.promised));
+  return tried;
+}
+
+TEST_CASE("the sharpness is the one that trying every half of n_most would choose", "[reassure]") {
+  int64_t clean = 0, broken = 0, short_passes = 0;
+  for (const Network* network : {&tiny_network(), &headed_network()}) {
+    for (const nlohmann::json& parameters :
+         {nlohmann::json::object(), nlohmann::json{{"range", "box"}, {"n_most", 48}, {"n_least", 0.01}},
+          nlohmann::json{{"ql", -2}, {"n_most", 1}}, nlohmann::json{{"faults", 6}, {"n_most", 0.3}},
+          nlohmann::json{{"faults", 1}}, nlohmann::json{{"faults", 2}, {"n_most", 30}},
+          nlohmann::json{{"n_most", 0.02}, {"n_least", 0.5}}}) {
+      INFO(parameters.dump());
+      const Outcome outcome = run(*network, parameters);
+      const auto& series = outcome.log.series;
+      const double least = parameters.value("n_least", 1.0 / 1024);
+      std::optional<Tried> best;
+      size_t count = 0;
+      for (double n = parameters.value("n_most", 1024.0); count == 0 || n >= least; n /= 2, ++count) {
+        const Tried now = tried_alone(*network, parameters, n);
+        if (!best || now.broken < best->broken ||
+            (now.broken == best->broken && now.repaired >= best->repaired))
+          best = now;
+        INFO("n " << n);
+        REQUIRE(series.at("sharpness").at(count) == n);
+        REQUIRE(series.at("repaired").at(count) == now.repaired);
+        const bool whole = series.at("judged").at(count) == 120;
+        short_passes += !whole;
+        const double seen = series.at("broken").at(count);
+        REQUIRE((whole ? seen == static_cast<double>(now.broken) : seen <= static_cast<double>(now.broken)));
+      }
+      REQUIRE(series.at("sharpness").size() == count);
+      REQUIRE(outcome.log.scalars.at("sharpness") == best->n);
+      REQUIRE(outcome.log.scalars.at("broken") == static_cast<double>(best->broken));
+      REQUIRE(outcome.log.scalars.at("repaired_of_promised") == best->repaired);
+      clean += best->broken == 0 && best->repaired == best->promised;
+      broken += best->broken > 0;
+    }
+  }
+  CAPTURE(clean, broken, short_passes);
+  REQUIRE((clean >= 1 && broken >= 2 && short_passes > 10));
 }
 
 TEST_CASE("REASSURE repairs whole regions", "[reassure]") {
@@ -138,7 +194,7 @@ TEST_CASE("REASSURE repairs whole regions", "[reassure]") {
 }
 
 TEST_CASE("REASSURE leaves inputs outside all supports as they are", "[reassure]") {
-  const Outcome outcome = run(headed_network(), {{"faults", 5}, {"n", 64}, {"n_least", 64}, {"n_most", 64}});
+  const Outcome outcome = run(headed_network(), {{"faults", 5}, {"n", 64}});
   REQUIRE(outcome.log.scalars.at("faults") == 5);
   const Split& split = tiny_data().split("repair");
   const at::Tensor x = split.inputs(0, 120);
@@ -167,8 +223,7 @@ TEST_CASE("REASSURE leaves inputs outside all supports as they are", "[reassure]
 
 TEST_CASE("a blunt support reaches further", "[reassure]") {
   const auto reached = [](double n) {
-    return run(headed_network(), {{"faults", 5}, {"n", n}, {"n_least", n}, {"n_most", n}})
-        .log.scalars.at("reached_share");
+    return run(headed_network(), {{"faults", 5}, {"n", n}}).log.scalars.at("reached_share");
   };
   REQUIRE(reached(0.05) > reached(0.5));
   REQUIRE(reached(0.5) >= reached(64));
@@ -196,7 +251,7 @@ with h5py.File('@') as old, h5py.File('#', 'w') as f:
   put("SAID", std::to_string(said));
   testing::run_python(program);
   const Dataset data = Dataset::open(folder / "same.h5");
-  FixContext::Setup setup = setup_for("RA", {{"n_least", 0.25}});
+  FixContext::Setup setup = setup_for("RA");
   setup.data = &data;
   const Outcome outcome = testing::run(std::move(setup));
   REQUIRE(outcome.log.scalars.at("faults") == 3);
@@ -233,8 +288,44 @@ TEST_CASE("an interrupted REASSURE goes on bit for bit", "[reassure]") {
   const Outcome part = testing::run(std::move(stopped), headed_network());
   const double done = part.log.scalars.at("patched");
   REQUIRE((done > 0 && done <= 37));
-  REQUIRE(part.result.note == "stopped after " + std::to_string(static_cast<int64_t>(done)) + " faults");
+  // One n is judged then, on all inputs.
+  REQUIRE(part.result.note.find("stopped after " + std::to_string(static_cast<int64_t>(done)) + " faults") ==
+          0);
+  REQUIRE(part.log.series.at("sharpness") == std::vector<double>{1024});
+  REQUIRE(part.log.series.at("judged") == std::vector<double>{120});
   REQUIRE(part.log.scalars.at("repaired_of_given") == repaired(headed_network(), *part.result.network));
+}
+
+TEST_CASE("a search of the sharpness that is stopped has a result from the first judged n on", "[reassure]") {
+  int64_t polls = 0;
+  FixContext::Setup counted = setup_for("RA");
+  counted.stop = [&polls] { return ++polls < 0; };
+  const Outcome whole = testing::run(std::move(counted), headed_network());
+  const std::vector<double>& all = whole.log.series.at("sharpness");
+  std::set<size_t> lengths;
+  int64_t timeouts = 0;
+  for (int64_t at = polls; at-- > 0;) {
+    MemorySlot memory;
+    FixContext::Setup setup = setup_for("RA");
+    setup.checkpoint = memory.slot();
+    setup.stop = [left = at]() mutable { return left-- <= 0; };
+    const Outcome part = testing::run(std::move(setup), headed_network());
+    if (part.result.note.find("stopped after") == 0) break;  // in the linear programs
+    REQUIRE(memory.saves > 0);
+    if (!part.result.network) {
+      REQUIRE(part.result.failure.code == "timeout");
+      ++timeouts;
+      continue;
+    }
+    REQUIRE(timeouts == 0);
+    REQUIRE(part.result.note.find("stopped in the search of the sharpness") == 0);
+    const std::vector<double>& tried = part.log.series.at("sharpness");
+    REQUIRE(std::equal(tried.begin(), tried.end(), all.begin()));
+    REQUIRE(std::ranges::count(tried, part.log.scalars.at("sharpness")) == 1);
+    lengths.insert(tried.size());
+  }
+  REQUIRE(timeouts >= 2);  // batches of the first pass
+  REQUIRE((lengths.count(1) == 1 && lengths.count(all.size() - 1) == 1));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "approaches/regions/region_solution.hpp"
 #include "harness/model/fast/input_gradient.hpp"
+#include "harness/model/graph.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/headed.hpp"
@@ -336,6 +337,55 @@ TEST_CASE("the patched network adds what the formulas say", "[regions]") {
   }
 }
 
+int64_t largest_new_value(const Network& original, const Network& patched) {
+  return graph::max_value_count(patched.nodes(), original.logits_node() + 1);
+}
+
+TEST_CASE("patches in parts add the same", "[regions]") {
+  const at::Tensor x = images(0, 40);
+  for (const Network* network : {&tiny_network(), &headed_network()}) {
+    const regions::DenseHead head = head_of(*network);
+    for (const bool affine : {false, true}) {
+      for (const double sharpness : {64.0, 0.25}) {
+        INFO("affine " << affine << ", n " << sharpness);
+        regions::PatchSetting setting =
+            some_setting(head, features_of(*network, x).slice(0, 0, 13), affine, sharpness);
+        const Network whole = regions::with_patches(*network, head, setting);
+        const at::Tensor before = network->logits(x), expected = whole.logits(x);
+        REQUIRE(largest_new_value(*network, whole) >= 13 * 4);
+        for (const int64_t most : {40, 1}) {
+          setting.most_values = most;
+          const Network parts = regions::with_patches(*network, head, setting);
+          REQUIRE(parts.nodes().size() > whole.nodes().size());
+          REQUIRE(largest_new_value(*network, parts) <= 40);
+          const at::Tensor after = parts.logits(x);
+          REQUIRE(at::allclose(after, expected, 1e-5, 1e-4));
+          REQUIRE(after.eq(before).equal(expected.eq(before)));  // silent where all at once are silent
+          // Another n is given to all parts.
+          regions::PatchSetting other = setting;
+          other.sharpness = sharpness / 8;
+          Network moved = parts.fork();
+          regions::set_sharpness(moved, head, other);
+          REQUIRE(moved.digest() == regions::with_patches(*network, head, other).digest());
+          REQUIRE(moved.digest() != parts.digest());
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("values of very many patches stay within a bound", "[regions]") {
+  const regions::DenseHead head = head_of(headed_network());
+  const at::Tensor features = 4 * at::rand({11000, head.features()}, at::kDouble);
+  regions::PatchSetting setting = some_setting(head, features, false, 1);
+  const Network parts = regions::with_patches(headed_network(), head, setting);
+  REQUIRE(largest_new_value(headed_network(), parts) <= int64_t{1} << 17);
+  setting.most_values = int64_t{1} << 30;
+  const Network whole = regions::with_patches(headed_network(), head, setting);
+  REQUIRE(largest_new_value(headed_network(), whole) == 11000 * 12);
+  REQUIRE(at::allclose(parts.logits(images(0, 3)), whole.logits(images(0, 3)), 1e-4, 1e-4));
+}
+
 TEST_CASE("a patched network is saved, loaded, run and differentiated by plain Python", "[regions]") {
   const TemporaryFolder folder;
   int64_t saved = 0;
@@ -343,8 +393,9 @@ TEST_CASE("a patched network is saved, loaded, run and differentiated by plain P
     for (const bool affine : {false, true}) {
       const regions::DenseHead head = head_of(*network);
       const at::Tensor x = images(0, 12);
-      const regions::PatchSetting setting =
+      regions::PatchSetting setting =
           some_setting(head, features_of(*network, x).slice(0, 0, 6), affine, 0.25);
+      if (affine) setting.most_values = 30;  // in parts
       const Network patched = regions::with_patches(*network, head, setting);
       for (const Parameter& parameter : network->parameters()) {
         const ParameterId id = patched.find_parameter(parameter.name);
