@@ -27,13 +27,14 @@ std::vector<int64_t> with_replacement(const std::vector<int64_t>& from, int64_t 
   return drawn;
 }
 
-std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum, RandomStream& stream) {
-  const auto there = static_cast<int64_t>(judgement.wrong.size());
-  if (maximum == 0 || there <= maximum) return judgement.wrong;
-  const int64_t* const label = judgement.labels.const_data_ptr<int64_t>();
+std::vector<int64_t> draw_balanced(const std::vector<int64_t>& from, const at::Tensor& labels,
+                                   int64_t maximum, RandomStream& stream) {
+  const auto there = static_cast<int64_t>(from.size());
+  if (maximum == 0 || there <= maximum) return from;
+  const int64_t* const label = labels.const_data_ptr<int64_t>();
   std::map<int64_t, std::vector<int64_t>> of_class;
   for (const int64_t k : stream.permutation(there)) {
-    const int64_t position = judgement.wrong[static_cast<size_t>(k)];
+    const int64_t position = from[static_cast<size_t>(k)];
     of_class[label[position]].push_back(position);
   }
   std::vector<int64_t> picked;
@@ -47,27 +48,13 @@ std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum
   return picked;
 }
 
+std::vector<int64_t> balanced_faults(const Judgement& judgement, int64_t maximum, RandomStream& stream) {
+  return draw_balanced(judgement.wrong, judgement.labels, maximum, stream);
+}
+
 std::vector<int64_t> correct_inputs(const Network& network, const Split& split, int64_t maximum,
                                     const Batching& batching, RandomStream& stream) {
   return correct_inputs(network, split, maximum, batching, stream, PassWatch{});
-}
-
-std::vector<int64_t> correct_of_each_class(const Network& network, const Split& split, int64_t quota,
-                                           const Batching& batching, RandomStream& stream) {
-  const InputSet mixed{&split, stream.permutation(split.size())};
-  std::vector<int64_t> left(static_cast<size_t>(network.classes()), quota), picked;
-  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
-    const at::Tensor right = network.classify(batch.x).cpu() == batch.labels;
-    for (const int64_t k : positions_of(right.nonzero().flatten())) {
-      int64_t& open = left[static_cast<size_t>(batch.labels.const_data_ptr<int64_t>()[k])];
-      if (open == 0) continue;
-      --open;
-      picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
-    }
-    return std::ssize(picked) < quota * network.classes();
-  });
-  std::sort(picked.begin(), picked.end());
-  return picked;
 }
 
 at::Tensor position_table(const std::vector<int64_t>& positions) {

@@ -5,6 +5,7 @@
 #include "harness/model/autograd.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
+#include "tests/approaches/headed.hpp"
 #include "tests/support.hpp"
 
 namespace harness {
@@ -12,12 +13,14 @@ namespace {
 
 using testing::branched_network;
 using testing::changed_values;
+using testing::headed_network;
 using testing::MemorySlot;
 using testing::Outcome;
 using testing::require_same_after_stops;
 using testing::require_same_from_checkpoints;
 using testing::run;
 using testing::setup_for;
+using testing::TemporaryFolder;
 using testing::tiny_data;
 using testing::tiny_network;
 
@@ -32,7 +35,8 @@ Plain plain_i_repair(const Network& original, FixContext& context, double gamma,
   const Split &repair = context.split("repair"), &validation = context.split("validation");
   const std::vector<int64_t> wrong = locate::judge_split(original, repair, 50).wrong;
   RandomStream stream = context.stream("general");
-  const std::vector<int64_t> correct = locate::correct_of_each_class(original, validation, 4, 50, stream);
+  const std::vector<int64_t> correct = locate::draw_balanced(
+      locate::judge_split(original, validation, 50).correct, validation.labels(), 8, stream);
   const InputSet s{&repair, wrong}, g{&validation, correct};
   const at::Tensor xs = s.load(0, s.size(), at::kCPU), ys = s.labels(0, s.size(), at::kCPU);
   const at::Tensor xg = g.load(0, g.size(), at::kCPU), yg = g.labels(0, g.size(), at::kCPU);
@@ -73,7 +77,11 @@ TEST_CASE("IR follows the published loop", "[ir]") {
     for (const double gamma : {0.2, 1.0}) {
       for (const int steps : {1, 4}) {
         INFO("gamma " << gamma << ", steps " << steps);
-        const nlohmann::json parameters = {{"gamma", gamma}, {"max_iters", steps}, {"learning_rate", 1e-3}};
+        const nlohmann::json parameters = {{"gamma", gamma},
+                                           {"max_iters", steps},
+                                           {"learning_rate", 1e-3},
+                                           {"general", 8},
+                                           {"keep", "last"}};
         FixContext context(setup_for("IR", parameters));
         const Plain plain = plain_i_repair(*network, context, gamma, 1e-3, steps);
         const FixResult fixed = find_approach("IR")->fix(*network, context);
@@ -140,8 +148,9 @@ TEST_CASE("larger gamma lets fewer weights move, none and zero let all", "[ir]")
 
 TEST_CASE("IR stops when nothing is wrong any more, with tau at that margin", "[ir]") {
   for (const double tau : {0.0, 0.3}) {
-    const nlohmann::json parameters = {
-        {"gamma", 0.05}, {"tau", tau}, {"max_iters", 3000}, {"learning_rate", 3e-3}, {"max_specific", 6}};
+    const nlohmann::json parameters = {{"gamma", 0.05},         {"tau", tau},    {"max_iters", 3000},
+                                       {"learning_rate", 3e-3}, {"general", 16}, {"max_specific", 6},
+                                       {"keep", "last"}};
     const Outcome outcome = run(setup_for("IR", parameters));
     REQUIRE(outcome.log.scalars.at("specific") == 6);
     REQUIRE(outcome.log.scalars.at("specific_repaired") == 6);
@@ -158,6 +167,166 @@ TEST_CASE("IR stops when nothing is wrong any more, with tau at that margin", "[
     }
     REQUIRE(sure >= 6);
   }
+}
+
+const Dataset& data_without_validation() {
+  static const TemporaryFolder folder;
+  static const Dataset data = [] {
+    testing::run_python("import h5py\nwith h5py.File('" + tiny_data().file().string() +
+                        "') as old, h5py.File('" + (folder / "few.h5").string() + R"(', 'w') as new:
+    new.attrs.update(old.attrs)
+    for name in old:
+        if name != 'validation':
+            old.copy(name, new)
+)");
+    return Dataset::open(folder / "few.h5");
+  }();
+  return data;
+}
+
+TEST_CASE("IR takes ten general inputs for each specific one, at least 40, as far as there are", "[ir]") {
+  const Dataset& data = data_without_validation();
+  int64_t fixes = 0;
+  const Split& train = data.split("train");
+  const auto there = static_cast<int64_t>(locate::judge_split(tiny_network(), train, 50).correct.size());
+  for (const int64_t specific : {1, 4, 5, 7, 20}) {
+    for (const int64_t general : {0, 13}) {
+      INFO(specific << " specific, general " << general);
+      FixContext::Setup setup = setup_for(
+          "IR",
+          {{"max_iters", 3}, {"learning_rate", 1e-2}, {"max_specific", specific}, {"general", general}});
+      setup.data = &data;
+      const Outcome outcome = run(std::move(setup));
+      REQUIRE(outcome.log.scalars.at("specific") == static_cast<double>(specific));
+      const int64_t wanted = general > 0 ? general : std::max<int64_t>(40, 10 * specific);
+      const int64_t expected = std::min(wanted, there);
+      REQUIRE(outcome.log.scalars.at("general_from_train") == static_cast<double>(expected));
+      if (!outcome.result.network) continue;
+      ++fixes;
+      const std::string few =
+          std::to_string(expected) + " general inputs in place of " + std::to_string(wanted);
+      REQUIRE((outcome.result.note.find(few) != std::string::npos) == (expected < wanted));
+      REQUIRE(outcome.result.note.find("the last weights: no validation split") != std::string::npos);
+      REQUIRE(outcome.log.scalars.count("kept_step") == 0);
+    }
+  }
+  REQUIRE(fixes > 1);
+}
+
+TEST_CASE("IR keeps the weights that did best on inputs that it does not train on", "[ir]") {
+  const Split& validation = tiny_data().split("validation");
+  int64_t earlier = 0;
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    for (const double rate : {1e-3, 1e-2, 3e-2}) {
+      for (const int64_t most : {20, 47, 90}) {
+        INFO("rate " << rate << ", most " << most);
+        const auto parameters = [&](int64_t steps) {
+          return nlohmann::json{{"max_iters", steps}, {"learning_rate", rate}, {"gamma", 0.1}};
+        };
+        MemorySlot memory;
+        FixContext::Setup setup = setup_for("IR", parameters(most));
+        setup.checkpoint = memory.slot();
+        setup.checkpoint.due = [] { return true; };
+        const Outcome outcome = run(std::move(setup), *network);
+        REQUIRE(outcome.result.network.has_value());
+        // The halves do not meet.
+        const FixContext context(setup_for("IR"));
+        std::vector<int64_t> halves = context.stream("halves").permutation(validation.size());
+        const std::vector<int64_t> held_back(halves.begin() + validation.size() / 2, halves.end());
+        for (const int64_t position : locate::positions_of(memory.state->at("general")))
+          REQUIRE(std::ranges::count(held_back, position) == 0);
+        REQUIRE(outcome.log.scalars.at("held_back") == static_cast<double>(held_back.size()));
+        // The result is what the series says, and no judged step was better; of equals it is the last one.
+        const auto steps = static_cast<int64_t>(outcome.log.counters.at("optimiser_steps"));
+        const auto kept = static_cast<int64_t>(outcome.log.scalars.at("kept_step"));
+        REQUIRE((kept > 0 && kept <= steps && (kept % 20 == 0 || kept == steps)));
+        const std::vector<double>& series = outcome.log.series.at("validation_accuracy");
+        REQUIRE(std::ssize(series) == (steps + 19) / 20 + 1);
+        const double found = accuracy(*outcome.result.network, {&validation, held_back}, 50);
+        REQUIRE(series.front() == accuracy(*network, {&validation, held_back}, 50));
+        const int64_t place = (kept + 19) / 20;
+        REQUIRE(series.at(static_cast<size_t>(place)) == found);
+        for (int64_t k = place + 1; k < std::ssize(series); ++k)
+          REQUIRE(series[static_cast<size_t>(k)] < found);
+        REQUIRE(outcome.result.note.find("kept step " + std::to_string(kept) + " of " +
+                                         std::to_string(steps) + ", by validation accuracy") == 0);
+        const Outcome cut = run(setup_for("IR", parameters(kept)), *network);
+        REQUIRE(cut.result.network->digest() == outcome.result.network->digest());
+        REQUIRE(cut.result.touched.weights == outcome.result.touched.weights);
+        REQUIRE(cut.log.scalars.at("specific_repaired") == outcome.log.scalars.at("specific_repaired"));
+        earlier += kept < steps;
+      }
+    }
+  }
+  REQUIRE(earlier > 2);
+}
+
+TEST_CASE("IR says how many of its faults are left", "[ir]") {
+  int64_t with_some_left = 0;
+  for (const std::string keep : {"best", "last"}) {
+    for (const int64_t most : {2, 30, 400}) {
+      const Outcome outcome = run(
+          setup_for("IR", {{"max_iters", most}, {"learning_rate", 1e-2}, {"gamma", 0.1}, {"keep", keep}}));
+      if (!outcome.result.network) continue;
+      const auto& scalars = outcome.log.scalars;
+      const auto left = static_cast<int64_t>(scalars.at("specific") - scalars.at("specific_repaired"));
+      const auto steps = keep == "best" ? static_cast<int64_t>(scalars.at("kept_step"))
+                                        : outcome.log.counters.at("optimiser_steps");
+      const std::vector<int64_t> wrong =
+          locate::judge_split(tiny_network(), tiny_data().split("repair"), 50).wrong;
+      const InputSet faults{&tiny_data().split("repair"), wrong};
+      REQUIRE(static_cast<double>(left) ==
+              Approx(std::ssize(wrong) * (1 - accuracy(*outcome.result.network, faults, 50))));
+      const std::string text = std::to_string(left) + " of " + std::to_string(wrong.size()) +
+                               " specific inputs still wrong after " + std::to_string(steps) + " steps";
+      REQUIRE((outcome.result.note.find(text) != std::string::npos) == (left > 0));
+      with_some_left += left > 0;
+    }
+  }
+  REQUIRE((with_some_left > 0 && with_some_left < 6));
+}
+
+TEST_CASE("IR takes few faults where a step on all is too long, and all without a limit", "[ir]") {
+  const double faults = static_cast<double>(
+      locate::judge_split(headed_network(), tiny_data().split("repair"), 50).wrong.size());
+  REQUIRE(faults > 40);
+  const nlohmann::json few = {
+      {"masks", "none"}, {"max_iters", 30}, {"learning_rate", 1e-2}, {"cap_seconds", 0}};
+  // The network is right about too few validation images.
+  const auto setup = [](const nlohmann::json& parameters) {
+    FixContext::Setup made = setup_for("IR", parameters);
+    made.data = &data_without_validation();
+    return made;
+  };
+  for (const nlohmann::json& limit : {nlohmann::json(nullptr), nlohmann::json(1e9), nlohmann::json(0)}) {
+    nlohmann::json parameters = few;
+    parameters["cap_seconds"] = limit;
+    const Outcome outcome = run(setup(parameters), headed_network());
+    INFO(limit << ": " << outcome.result.failure.text);
+    REQUIRE(outcome.result.network.has_value());
+    const bool capped = limit == 0;
+    REQUIRE(outcome.log.scalars.at("specific") == (capped ? 40 : faults));
+    REQUIRE((outcome.result.note.find("40 of " + std::to_string(static_cast<int64_t>(faults)) +
+                                      " faults take part") != std::string::npos) == capped);
+  }
+  require_same_after_stops([&] { return setup(few); }, headed_network());
+}
+
+TEST_CASE("IR's learning rate follows from the layers where none is given", "[ir]") {
+  const auto rate = [](const Network& network) {
+    return run(setup_for("IR", {{"max_iters", 1}, {"keep", "last"}}), network)
+        .log.scalars.at("learning_rate");
+  };
+  REQUIRE(rate(tiny_network()) == 1e-5);  // convolutions and no batch norm
+  const TemporaryFolder folder;
+  testing::run_python(R"(
+import torch
+from torch import nn
+torch.manual_seed(1)
+net = nn.Sequential(nn.Flatten(), nn.Linear(128, 12), nn.ReLU(), nn.Linear(12, 4)).eval()
+torch.jit.script(net).save(')" +
+                      (folder / "dense.pt").string() + "')\n");
+  REQUIRE(rate(Network::load(folder / "dense.pt", tiny_data().split("repair").inputs(0, 3))) == 1e-4);
 }
 
 TEST_CASE("IR's statuses", "[ir]") {
