@@ -179,7 +179,7 @@ class IRepair {
       }
       if (judged) log.series["validation_accuracy"].push_back(*judged);
       if (judged && wrong_ < specific_.size()) kept_.offer(optimiser, *judged, wrong_);
-      if (ended) break;
+      if (ended || out_of_patience(iteration)) break;
       const at::Tensor mask = mask_of(gradients, iteration);
       if (in_series) {
         log.series["still_wrong"].push_back(static_cast<double>(wrong_));
@@ -195,6 +195,12 @@ class IRepair {
     }
     if (stopped) save(optimiser);
     return conclude(optimiser, stopped, finite);
+  }
+
+  // Whether so many steps have gone by since the kept weights that later ones are not waited for.
+  bool out_of_patience(int64_t iteration) const {
+    const int64_t patience = hyper_.integer("patience");
+    return patience > 0 && kept_.any() && iteration - kept_.step >= patience;
   }
 
   FixResult conclude(const train::MaskedOptimiser& optimiser, bool stopped, bool finite) {
@@ -421,6 +427,9 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
                   "which weights are returned: the last ones, or by the accuracy on half of the validation "
                   "split, every 20 steps",
                   choice, {"best", "last"}),
+      integer_spec("patience", 500,
+                   "stop after so many steps without better weights (keep = best); 0: only at max_iters",
+                   "steps", choice, 0),
       number_spec("tau", 0, "by how much a specific input's own class must be the most probable", hyper, 0,
                   1),
       choice_spec("masks", "influence", "none: plain retraining on the same inputs, the paper's baseline",

@@ -170,8 +170,25 @@ class Reassure {
                       : failed("no_fix", "no linear program was solved: " + unsolved);
     }
     regions::PatchSetting setting;
-    const at::Tensor features = features_.index_select(0, at::tensor(patched, at::kLong));
+    at::Tensor features = features_.index_select(0, at::tensor(patched, at::kLong));
     setting.patterns = regions::activation_patterns(head_, features);
+    if (!hyper_.boolean("keep_harmful")) {
+      const at::Tensor kept = beneficial(setting.patterns, labels);
+      harmful_ = std::ssize(patched) - kept.numel();
+      if (kept.numel() == 0) {
+        return failed("no_fix",
+                      "each patch would cost more correct inputs of the repair split than it repairs");
+      }
+      const std::vector<int64_t> numbers = locate::positions_of(kept);
+      const auto pick = [&](auto& from) {
+        std::remove_reference_t<decltype(from)> picked;
+        for (const int64_t k : numbers) picked.push_back(std::move(from[static_cast<size_t>(k)]));
+        from = std::move(picked);
+      };
+      pick(patched), pick(labels), pick(answers);
+      features = features.index_select(0, kept);
+      setting.patterns = regions::activation_patterns(head_, features);
+    }
     setting.patches = regions::affine_patches(head_, features, labels, answers);
     setting.low = low_;
     setting.high = high_;
@@ -198,6 +215,9 @@ class Reassure {
     }
     if (!unsolved.empty())
       add_note(std::to_string(answers_.size() - patched.size()) + " faults without a patch: " + unsolved);
+    if (harmful_ > 0)
+      add_note(std::to_string(harmful_) +
+               " faults without a patch: more correct inputs in their regions than it repairs");
     if (repaired < wanted.numel())
       add_note(std::to_string(wanted.numel() - repaired) + " promised faults still wrong");
     if (verdict->broken > 0)
@@ -208,24 +228,50 @@ class Reassure {
 
   void add_note(const std::string& text) { note_ += (note_.empty() ? "" : "; ") + text; }
 
+  // For every batch of the repair split: its first input, and bool (inputs, L), which of L regions each is
+  // in.
+  template <typename See>
+  void for_each_membership(const std::vector<at::Tensor>& patterns, const See& see) const {
+    const at::Tensor signs = at::cat(patterns, 1).to(at::kFloat).mul_(2).sub_(1);
+    for (int64_t begin = 0; begin < inputs_.size(); begin += context_.batch()) {
+      const at::Tensor part = inputs_.features.slice(0, begin, begin + context_.batch()).to(at::kDouble);
+      const at::Tensor own = at::cat(regions::activation_patterns(head_, part), 1);
+      see(begin, own.to(at::kFloat).mul_(2).sub_(1).matmul(signs.t()).eq(signs.size(1)));
+    }
+  }
+
+  // The numbers of the patches in whose region at least as many inputs of the repair split get their label as
+  // lose it: a patch gives its label to all of them, whatever the sharpness (RA.md, Steps in this project,
+  // 5).
+  at::Tensor beneficial(const std::vector<at::Tensor>& patterns, const std::vector<int64_t>& labels) const {
+    const at::Tensor given = at::tensor(labels, at::kLong),
+                     right = inputs_.logits.argmax(1).eq(inputs_.labels);
+    at::Tensor gain = at::zeros({given.numel()}, at::kLong);
+    for_each_membership(patterns, [&](int64_t begin, const at::Tensor& member) {
+      const int64_t end = begin + member.size(0);
+      const at::Tensor own = inputs_.labels.slice(0, begin, end).unsqueeze(1).eq(given);  // (inputs, L)
+      const at::Tensor was_right = right.slice(0, begin, end).unsqueeze(1);
+      gain += (member & own & ~was_right).sum(0) - (member & ~own & was_right).sum(0);
+    });
+    return gain.ge(0).nonzero().flatten();
+  }
+
   void describe(const Network& fixed, const regions::PatchSetting& setting,
                 const regions::PatchVerdict& verdict) {
     auto& scalars = context_.log().scalars;
     scalars["sharpness"] = setting.sharpness;
     scalars["broken"] = static_cast<double>(verdict.broken);
+    scalars["harmful"] = static_cast<double>(harmful_);
     scalars["affine_patches"] = setting.patches.factor.defined();
     scalars["box_high"] = high_.max().item<double>();
     scalars["largest_shift"] = setting.patches.constant.abs().max().item<double>();
     scalars["inference_cost_ratio"] = regions::operations(fixed) / regions::operations(original_);
     // Shares of the repair split: inputs whose logits the patches change, and inputs in a patched region.
     scalars["reached_share"] = static_cast<double>(verdict.reached) / static_cast<double>(inputs_.size());
-    const at::Tensor signs = at::cat(setting.patterns, 1).to(at::kFloat).mul_(2).sub_(1);
     int64_t inside = 0;
-    for (const at::Tensor& part : inputs_.features.split(context_.batch())) {
-      const at::Tensor own = at::cat(regions::activation_patterns(head_, part.to(at::kDouble)), 1);
-      const at::Tensor agree = own.to(at::kFloat).mul_(2).sub_(1).matmul(signs.t());
-      inside += agree.eq(signs.size(1)).any(1).sum().item<int64_t>();
-    }
+    for_each_membership(setting.patterns, [&](int64_t, const at::Tensor& member) {
+      inside += member.any(1).sum().item<int64_t>();
+    });
     scalars["inside_share"] = static_cast<double>(inside) / static_cast<double>(inputs_.size());
   }
 
@@ -281,6 +327,7 @@ class Reassure {
   at::Tensor low_, high_;                          // (D), double
   std::vector<int64_t> positions_, labels_;        // of the faults
   std::vector<regions::RegionSolution> answers_;   // of the first faults
+  int64_t harmful_ = 0;                            // patches that were left out as such
   bool stopped_ = false, search_stopped_ = false;  // before all answers were there, and after
   std::string note_;
 };
@@ -316,6 +363,10 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
                   {"global", "per_feature"}),
       choice_spec("range", "lp", "greatest differences by linear programs, or from the box alone",
                   code + "; box: our choice", {"lp", "box"}),
+      boolean_spec(
+          "keep_harmful", false,
+          "also use patches that cost more correct inputs of the repair split than they repair faults",
+          "our choice; true: " + code),
   };
 }
 

@@ -261,6 +261,38 @@ TEST_CASE("IR keeps the weights that did best on inputs that it does not train o
   REQUIRE(earlier > 2);
 }
 
+TEST_CASE("IR waits for better weights for so many steps only", "[ir]") {
+  int64_t ended_early = 0;
+  for (const double rate : {1e-3, 1e-2, 3e-2}) {
+    for (const int64_t patience : {20, 40, 60}) {
+      INFO("rate " << rate << ", patience " << patience);
+      const auto fix = [&](int64_t most, int64_t waits) {
+        return run(
+            setup_for("IR",
+                      {{"max_iters", most}, {"learning_rate", rate}, {"gamma", 0.1}, {"patience", waits}}),
+            tiny_network());
+      };
+      const Outcome outcome = fix(160, patience);
+      const auto steps = static_cast<int64_t>(outcome.log.counters.at("optimiser_steps"));
+      // What the whole training would have kept at each of its judgements says where this one had to end.
+      const std::vector<double> series = outcome.log.series.at("validation_accuracy");
+      int64_t kept = 0, end = 0;
+      for (int64_t step = 20; step < 160 && end == 0; step += 20) {
+        const auto place = static_cast<size_t>(step / 20);
+        if (place >= series.size()) break;
+        if (kept == 0 || series[place] >= series[static_cast<size_t>(kept / 20)]) kept = step;
+        if (step - kept >= patience) end = step;
+      }
+      REQUIRE((end == 0 ? steps == 160 || outcome.log.scalars.at("specific_repaired") > 0 : steps == end));
+      if (end == 0) continue;
+      ++ended_early;
+      REQUIRE(outcome.log.scalars.at("kept_step") == static_cast<double>(kept));
+      REQUIRE(fix(steps, 0).result.network->digest() == outcome.result.network->digest());
+    }
+  }
+  REQUIRE(ended_early > 1);
+}
+
 TEST_CASE("IR says how many of its faults are left", "[ir]") {
   int64_t with_some_left = 0;
   for (const std::string keep : {"best", "last"}) {

@@ -22,7 +22,9 @@ using testing::TemporaryFolder;
 using testing::tiny_data;
 using testing::tiny_network;
 
-Outcome run(const Network& network, const nlohmann::json& parameters = nlohmann::json::object()) {
+// With the patches of all faults, also where they cost more than they repair.
+Outcome run(const Network& network, nlohmann::json parameters = nlohmann::json::object()) {
+  if (!parameters.contains("keep_harmful")) parameters["keep_harmful"] = true;
   return testing::run(setup_for("RA", parameters), network);
 }
 
@@ -168,6 +170,42 @@ TEST_CASE("the sharpness is the one that trying every half of n_most would choos
   }
   CAPTURE(clean, broken, short_passes);
   REQUIRE((clean >= 1 && broken >= 2 && short_passes > 10));
+}
+
+// Right answers on the repair split.
+int64_t right_answers(const Network& network) {
+  return std::ssize(locate::judge_split(network, tiny_data().split("repair"), 50).correct);
+}
+
+TEST_CASE("REASSURE uses no patch that costs more than it repairs, unless told to", "[reassure]") {
+  int64_t left_out = 0, worse = 0;
+  for (const Network* network : {&tiny_network(), &headed_network()}) {
+    const int64_t before = right_answers(*network);
+    // All faults, and few of them, so that regions differ.
+    for (const int64_t faults : {0, 1, 2, 5, 12}) {
+      INFO(faults);
+      const Outcome all = run(*network, {{"faults", faults}, {"n", 1e6}});
+      const Outcome chosen = run(*network, {{"faults", faults}, {"n", 1e6}, {"keep_harmful", false}});
+      worse += right_answers(*all.result.network) < before;
+      if (!chosen.result.network) {
+        REQUIRE(chosen.result.failure.code == "no_fix");
+        REQUIRE(right_answers(*all.result.network) <= before);
+        ++left_out;
+        continue;
+      }
+      // No region reaches out of itself with so sharp a support.
+      REQUIRE(right_answers(*chosen.result.network) >= before);
+      REQUIRE(right_answers(*chosen.result.network) >= right_answers(*all.result.network));
+      const double harmful = chosen.log.scalars.at("harmful");
+      REQUIRE(all.log.scalars.at("harmful") == 0);
+      const std::string note =
+          std::to_string(static_cast<int64_t>(harmful)) + " faults without a patch: more correct";
+      REQUIRE((chosen.result.note.find(note) != std::string::npos) == (harmful > 0));
+      left_out += harmful > 0;
+    }
+  }
+  CAPTURE(left_out, worse);
+  REQUIRE((left_out > 0 && worse > 0));
 }
 
 TEST_CASE("REASSURE repairs whole regions", "[reassure]") {
