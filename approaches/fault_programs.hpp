@@ -15,7 +15,7 @@ struct Changes {
   at::Tensor head, hidden;
   TargetLayer head_layer, hidden_layer;
   double cost = std::numeric_limits<double>::infinity();
-  double margin = 0, least_margin = 0;  // asked for; found on the network
+  double margin = 0, least_margin = 0;  // demanded; found on the network
   int64_t points = 0, doublings = 0, rows = 0, rounds = 0;
   lp::Outcome outcome = lp::Outcome::doubtful;  // of the last program; `optimal`: there is a change
   std::string text = {};                        // why, unless optimal

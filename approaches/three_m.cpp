@@ -15,7 +15,7 @@ namespace harness {
 namespace {
 
 // One entry for the original, then one for each number of faults that was tried.
-const std::vector<std::string> kSeries = {"asked", "accuracy", "change"};
+const std::vector<std::string> kSeries = {"requested", "accuracy", "change"};
 
 // 1, 2, 4 and so on, and at last `all`.
 std::vector<int64_t> doubled_up_to(int64_t all) {
@@ -62,7 +62,7 @@ class ThreeM {
   }
 
  private:
-  // The faults in the order in which they are asked for: nearest to their label first, or a seeded order; and
+  // The faults in the order in which they are requested: nearest to their label first, or a seeded order; and
   // the numbers of them to try (3M.md, Steps in this project, 1).
   void order_faults() {
     const std::vector<int64_t>& wrong = view_.judgement.wrong;
@@ -85,7 +85,7 @@ class ThreeM {
     judged_ =
         judge_ == "repair" ? view_ : view_head(original_, head_, context_.split(judge_), context_.batching());
     best_right_ = right_with(best_.head);
-    if (context_.log().series["asked"].empty()) log_choice(0, best_right_, 0);
+    if (context_.log().series["requested"].empty()) log_choice(0, best_right_, 0);
   }
 
   at::Tensor right_with(const at::Tensor& change) const {
@@ -94,9 +94,9 @@ class ThreeM {
     return head_logits(original_, head_, judged_.phi, changed).argmax(1).eq(judged_.judgement.labels);
   }
 
-  void log_choice(int64_t asked, const at::Tensor& right, double change) {
+  void log_choice(int64_t requested, const at::Tensor& right, double change) {
     auto& series = context_.log().series;
-    series["asked"].push_back(static_cast<double>(asked));
+    series["requested"].push_back(static_cast<double>(requested));
     series["accuracy"].push_back(100 * right.sum().item<double>() / static_cast<double>(right.numel()));
     series["change"].push_back(change);
   }
@@ -111,7 +111,7 @@ class ThreeM {
       stopped_ = context_.stop().requested();
       Changes found;
       if (!stopped_) {
-        ask(counts_[static_cast<size_t>(next_)]);
+        take(counts_[static_cast<size_t>(next_)]);
         found = programs_->solve();
       }
       stopped_ = stopped_ || found.outcome == lp::Outcome::stopped;
@@ -159,7 +159,7 @@ class ThreeM {
   // What the layer before the head should give, h + step * o (3M.md, Steps in this project, 5).
   Changes search(const Changes& single) {
     const PhaseTimer timer(context_.log(), "search");
-    ask(single.points);
+    take(single.points);
     const int64_t units = programs_->share_with(*hidden_, context_.batch());
     log("step", programs_->step());
     const std::string name = hyper_.text("search");
@@ -198,8 +198,8 @@ class ThreeM {
     return programs_->is_verified(shared) ? shared : single;
   }
 
-  // From now on the first `count` faults are meant.
-  void ask(int64_t count) { programs_.emplace(original_, context_, view_, std::span(order_).first(count)); }
+  // From now on it is about the first `count` faults.
+  void take(int64_t count) { programs_.emplace(original_, context_, view_, std::span(order_).first(count)); }
 
   FixResult conclude(const Changes& changes) {
     const PhaseTimer timer(context_.log(), "verify");
@@ -222,7 +222,7 @@ class ThreeM {
   std::string note_on(const Changes& changes) const {
     const auto at = [this](int64_t which) { return std::to_string(counts_[static_cast<size_t>(which)]); };
     std::string note =
-        std::to_string(changes.points) + " of " + std::to_string(order_.size()) + " faults were asked for";
+        std::to_string(changes.points) + " of " + std::to_string(order_.size()) + " faults were requested";
     if (choosing_ && judge_ == "repair")
       note += ", a number chosen on the repair split, as there is no validation split";
     if (unanswered_) note += "; " + at(next_ - 1) + " together have no answer: " + to_text(*unanswered_);
@@ -288,7 +288,7 @@ class ThreeM {
   std::optional<lp::Outcome> unanswered_;         // why the last of those tried has no answer
   Changes best_;                                  // of the last layer alone
   at::Tensor best_right_;                         // bool (inputs of judged_)
-  std::optional<FaultPrograms> programs_;         // of the faults that ask() means
+  std::optional<FaultPrograms> programs_;         // of the faults that take() took
   std::optional<search::MoveSearchState> moves_;  // once the search has begun
   bool stopped_ = false;
 };

@@ -72,7 +72,7 @@ TEST_CASE("3M repairs what it promises, by the least change of the last layer", 
           run(setup_for("3M", {{"norm", norm}, {"n_points", points}, {"search", "none"}}));
       REQUIRE(outcome.result.network.has_value());
       const Network& fixed = *outcome.result.network;
-      REQUIRE(outcome.result.note == std::to_string(points) + " of 20 faults were asked for; single layer");
+      REQUIRE(outcome.result.note == std::to_string(points) + " of 20 faults were requested; single layer");
       REQUIRE(outcome.log.series.empty());
       REQUIRE(outcome.log.scalars.at("promised") == static_cast<double>(points));
       REQUIRE(outcome.log.scalars.at("repaired") == static_cast<double>(points));
@@ -155,11 +155,11 @@ TEST_CASE("3M's search shares the change between two layers", "[3m]") {
       REQUIRE(log.counters.at("proposals") <= 96);
       check_touched(tiny_network(), outcome.result);
       const bool single = outcome.result.note ==
-                          "2 of 20 faults were asked for; single layer: no smaller "
+                          "2 of 20 faults were requested; single layer: no smaller "
                           "shared change was found";
       REQUIRE(single == (log.scalars.at("moves") == 0));
       if (single) continue;
-      REQUIRE(outcome.result.note == "2 of 20 faults were asked for");
+      REQUIRE(outcome.result.note == "2 of 20 faults were requested");
       REQUIRE(log.scalars.at("cost") < log.scalars.at("single_layer_cost"));
       REQUIRE(outcome.result.touched.weights.count("fc1.weight") == 1);
       if (norm == "linf") {
@@ -199,7 +199,7 @@ TEST_CASE("an interrupted 3M goes on bit for bit", "[3m]") {
       REQUIRE(memory.saves == 1);
       REQUIRE(part.result.network.has_value());  // the single-layer change at least
       REQUIRE(part.log.scalars.at("repaired") == 2);
-      REQUIRE(part.result.note.starts_with("2 of 20 faults were asked for; stopped after " +
+      REQUIRE(part.result.note.starts_with("2 of 20 faults were requested; stopped after " +
                                            std::to_string(at) + " proposals"));
       FixContext::Setup second = setup_for("3M", parameters);
       second.checkpoint = memory.slot();
@@ -227,11 +227,11 @@ TEST_CASE("3M keeps the number of faults that is best on the validation split", 
         const nlohmann::json parameters = {{"norm", norm}, {"choice", choice}, {"search", "none"}};
         const Outcome chosen = run(setup_for("3M", parameters), *network);
         REQUIRE(chosen.result.network.has_value());
-        const std::vector<double>&asked = chosen.log.series.at("asked"),
+        const std::vector<double>&requested = chosen.log.series.at("requested"),
               &accuracy = chosen.log.series.at("accuracy");
-        REQUIRE(accuracy.size() == asked.size());
+        REQUIRE(accuracy.size() == requested.size());
         const size_t before = right_of(*network, "validation").size();
-        REQUIRE(asked[0] == 0);
+        REQUIRE(requested[0] == 0);
         REQUIRE(accuracy[0] == Approx(100.0 * static_cast<double>(before) / 24));
         const auto faults = static_cast<int64_t>(chosen.log.scalars.at("faults"));
         int64_t best = 0;
@@ -245,8 +245,8 @@ TEST_CASE("3M keeps the number of faults that is best on the validation split", 
           answered = alone.result.network.has_value();
           if (answered) {
             const size_t right = right_of(*alone.result.network, "validation").size();
-            if (tried < asked.size()) {
-              REQUIRE(asked[tried] == static_cast<double>(count));
+            if (tried < requested.size()) {
+              REQUIRE(requested[tried] == static_cast<double>(count));
               REQUIRE(accuracy[tried] == Approx(100.0 * static_cast<double>(right) / 24));
               ++tried;
             } else {
@@ -258,12 +258,12 @@ TEST_CASE("3M keeps the number of faults that is best on the validation split", 
           }
           if (count == faults) break;
         }
-        REQUIRE(tried == asked.size());
+        REQUIRE(tried == requested.size());
         REQUIRE(chosen.log.scalars.at("promised") == static_cast<double>(best));
         REQUIRE(chosen.log.scalars.at("repaired") == static_cast<double>(best));
         REQUIRE(chosen.result.network->digest() == best_digest);
         REQUIRE(chosen.result.note.starts_with(std::to_string(best) + " of " + std::to_string(faults) +
-                                               " faults were asked for"));
+                                               " faults were requested"));
       }
     }
   }
@@ -282,7 +282,7 @@ TEST_CASE("3M chooses on the repair split where there is no other, and says so",
   const std::vector<double>& accuracy = outcome.log.series.at("accuracy");
   REQUIRE(accuracy[0] == Approx(100.0 * 100 / 120));
   REQUIRE(
-      outcome.result.note.find("faults were asked for, a number chosen on the repair split, as there is no "
+      outcome.result.note.find("faults were requested, a number chosen on the repair split, as there is no "
                                "validation split; ") != std::string::npos);
   const double most = *std::max_element(accuracy.begin() + 1, accuracy.end());
   REQUIRE(static_cast<double>(right_of(*outcome.result.network, "repair").size()) == Approx(1.2 * most));
@@ -296,7 +296,7 @@ TEST_CASE("a 3M that is stopped between or in its programs keeps the best so far
     for (const std::string norm : {"l1", "linf"}) {
       const Outcome whole = run(setup_for("3M", {{"norm", norm}}), *network);
       // Stopped in the program after the first `at`.
-      for (int64_t at = 1; at + 1 < std::ssize(whole.log.series.at("asked")); ++at, ++stops) {
+      for (int64_t at = 1; at + 1 < std::ssize(whole.log.series.at("requested")); ++at, ++stops) {
         INFO(norm << " " << at);
         MemorySlot memory;
         FixContext::Setup first = setup_for("3M", {{"norm", norm}});
@@ -307,7 +307,7 @@ TEST_CASE("a 3M that is stopped between or in its programs keeps the best so far
         const Outcome part = run(std::move(first), *network);
         REQUIRE(memory.saves == 1);
         REQUIRE(part.result.network.has_value());
-        REQUIRE(std::ssize(part.log.series.at("asked")) == at + 1);
+        REQUIRE(std::ssize(part.log.series.at("requested")) == at + 1);
         REQUIRE(part.log.scalars.at("promised") <= std::pow(2, at - 1));
         REQUIRE(part.result.note.find("; stopped before " + std::to_string(1 << at) +
                                       " were; single layer") != std::string::npos);
