@@ -34,10 +34,10 @@ class EvaluationStrategy {
 //   dense           one dense layer: its outputs move by a product with the touched columns alone; the layers
 //                   behind it run for many candidates in one batch
 //   suffix          else: the network from the first touched node on, over cached values of the nodes before
-//                   it (computed anew for each candidate where they would take more than the device's
-//                   cache_bytes()), of the first layers only what changes (PartialPass). On the CPU one
-//                   candidate a thread; on a GPU candidates of a single kernel as stacked products or one
-//                   grouped convolution
+//                   it, kept when they are first needed (computed anew for each candidate where they would
+//                   take more than the device's cache_bytes()), of the first layers only what changes
+//                   (PartialPass). On the CPU one candidate a thread; on a GPU candidates of a single kernel
+//                   as stacked products or one grouped convolution
 class CandidateEvaluator {
  public:
   // What an earlier pass has found of the inputs, in their order; what is undefined takes a pass of its own.

@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <deque>
+#include <mutex>
 
 #include "approaches/search/evaluation_strategy.hpp"
 #include "approaches/search/partial_pass.hpp"
@@ -24,7 +26,7 @@ class SuffixStrategy final : public EvaluationStrategy {
         pass_(network_, weights_, /*narrow=*/true) {
     const int64_t limit = cache_bytes(network_.device());
     if (kept_bytes(pass_, inputs) > limit) pass_ = PartialPass(network_, weights_, /*narrow=*/false);
-    const bool kept = kept_bytes(pass_, inputs) <= limit;
+    kept_ = kept_bytes(pass_, inputs) <= limit;
     const bool single = std::all_of(weights_.begin(), weights_.end(), [&](const WeightRef& weight) {
       return weight.parameter == weights_[0].parameter;
     });
@@ -34,13 +36,7 @@ class SuffixStrategy final : public EvaluationStrategy {
       cut_ = network_.cut_before(network_.node_of(weights_[0].parameter));
       together_ = candidates_together(network_, cut_.first, setup.batching.batch, 1 << 20);
     }
-    for (const at::Tensor& part : narrow_slabs(setup, inputs)) {
-      setup.batching.stop.check();
-      Slab slab{.numbers = part, .prepared = {}, .live = {}};
-      if (kept) slab.prepared = prepared(slab);
-      if (kept && together_ > 1) slab.live = live_values(slab);
-      slabs_.push_back(std::move(slab));
-    }
+    for (const at::Tensor& part : narrow_slabs(setup, inputs)) slabs_.emplace_back().numbers = part;
   }
 
   const char* name() const override { return "suffix"; }
@@ -69,19 +65,27 @@ class SuffixStrategy final : public EvaluationStrategy {
   }
 
  private:
+  // What is kept is made when a candidate first gets that far: most are left before the last inputs.
   struct Slab {
-    at::Tensor numbers;                // int64 (n), CPU
-    std::vector<at::Tensor> prepared;  // both: empty where nothing is kept
-    std::vector<at::Tensor> live;
+    at::Tensor numbers;  // int64 (n), CPU
+    mutable std::once_flag prepared_once, live_once;
+    mutable std::vector<at::Tensor> prepared, live;  // empty where nothing is kept
   };
 
   std::vector<at::Tensor> prepared(const Slab& slab) const {
-    if (!slab.prepared.empty()) return slab.prepared;
-    return pass_.prepare(network_.activations(inputs_.load(slab.numbers), pass_.reads()));
+    const auto make = [&] {
+      return pass_.prepare(network_.activations(inputs_.load(slab.numbers), pass_.reads()));
+    };
+    if (!kept_) return make();
+    std::call_once(slab.prepared_once, [&] { slab.prepared = make(); });
+    return slab.prepared;
   }
 
   std::vector<at::Tensor> live_values(const Slab& slab) const {
-    return slab.live.empty() ? network_.prefix(cut_, inputs_.load(slab.numbers)) : slab.live;
+    const auto make = [&] { return network_.prefix(cut_, inputs_.load(slab.numbers)); };
+    if (!kept_) return make();
+    std::call_once(slab.live_once, [&] { slab.live = make(); });
+    return slab.live;
   }
 
   void judge_one(std::span<const double> candidate, double floor, Verdict& verdict, const Stop& stop) const {
@@ -128,7 +132,8 @@ class SuffixStrategy final : public EvaluationStrategy {
   PartialPass pass_;
   Cut cut_;  // of candidates evaluated together
   int64_t together_ = 1;
-  std::vector<Slab> slabs_;
+  bool kept_ = false;  // values of the nodes that are read
+  std::deque<Slab> slabs_;
 };
 
 }  // namespace
