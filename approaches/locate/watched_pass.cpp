@@ -34,6 +34,13 @@ void show(const PassWatch& watch, const at::Tensor& rows, const Seen& seen) {
   if (watch.see && rows.numel() > 0) watch.see(rows, seen.values);
 }
 
+// How many inputs probably hold `missing` correct ones, if `picked` of the first `judged` were; a few more,
+// as a batch of rest costs more than these.
+int64_t expected_to_hold(int64_t missing, const std::vector<int64_t>& picked, int64_t judged) {
+  const double share = judged == 0 ? 1 : static_cast<double>(picked.size()) / static_cast<double>(judged);
+  return static_cast<int64_t>(static_cast<double>(missing) / std::max(share, 0.05) * 1.02) + 4;
+}
+
 }  // namespace
 
 Judgement judge_split(const Network& network, const Split& split, const Batching& batching,
@@ -51,15 +58,20 @@ std::vector<int64_t> correct_inputs(const Network& network, const Split& split, 
                                     const Batching& batching, RandomStream& stream, const PassWatch& taken) {
   const InputSet mixed{&split, stream.permutation(split.size())};
   std::vector<int64_t> picked;
-  for_each_batch(network, mixed, batching, [&](const Batch& batch) {
+  int64_t begin = 0;
+  while (begin < mixed.size() && (maximum == 0 || std::ssize(picked) < maximum)) {
+    batching.stop.check();
+    int64_t count = batching.batch;
+    if (maximum > 0) count = std::min(count, expected_to_hold(maximum - std::ssize(picked), picked, begin));
+    const Batch batch = batch_of(network, mixed, begin, std::min(mixed.size(), begin + count));
     const Seen seen = look(network, batch.x, taken);
     at::Tensor rows = (seen.classes == batch.labels).nonzero().flatten();
     if (maximum > 0) rows = rows.slice(0, 0, std::min(rows.numel(), maximum - std::ssize(picked)));
     for (const int64_t k : positions_of(rows.contiguous()))
       picked.push_back(mixed.positions[static_cast<size_t>(batch.begin + k)]);
     show(taken, rows, seen);
-    return maximum == 0 || std::ssize(picked) < maximum;
-  });
+    begin += batch.labels.numel();
+  }
   std::sort(picked.begin(), picked.end());
   return picked;
 }

@@ -5,6 +5,7 @@
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/interventions.hpp"
 #include "approaches/locate/sampling.hpp"
+#include "approaches/locate/watched_pass.hpp"
 #include "tests/approaches/branched.hpp"
 #include "tests/approaches/fixture.hpp"
 #include "tests/approaches/pretend_device.hpp"
@@ -229,6 +230,19 @@ TEST_CASE("values for interventions come from the passes that judge the inputs",
       }
     }
   }
+}
+
+TEST_CASE("few more inputs are judged than it takes to find correct ones", "[care]") {
+  RandomStream one(3), two(3);
+  int64_t judged = 0;
+  const locate::PassWatch counting{
+      {tiny_network().logits_node()},
+      [&](const at::Tensor&, const std::vector<at::Tensor>& values) { judged += values[0].size(0); }};
+  const Split& train = tiny_data().split("train");
+  const std::vector<int64_t> few = locate::correct_inputs(tiny_network(), train, 8, 50, one, counting);
+  REQUIRE(few.size() == 8);
+  REQUIRE(few == locate::correct_inputs(tiny_network(), train, 8, 1, two));
+  REQUIRE(judged <= 24);
 }
 
 // The tiny network has one tanh, so its calls are the batches that went through the network.

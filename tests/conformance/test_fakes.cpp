@@ -147,6 +147,24 @@ TEST_CASE("parameters that say too little or something wrong are found") {
           spec.choices = {"left", "right"};
         }),
         "none of its choices");
+  holds(with([](HyperparameterSpec& spec) { spec.keys = "a label"; }), "names of what is none");
+  const auto table = [](HyperparameterSpec& spec) {
+    spec.type = HyperparameterType::table;
+    spec.default_value = nlohmann::json::object();
+    spec.is_key = [](const std::string&) { return true; };
+    spec.keys = "any name";
+  };
+  CHECK(with(table).empty());
+  holds(with([&](HyperparameterSpec& spec) {
+          table(spec);
+          spec.keys = "";
+        }),
+        "a table without a word on its names");
+  holds(with([&](HyperparameterSpec& spec) {
+          table(spec);
+          spec.default_value = {{"a", "high"}};
+        }),
+        "another type");
   ApproachInfo twice = fake().approach->info;
   twice.hyperparameters.push_back(twice.hyperparameters[0]);
   holds(lines_of(parameter_complaints(twice)), "a name that another one has");
