@@ -6,12 +6,20 @@
 
 #include "approaches/locate/faults.hpp"
 #include "approaches/locate/layer_rankings.hpp"
+#include "approaches/locate/sampling.hpp"
 #include "approaches/search/edit_evaluator.hpp"
 #include "approaches/search/run_search.hpp"
 #include "harness/approach/specs.hpp"
 
 namespace harness {
 namespace {
+
+constexpr int64_t kStall = 20;
+
+// How many inputs of a split are correct.
+struct Correct {
+  int64_t repair = 0, validation = 0;  // validation: where it has a say
+};
 
 class GenMuNN {
  public:
@@ -30,8 +38,9 @@ class GenMuNN {
         result.note = "returned the original: it misclassifies no input of the repair split";
         return result;
       }
+      count_original();
       make_rankings();
-      if (const auto& saved = context_.load_checkpoint()) rankings_->load(*saved);
+      if (const auto& saved = context_.load_checkpoint()) load(*saved);
     }
     return search();
   }
@@ -42,6 +51,11 @@ class GenMuNN {
     return {"repair"};
   }
 
+  bool guarded() const {
+    const std::string guard = hyper_.text("guard");
+    return guard == "on" || (guard == "auto" && context_.has_split("validation"));
+  }
+
   void make_rankings() {
     std::vector<TargetLayer> layers = target_layers(original_);
     std::reverse(layers.begin(), layers.end());  // from the output on
@@ -49,21 +63,20 @@ class GenMuNN {
                                                    .layers = std::move(layers),
                                                    .inputs = rank_sets(),
                                                    .rank = hyper_.text("rank"),
-                                                   .knockout_units = hyper_.integer("knockout_units"),
+                                                   .knockout_passes = hyper_.number("knockout_passes"),
                                                    .mutants = mutant_settings(),
                                                    .batch = context_.batch()});
   }
 
   // The misclassified inputs of the repair split and as many others, seeded.
   std::vector<InputSet> rank_sets() const {
-    const auto size = [](const std::vector<int64_t>& set) { return static_cast<int64_t>(set.size()); };
-    const int64_t faults = std::min(size(judgements_[0].wrong), hyper_.integer("rank_inputs") / 2);
+    const int64_t faults = std::min(size_of(judgements_[0].wrong), hyper_.integer("rank_inputs") / 2);
     RandomStream stream = context_.stream("rank_inputs");
     std::vector<InputSet> sets;
     for (const bool negative : {true, false}) {
       const std::vector<int64_t>& from = negative ? judgements_[0].wrong : judgements_[0].correct;
       InputSet set{.split = &context_.split("repair"), .positions = {}, .negative = negative};
-      for (const int64_t k : stream.sample(size(from), std::min(size(from), faults))) {
+      for (const int64_t k : stream.sample(size_of(from), std::min(size_of(from), faults))) {
         set.positions.push_back(from[static_cast<size_t>(k)]);
       }
       std::sort(set.positions.begin(), set.positions.end());
@@ -97,12 +110,17 @@ class GenMuNN {
     return rankings_->rank(layer_of(state.generation), context_.stop(), [&] { between("rank"); });
   }
 
+  int64_t stall() const {
+    if (hyper_.is_null("stall")) return std::max(kStall, rankings_->size());
+    return hyper_.integer("stall");
+  }
+
   search::EditEvaluator make_evaluator() const {
     const PhaseTimer timer(context_.log(), "search");
     return search::EditEvaluator({.network = original_,
                                   .inputs = fit_sets(),
                                   .objective = {.measure = search::Measure::losses, .value = {}},
-                                  .batch = context_.batch()});
+                                  .batching = context_.batching()});
   }
 
   FixResult search() {
@@ -113,7 +131,7 @@ class GenMuNN {
                                      .tournament = hyper_.integer("tournament"),
                                      .crossover = hyper_.number("crossover"),
                                      .generations = hyper_.integer("generations"),
-                                     .stall = hyper_.integer("stall"),
+                                     .stall = stall(),
                                      .perfect = evaluator.inputs().size()};
     settings.elites = std::min(hyper_.integer("elites"), settings.population - 1);
     const search::GeneticProblem problem{
@@ -124,19 +142,25 @@ class GenMuNN {
             },
         .group = [&](std::span<const Edits> individuals) { return evaluator.groups(individuals); },
         .evaluate =
-            [&](std::span<const Edits> individuals, std::span<search::GeneticScore> scores) {
+            [&](std::span<const Edits> individuals, const search::GeneticScore& floor,
+                std::span<search::GeneticScore> scores) {
               const PhaseTimer timer(context_.log(), "search");
-              return evaluate(evaluator, individuals, scores);
+              return evaluate(evaluator, individuals, floor, scores);
             }};
-    return search::run_search(
+    FixResult result = search::run_search(
         original_, context_,
-        search::genetic_search(
-            settings, context_.seed("search"), problem,
-            [this](const search::GeneticState& state, const auto& between) { return rank(state, between); }),
+        search::genetic_search(settings, context_.seed("search"), problem,
+                               [&](const search::GeneticState& state, const auto& between) {
+                                 const bool last = search::finished(state, settings);
+                                 return check(state, last) && (last || rank(state, between));
+                               }),
         {.measured = "correct",
          .first = "population was evaluated",
-         .save = [this](CheckpointState& tensors) { rankings_->save(tensors); }},
-        [this](const search::SearchResult& found) { return judge(found.best_edits, found.best_score); });
+         .save = [this](CheckpointState& tensors) { save(tensors); }},
+        [this](const search::SearchResult& found) { return judge(found); });
+    if (fell_back_)
+      result.note += "; the best mutant could not be counted any more, an earlier one is returned";
+    return result;
   }
 
   std::vector<InputSet> fit_sets() const {
@@ -150,55 +174,121 @@ class GenMuNN {
   }
 
   bool evaluate(search::EditEvaluator& evaluator, std::span<const Edits> individuals,
-                std::span<search::GeneticScore> scores) const {
+                const search::GeneticScore& floor, std::span<search::GeneticScore> scores) const {
+    const auto score_of = [&](const search::Verdict& verdict) {
+      const search::Tally &kept = verdict.positive, &fixed = verdict.negative;
+      return search::GeneticScore{
+          .correct = kept.correct() + fixed.correct(),
+          .loss = (kept.loss + fixed.loss) / static_cast<double>(evaluator.inputs().size())};
+    };
     std::vector<search::Verdict> verdicts(individuals.size());
-    if (!evaluator.judge(individuals, verdicts, context_.stop())) return false;
+    const bool finished = evaluator.judge(
+        individuals, verdicts, context_.stop(),
+        [&](const search::Verdict& verdict) { return search::falls_below(score_of(verdict), floor); });
+    if (!finished) return false;
     for (size_t k = 0; k < scores.size(); ++k) {
-      const search::Tally &kept = verdicts[k].positive, &fixed = verdicts[k].negative;
-      scores[k].correct = kept.correct() + fixed.correct();
-      scores[k].loss = (kept.loss + fixed.loss) / static_cast<double>(evaluator.inputs().size());
+      scores[k] = score_of(verdicts[k]);
+      scores[k].left = search::falls_below(scores[k], floor);
     }
     return true;
   }
 
-  // Counted by a pass through the whole network, as the evaluation will: near ties, the search's products may
-  // see one input differently.
-  search::Judged judge(const Edits& best, const search::GeneticScore& score) const {
+  // A mutant is counted by plain passes, as the evaluation will: near ties, the search's products may see one
+  // input differently, and they say nothing of the validation split. That is done while the search goes on,
+  // for each best individual with more correct inputs than the one before and for the last of all, so that a
+  // stop leaves nothing to compute. False: stopped on the way.
+  bool check(const search::GeneticState& state, bool last) {
+    if (state.population.empty()) return true;
+    const Edits& best = state.population[0];
+    const search::GeneticScore& score = state.scores[0];
+    if (last ? best == counted_ : score.correct <= counted_score_.correct) return true;
     const PhaseTimer timer(context_.log(), "search");
     Network fixed = original_.fork();
     apply_edits(fixed, best);
-    const int64_t before = correct_of(original_), after = correct_of(fixed);
-    search::Judged judged{
-        .original = static_cast<double>(before), .best = static_cast<double>(after), .edits = best};
-    if (after <= before) {
-      judged.limitation = "no mutant classifies more inputs correctly";
-    } else if (hyper_.boolean("guard") && loses_validation(fixed)) {
-      judged.limitation = "the best mutant loses accuracy on the validation split";
+    try {
+      after_ = count(fixed, {context_.batch(), context_.stop()});
+    } catch (const FixStopped&) {
+      return false;
     }
+    counted_ = best;
+    counted_score_ = score;
+    return true;
+  }
+
+  Correct count(const Network& network, const Batching& batching) const {
+    return {.repair = correct_on(network, "repair", batching),
+            .validation = validation_counts() ? correct_on(network, "validation", batching) : 0};
+  }
+  int64_t correct_on(const Network& network, const char* split, const Batching& batching) const {
+    return size_of(locate::judge_split(network, context_.split(split), batching).correct);
+  }
+  static int64_t size_of(const std::vector<int64_t>& set) { return static_cast<int64_t>(set.size()); }
+  void count_original() {
+    before_.repair = size_of(judgements_[0].correct);
+    if (judgements_.size() > 1) {
+      before_.validation = size_of(judgements_[1].correct);
+    } else if (validation_counts()) {
+      before_.validation = correct_on(original_, "validation", context_.batching());
+    }
+    after_ = before_;
+    counted_score_.correct = fitted(before_);
+  }
+  bool validation_counts() const { return guarded() || hyper_.boolean("add_validation"); }
+  int64_t fitted(const Correct& correct) const {
+    return correct.repair + (hyper_.boolean("add_validation") ? correct.validation : 0);
+  }
+
+  // GM.md, Steps in this project, 7.
+  search::Judged judge(const search::SearchResult& found) {
+    search::Judged judged{.original = static_cast<double>(fitted(before_)),
+                          .best = static_cast<double>(fitted(after_)),
+                          .edits = counted_};
+    const int64_t repair = after_.repair - before_.repair, apart = after_.validation - before_.validation;
+    const bool uncounted = found.best_score.correct > counted_score_.correct;  // after a stop
+    const bool gains = guarded() ? repair + apart > 0 : fitted(after_) > fitted(before_);
+    if (guarded() && apart < 0) {
+      judged.limitation = "the best mutant loses accuracy on the validation split";
+    } else if (guarded() && repair < 0) {
+      judged.limitation = "the best mutant loses accuracy on the repair split";
+    } else if (!gains) {
+      judged.limitation = uncounted ? "the best mutant could not be counted before the stop"
+                                    : "no mutant classifies more inputs correctly";
+    }
+    fell_back_ = uncounted && judged.limitation.empty();
     FixLog& log = context_.log();
-    log.scalars["best_loss"] = score.loss;
-    log.scalars["changed_weights"] = judged.limitation.empty() ? static_cast<double>(best.size()) : 0;
+    log.scalars["repair_gain"] = static_cast<double>(repair);
+    if (validation_counts()) log.scalars["validation_gain"] = static_cast<double>(apart);
+    log.scalars["best_loss"] = (counted_.empty() ? found.best_score : counted_score_).loss;
+    log.scalars["changed_weights"] = judged.limitation.empty() ? static_cast<double>(counted_.size()) : 0;
     return judged;
   }
 
-  int64_t correct_of(const Network& network) const {
-    int64_t correct = 0;
-    for (const std::string& name : fit_splits()) correct += correct_on(network, name);
-    return correct;
+  void save(CheckpointState& tensors) const {
+    rankings_->save(tensors);
+    if (counted_.empty()) return;
+    search::save_edits(std::span(&counted_, 1), "counted", tensors);
+    tensors["counted.correct"] =
+        at::tensor(std::vector<int64_t>{after_.repair, after_.validation, counted_score_.correct}, at::kLong);
+    tensors["counted.loss"] = at::scalar_tensor(counted_score_.loss, at::kDouble);
   }
-  int64_t correct_on(const Network& network, const std::string& split) const {
-    return static_cast<int64_t>(
-        locate::judge_split(network, context_.split(split), context_.batch()).correct.size());
-  }
-  bool loses_validation(const Network& network) const {
-    return correct_on(network, "validation") < correct_on(original_, "validation");
+  void load(const CheckpointState& tensors) {
+    rankings_->load(tensors);
+    if (tensors.count("counted.correct") == 0) return;
+    counted_ = search::load_edits("counted", tensors)[0];
+    const std::vector<int64_t> correct = locate::positions_of(tensors.at("counted.correct"));
+    after_ = {.repair = correct[0], .validation = correct[1]};
+    counted_score_ = {.correct = correct[2], .loss = tensors.at("counted.loss").item<double>()};
   }
 
   const Network& original_;
   FixContext& context_;
   const Hyperparameters& hyper_;
   const search::OriginalValues values_;
-  std::vector<locate::Judgement> judgements_;      // of the original, on the splits that the fitness counts
+  std::vector<locate::Judgement> judgements_;  // of the original, on the splits that the fitness counts
+  Correct before_, after_;                     // of the original, and of the best individual that was counted
+  Edits counted_;                              // that one; at first the original
+  search::GeneticScore counted_score_;         // what the search thinks of it
+  bool fell_back_ = false;                     // to it, since a stop kept a better one from being counted
   std::optional<locate::LayerRankings> rankings_;  // in the order in which layers are mutated
 };
 
@@ -215,6 +305,17 @@ class RandomGenMuNN final : public GenMuNN {
 
 const std::string kChoice = "our choice: of Wu et al., IJMSSC 2022, there is no public code";
 
+HyperparameterSpec stall_spec() {
+  HyperparameterSpec stall = integer_spec(
+      "stall", kStall,
+      "stop after so many generations without more correct inputs; null: 20, and a turn for every "
+      "layer of deeper networks",
+      "generations", kChoice, 1);
+  stall.default_value = nullptr;
+  stall.nullable = true;
+  return stall;
+}
+
 std::vector<HyperparameterSpec> hyperparameter_specs() {
   return {
       integer_spec("population", 20, "size of the population", "individuals", kChoice, 2),
@@ -226,14 +327,15 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
                   "our choice: as the example of the public code wellido/mutation_tool", 0, 1),
       number_spec("sigma", 0.1, "deviation of the relative noise", kChoice, 0, 100),
       integer_spec("generations", 100, "most generations", "generations", kChoice, 0),
-      integer_spec("stall", 20, "stop after so many generations without more correct inputs", "generations",
-                   kChoice, 1),
+      stall_spec(),
       integer_spec("rank_inputs", 2000, "most inputs the ranking is computed on", "inputs", kChoice, 2),
       choice_spec("rank", "default",
                   "units by knock-out and weights by |w dL/dw|; |w dL/dw| alone; weights by knock-out; |w|",
                   kChoice, {"default", "taylor", "knockout", "magnitude"}),
-      integer_spec("knockout_units", 512, "layers with more units are ranked by taylor (rank = default)",
-                   "units", kChoice, 0),
+      in_unit("passes", number_spec("knockout_passes", 10,
+                                    "layers whose knock-outs cost more passes of an input through the "
+                                    "network are ranked by taylor (rank = default)",
+                                    kChoice, 0)),
       integer_spec("rerank", 0, "rank anew, on the best individual, every so many generations; 0: never",
                    "generations", kChoice, 0),
       choice_spec("layer", "backwards", "layer a generation mutates: from the output on in turn, or drawn",
@@ -244,13 +346,15 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       number_spec("zero", 0.1, "how often a unit's weights and bias are set to zero", kChoice, 0, 1),
       number_spec("shuffle", 0.1, "how often a unit's weights are shuffled", kChoice, 0, 1),
       boolean_spec("add_validation", false, "count the validation split in the fitness too", kChoice),
-      boolean_spec("guard", false, "return the original if the validation accuracy falls", kChoice),
+      choice_spec("guard", "auto",
+                  "the validation split has a say in what is accepted: where there is one, always, never",
+                  kChoice, {"auto", "on", "off"}),
   };
 }
 
 std::optional<Refusal> adapt(const FixRequest& request) {
   const bool wanted =
-      request.hyperparameters.boolean("guard") || request.hyperparameters.boolean("add_validation");
+      request.hyperparameters.text("guard") == "on" || request.hyperparameters.boolean("add_validation");
   if (wanted && !request.data->has("validation")) return Refusal{"missing_split", "validation"};
   return refuse_without_targets(request);
 }
@@ -261,7 +365,7 @@ const bool registered = register_approach({
              .level = Level::neuron,
              .basis = Basis::reconstruction,
              .publication = "IJMSSC 2022",
-             .version = 2,
+             .version = 3,
              .needs = {"repair"},
              .uses = {"validation"},
              .hyperparameters = hyperparameter_specs(),

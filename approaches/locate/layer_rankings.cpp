@@ -30,7 +30,7 @@ bool LayerRankings::rank(int64_t number, const Stop& stop, const std::function<v
   const TargetLayer& layer = setup_.layers[static_cast<size_t>(number)];
   Network network = setup_.original.fork();
   apply_edits(network, base_);
-  const RankBy by = rank_by(setup_.rank, network, layer, setup_.knockout_units);
+  const RankBy by = rank_by(setup_.rank, network, layer, setup_.knockout_passes);
   if (half_ranked_ != number) sums_ = {};
   half_ranked_ = number;
   const search::SearchInputs inputs(network, setup_.inputs);

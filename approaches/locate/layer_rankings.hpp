@@ -19,8 +19,8 @@ class LayerRankings {
     const Network& original;  // must outlive the rankings
     std::vector<TargetLayer> layers;
     std::vector<InputSet> inputs;  // D_rank; not empty
-    std::string rank;              // see rank_by()
-    int64_t knockout_units = 512;
+    std::string rank;              // see rank_by(), also for the next
+    double knockout_passes = 10;
     search::MutantSettings mutants;
     int64_t batch = 250;
   };

@@ -21,6 +21,14 @@ NodeId silenced_node(const Network& network, const TargetLayer& layer) {
   return normed ? *reader : layer.node;
 }
 
+// Of one input.
+double operations(const Network& network, const Node& node) {
+  const auto values = static_cast<double>(graph::value_count(node.shape));
+  if (node.kind != NodeKind::conv && node.kind != NodeKind::linear) return values;
+  const at::Tensor& kernel = network.parameters()[node.parameters[0]].value;
+  return values * static_cast<double>(kernel.numel() / kernel.size(0));
+}
+
 // Zeros where the loss does not depend on x at all.
 at::Tensor gradient_of(const at::Tensor& loss, const at::Tensor& x) {
   if (!loss.requires_grad()) return at::zeros_like(x);
@@ -211,13 +219,25 @@ std::vector<int64_t> order_of(const std::vector<double>& first, const std::vecto
 
 }  // namespace
 
-RankBy rank_by(const std::string& rank, const Network& network, const TargetLayer& layer,
-               int64_t knockout_units) {
+double knockout_passes(const Network& network, const TargetLayer& layer) {
+  const NodeId silenced = silenced_node(network, layer);
+  graph::Marks behind(network.nodes().size(), 0);
+  behind[static_cast<size_t>(silenced)] = 1;
+  behind = graph::dependents_of(network.nodes(), std::move(behind));
+  double rest = 0, all = 0;
+  for (NodeId id = 1; id <= network.logits_node(); ++id) {
+    const double cost = operations(network, network.nodes()[static_cast<size_t>(id)]);
+    all += cost;
+    if (id != silenced && behind[static_cast<size_t>(id)]) rest += cost;
+  }
+  return static_cast<double>(network.parameters()[layer.weight].value.size(0)) * rest / all;
+}
+
+RankBy rank_by(const std::string& rank, const Network& network, const TargetLayer& layer, double maximum) {
   if (rank == "taylor") return RankBy::taylor;
   if (rank == "knockout") return RankBy::weight_knockout;
   if (rank == "magnitude") return RankBy::magnitude;
-  const int64_t units = network.parameters()[layer.weight].value.size(0);
-  return units > knockout_units ? RankBy::taylor : RankBy::unit_knockout;
+  return knockout_passes(network, layer) > maximum ? RankBy::taylor : RankBy::unit_knockout;
 }
 
 void InfluenceSums::save(std::map<std::string, at::Tensor>& tensors) const {

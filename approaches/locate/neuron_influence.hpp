@@ -20,10 +20,13 @@ enum class RankBy {
   weight_knockout,  // weights by |lost correct inputs| without each, then |w dL/dw|; units as unit_knockout
   magnitude,        // |w|; units by the length of their row
 };
-// `rank` as in the parameter of that name; "default" is unit_knockout, and taylor for layers with more units
-// than `knockout_units`.
-RankBy rank_by(const std::string& rank, const Network& network, const TargetLayer& layer,
-               int64_t knockout_units);
+// What removing every unit of the layer in turn costs on one input, in passes of that input through the whole
+// network: units times the share of all operations that lies behind them. From shapes alone; an operation is
+// a multiply-add of a layer or one number of another node's value.
+double knockout_passes(const Network& network, const TargetLayer& layer);
+// `rank` as in the parameter of that name; "default" is unit_knockout, and taylor for layers with more
+// knockout_passes() than `maximum`.
+RankBy rank_by(const std::string& rank, const Network& network, const TargetLayer& layer, double maximum);
 
 // What is known of a layer's influence after the first `inputs` of them; it may be saved and continued.
 struct InfluenceSums {

@@ -107,9 +107,10 @@ class LayerGroup {
 EditEvaluator::EditEvaluator(Setup setup) : setup_(std::move(setup)), inputs_(setup_.network, setup_.inputs) {
   if (inputs_.size() == 0) interface_misuse("an evaluator without inputs");
   cache_limit_ = setup_.cache_limit.value_or(cache_bytes(setup_.network.device()) / 2);
-  for (const at::Tensor& part : at::arange(inputs_.size()).split(setup_.batch)) {
-    numbers_.push_back(part.contiguous());
-  }
+  const at::Tensor order = smallest_margin_first(
+      {.network = setup_.network, .inputs = {}, .weights = {}, .objective = {}, .batching = setup_.batching},
+      inputs_);
+  for (const at::Tensor& part : order.split(setup_.batching.batch)) numbers_.push_back(part.contiguous());
   readers_ = graph::parameter_reader_counts(setup_.network);
 }
 
@@ -144,9 +145,10 @@ std::vector<std::vector<size_t>> EditEvaluator::groups(std::span<const Edits> in
   std::vector<std::vector<size_t>> groups;
   for (const auto& [kind, members] : alike) {
     const size_t together =
-        kind.second ? static_cast<size_t>(candidates_together(setup_.network, kind.first, setup_.batch,
-                                                              static_cast<int64_t>(members.size())))
-                    : kSharedPrefix;
+        kind.second
+            ? static_cast<size_t>(candidates_together(setup_.network, kind.first, setup_.batching.batch,
+                                                      static_cast<int64_t>(members.size())))
+            : kSharedPrefix;
     for (size_t begin = 0; begin < members.size(); begin += together) {
       const size_t end = std::min(members.size(), begin + together);
       groups.emplace_back(members.begin() + static_cast<int64_t>(begin),
@@ -156,21 +158,20 @@ std::vector<std::vector<size_t>> EditEvaluator::groups(std::span<const Edits> in
   return groups;
 }
 
-bool EditEvaluator::judge(std::span<const Edits> individuals, std::span<Verdict> verdicts, const Stop& stop) {
+bool EditEvaluator::judge(std::span<const Edits> individuals, std::span<Verdict> verdicts, const Stop& stop,
+                          const Hopeless& hopeless) {
   for (const std::vector<size_t>& members : groups(individuals)) {
     std::vector<Edits> group;
     for (const size_t i : members) {
       group.push_back(individuals[i]);
       verdicts[i] = inputs_.blank();
     }
-    const bool finished = run(group, stop, [&](const at::Tensor& logits, const at::Tensor& numbers) {
-      const at::Tensor rows = logits.cpu();
-      at::parallel_for(0, rows.size(0), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t k = begin; k < end; ++k) {
-          count(rows[k], numbers, inputs_, setup_.objective, verdicts[members[static_cast<size_t>(k)]]);
-        }
-      });
-    });
+    const bool finished =
+        run(group, stop, [&](size_t k, const at::Tensor& logits, const at::Tensor& numbers) {
+          Verdict& verdict = verdicts[members[k]];
+          count(logits, numbers, inputs_, setup_.objective, verdict);
+          return !hopeless || !hopeless(verdict);
+        });
     if (!finished) return false;
   }
   return true;
@@ -183,17 +184,20 @@ Verdict EditEvaluator::judge(const Edits& individual) {
 }
 
 at::Tensor EditEvaluator::logits(const Edits& individual) {
-  std::vector<at::Tensor> slabs;
-  run(std::span(&individual, 1), {},
-      [&](const at::Tensor& logits, const at::Tensor&) { slabs.push_back(logits[0].cpu()); });
-  return at::cat(slabs);
+  at::Tensor all;
+  run(std::span(&individual, 1), {}, [&](size_t, const at::Tensor& logits, const at::Tensor& numbers) {
+    if (!all.defined()) all = at::empty({inputs_.size(), logits.size(1)}, logits.options());
+    all.index_copy_(0, numbers, logits);
+    return true;
+  });
+  return all;
 }
 
-// `see` gets the logits (K,n,classes) of every slab. False when stopped.
+// False when stopped.
 bool EditEvaluator::run(std::span<const Edits> group, const Stop& stop, const SeeLogits& see) {
   const at::NoGradGuard no_grad;
   const NodeId first = first_touched(group[0]);
-  const Prefix& prefix = prefix_before(first);
+  Prefix& prefix = prefix_before(first);
   std::optional<LayerGroup> together;
   std::vector<std::map<ParameterId, at::Tensor>> changed;
   if (one_layer(group[0], first)) {
@@ -201,21 +205,27 @@ bool EditEvaluator::run(std::span<const Edits> group, const Stop& stop, const Se
   } else {
     for (const Edits& individual : group) changed.push_back(overrides(setup_.network, individual));
   }
+  std::vector<char> wanted(group.size(), 1);
   for (size_t slab = 0; slab < numbers_.size(); ++slab) {
+    if (std::find(wanted.begin(), wanted.end(), 1) == wanted.end()) break;
     if (stop.requested()) return false;
     const Slab live = live_values(prefix, slab);
-    at::Tensor logits;
     if (together) {
-      logits = together->logits(live);
-    } else {
-      std::vector<at::Tensor> each;
-      for (const auto& values : changed) {
-        if (stop.requested()) return false;
-        each.push_back(setup_.network.suffix(prefix.cut, live, values));
-      }
-      logits = at::stack(each);
+      // All of them as long as any is wanted: how many share a product decides its last bits.
+      const at::Tensor logits = together->logits(live).cpu();
+      at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) {
+          const auto at = static_cast<size_t>(k);
+          if (wanted[at]) wanted[at] = see(at, logits[k], numbers_[slab]);
+        }
+      });
+      continue;
     }
-    see(logits, numbers_[slab]);
+    for (size_t k = 0; k < changed.size(); ++k) {
+      if (!wanted[k]) continue;
+      if (stop.requested()) return false;
+      wanted[k] = see(k, setup_.network.suffix(prefix.cut, live, changed[k]).cpu(), numbers_[slab]);
+    }
   }
   return true;
 }
@@ -233,9 +243,7 @@ EditEvaluator::Prefix& EditEvaluator::prefix_before(NodeId first) {
   if (prefix.bytes > cache_limit_) return prefix;
   if (prefix.slabs.empty()) {
     make_room(prefix.bytes);
-    std::vector<Slab> slabs;
-    for (size_t slab = 0; slab < numbers_.size(); ++slab) slabs.push_back(live_values(prefix, slab));
-    prefix.slabs = std::move(slabs);
+    prefix.slabs.resize(numbers_.size());
     cached_bytes_ += prefix.bytes;
   } else {
     used_.remove(first);
@@ -244,9 +252,11 @@ EditEvaluator::Prefix& EditEvaluator::prefix_before(NodeId first) {
   return prefix;
 }
 
-EditEvaluator::Slab EditEvaluator::live_values(const Prefix& prefix, size_t slab) const {
-  if (!prefix.slabs.empty()) return prefix.slabs[slab];
-  return setup_.network.prefix(prefix.cut, inputs_.load(numbers_[slab]));
+EditEvaluator::Slab EditEvaluator::live_values(Prefix& prefix, size_t slab) const {
+  const auto make = [&] { return setup_.network.prefix(prefix.cut, inputs_.load(numbers_[slab])); };
+  if (prefix.slabs.empty()) return make();
+  if (prefix.slabs[slab].empty()) prefix.slabs[slab] = make();
+  return prefix.slabs[slab];
 }
 
 void EditEvaluator::make_room(int64_t bytes) {

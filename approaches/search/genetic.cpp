@@ -19,9 +19,10 @@ class GeneticSearch {
 
   GeneticResult run() {
     GeneticResult result;
-    while (!finished()) {
-      result.stopped = stop() || (hooks_.prepare && !hooks_.prepare(state_));
-      if (result.stopped) break;
+    while (true) {
+      const bool done = finished(state_, settings_);
+      result.stopped = (!done && stop()) || (hooks_.prepare && !hooks_.prepare(state_));
+      if (result.stopped || done) break;
       const std::vector<Edits> brood = breed();
       result.stopped = !evaluate(brood);
       if (result.stopped) break;
@@ -34,12 +35,6 @@ class GeneticSearch {
 
  private:
   bool stop() const { return hooks_.stop.requested(); }
-
-  bool finished() const {
-    if (state_.population.empty()) return false;
-    return state_.generation > settings_.generations || state_.stalled >= settings_.stall ||
-           state_.scores[0].correct >= settings_.perfect;
-  }
 
   // The individuals that the generation adds: all of the first, else those beside the elites.
   std::vector<Edits> breed() const {
@@ -67,9 +62,43 @@ class GeneticSearch {
     return state_.population.at(*std::min_element(contestants.begin(), contestants.end()));
   }
 
+  // How many of the population in the making, from its best on, anything will be asked of: those that survive
+  // and those that win a tournament of the next generation, whose contestants are drawn by their ranks and so
+  // known by now. The last generation leaves its best alone.
+  int64_t asked_for() const {
+    if (state_.generation >= settings_.generations) return 1;
+    int64_t last = settings_.elites - 1;
+    const auto rank_of = [](const std::vector<int64_t>& contestants) {
+      return *std::min_element(contestants.begin(), contestants.end());
+    };
+    for (int64_t i = 0; i < settings_.population - settings_.elites; ++i) {
+      const Breeding chance = draws_(state_.generation + 1, i);
+      last = std::max(last, rank_of(chance.first));
+      if (chance.crossover < settings_.crossover) last = std::max(last, rank_of(chance.second));
+    }
+    return last + 1;
+  }
+
+  // The last score that still has a place among the first `count`, as far as scores are known; unknown while
+  // there are fewer. What falls below it has no such place, whatever is still to come.
+  GeneticScore floor_of(int64_t count) const {
+    std::vector<GeneticScore> whole;
+    const auto add = [&](const GeneticScore& score) {
+      if (score.known() && !score.left) whole.push_back(score);
+    };
+    const size_t elites = state_.population.empty() ? 0 : static_cast<size_t>(settings_.elites);
+    for (size_t k = 0; k < elites; ++k) add(state_.scores[k]);
+    for (const GeneticScore& score : state_.fresh) add(score);
+    if (static_cast<int64_t>(whole.size()) < count) return {};
+    const auto place = whole.begin() + (count - 1);
+    std::nth_element(whole.begin(), place, whole.end(), better);
+    return *place;
+  }
+
   // False when stopped on the way.
   bool evaluate(const std::vector<Edits>& brood) {
     state_.fresh.resize(brood.size());
+    const int64_t count = asked_for();
     for (const std::vector<size_t>& group : problem_.group(brood)) {
       const auto known = [&](size_t i) { return state_.fresh[i].known(); };
       if (std::all_of(group.begin(), group.end(), known)) continue;
@@ -77,7 +106,7 @@ class GeneticSearch {
       std::vector<Edits> individuals;
       for (const size_t i : group) individuals.push_back(brood[i]);
       std::vector<GeneticScore> scores(group.size());
-      if (!problem_.evaluate(individuals, scores)) return false;
+      if (!problem_.evaluate(individuals, floor_of(count), scores)) return false;
       for (size_t k = 0; k < group.size(); ++k) {
         scores[k].changed = static_cast<int64_t>(individuals[k].size());
         state_.fresh[group[k]] = scores[k];
@@ -125,22 +154,24 @@ class GeneticSearch {
   GeneticState state_;
 };
 
-// (individuals, 3); counts of inputs and of values are exact in float64.
+constexpr int64_t kColumns = 4;
+
+// (individuals, 4); counts of inputs and of values are exact in float64.
 at::Tensor table_of(const std::vector<GeneticScore>& scores) {
   std::vector<double> flat;
   for (const GeneticScore& score : scores) {
-    flat.insert(flat.end(),
-                {static_cast<double>(score.correct), score.loss, static_cast<double>(score.changed)});
+    flat.insert(flat.end(), {static_cast<double>(score.correct), score.loss,
+                             static_cast<double>(score.changed), static_cast<double>(score.left)});
   }
-  return at::tensor(flat, at::kDouble).view({static_cast<int64_t>(scores.size()), 3});
+  return at::tensor(flat, at::kDouble).view({static_cast<int64_t>(scores.size()), kColumns});
 }
 
 std::vector<GeneticScore> scores_of(const at::Tensor& table) {
   std::vector<GeneticScore> scores;
   const double* const flat = table.const_data_ptr<double>();
   for (int64_t i = 0; i < table.size(0); ++i) {
-    scores.push_back(
-        {static_cast<int64_t>(flat[3 * i]), flat[3 * i + 1], static_cast<int64_t>(flat[3 * i + 2])});
+    const double* const row = flat + kColumns * i;
+    scores.push_back({static_cast<int64_t>(row[0]), row[1], static_cast<int64_t>(row[2]), row[3] != 0});
   }
   return scores;
 }
@@ -148,12 +179,24 @@ std::vector<GeneticScore> scores_of(const at::Tensor& table) {
 }  // namespace
 
 bool better(const GeneticScore& a, const GeneticScore& b) {
+  if (a.left != b.left) return b.left;
   if (a.correct != b.correct) return a.correct > b.correct;
   const auto loss = [](const GeneticScore& score) {
     return std::isfinite(score.loss) ? score.loss : std::numeric_limits<double>::infinity();
   };
   if (loss(a) != loss(b)) return loss(a) < loss(b);
   return a.changed < b.changed;
+}
+
+bool finished(const GeneticState& state, const GeneticSettings& settings) {
+  if (state.population.empty()) return false;
+  return state.generation > settings.generations || state.stalled >= settings.stall ||
+         state.scores[0].correct >= settings.perfect;
+}
+
+bool falls_below(const GeneticScore& bound, const GeneticScore& floor) {
+  if (!floor.known()) return false;
+  return bound.correct < floor.correct || (bound.correct == floor.correct && bound.loss > floor.loss);
 }
 
 BreedingDraws seeded_breeding(uint64_t seed, const GeneticSettings& settings) {

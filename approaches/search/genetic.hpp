@@ -32,10 +32,14 @@ struct GeneticScore {
   int64_t correct = -1;  // -1: not evaluated yet
   double loss = 0;       // not finite counts as infinite
   int64_t changed = 0;   // set by the search
+  bool left = false;     // worse than the floor: the numbers may be bounds, not what it is worth
   bool known() const { return correct >= 0; }
   bool operator==(const GeneticScore&) const = default;
 };
-bool better(const GeneticScore& a, const GeneticScore& b);
+bool better(const GeneticScore& a, const GeneticScore& b);  // one that was left is worse than any other
+// Whether an individual is worse than `floor`, of which it is known only that it is worth `bound` at most: so
+// many correct inputs or fewer, so much loss or more. False for a floor that is not known().
+bool falls_below(const GeneticScore& bound, const GeneticScore& floor);
 
 // What making one child needs of chance.
 struct Breeding {
@@ -55,15 +59,19 @@ struct GeneticProblem {
   // Numbers of the individuals that are evaluated together; a function of the individuals alone, because
   // which ones share a product decides the last bits of their losses.
   std::function<std::vector<std::vector<size_t>>(std::span<const Edits>)> group;
-  // `correct` and `loss` of one such group. False: stopped on the way, nothing is known of any of them.
-  std::function<bool(std::span<const Edits> individuals, std::span<GeneticScore> scores)> evaluate;
+  // `correct` and `loss` of one such group. False: stopped on the way, nothing is known of any of them. The
+  // search never looks at an individual that falls_below(`floor`): its evaluation may end as soon as that is
+  // certain, and is then `left`.
+  std::function<bool(std::span<const Edits> individuals, const GeneticScore& floor,
+                     std::span<GeneticScore> scores)>
+      evaluate;
 };
 
 // Where a search stands, between two groups of a generation.
 struct GeneticState {
   int64_t generation = 0;            // being made
   std::vector<Edits> population;     // of the last finished generation, best first; empty before that
-  std::vector<GeneticScore> scores;  // theirs
+  std::vector<GeneticScore> scores;  // theirs; those that were left come last, in no order
   std::vector<GeneticScore> fresh;   // of the individuals being made, as far as known; empty: none yet
   int64_t stalled = 0;
   int64_t evaluations = 0;
@@ -73,9 +81,14 @@ struct GeneticState {
   static std::optional<GeneticState> load(const std::map<std::string, at::Tensor>& tensors);
 };
 
+// Whether no further generation is made: the last one is there, `stall` is reached, or nothing is left to
+// gain.
+bool finished(const GeneticState& state, const GeneticSettings& settings);
+
 struct GeneticHooks {
   Stop stop;  // checked before every generation and every group
-  // Before a generation's individuals are made, also when it is taken up again. False: stopped.
+  // Before a generation's individuals are made, also when it is taken up again, and once more after the last
+  // one (finished()). False: stopped.
   std::function<bool(const GeneticState&)> prepare;
   std::function<void(const GeneticState&)> after_group;
   std::function<void(const GeneticState&)> after_generation;

@@ -156,7 +156,7 @@ search::EditEvaluator evaluator_on(const Network& network, int64_t batch, int64_
   return search::EditEvaluator({.network = network,
                                 .inputs = halves(),
                                 .objective = {.measure = search::Measure::losses, .value = {}},
-                                .batch = batch,
+                                .batching = batch,
                                 .cache_limit = limit});
 }
 
@@ -308,7 +308,8 @@ struct Targets {
                   return groups;
                 },
             .evaluate =
-                [this](std::span<const Edits> individuals, std::span<search::GeneticScore> scores) {
+                [this](std::span<const Edits> individuals, const search::GeneticScore&,
+                       std::span<search::GeneticScore> scores) {
                   for (size_t k = 0; k < scores.size(); ++k) scores[k] = score(individuals[k]);
                   evaluated += static_cast<int64_t>(scores.size());
                   return true;

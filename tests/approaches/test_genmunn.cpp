@@ -177,8 +177,8 @@ TEST_CASE("ranks follow both keys", "[genmunn]") {
       locate::rank_layer(tiny_network(), layer, locate::RankBy::unit_knockout, sums, 4);
   for (size_t k = 1; k < 10; ++k) REQUIRE(unit_key(knocked.units[k - 1]) >= unit_key(knocked.units[k]));
   REQUIRE(unit_key(knocked.units[0]) > unit_key(knocked.units[9]));
-  REQUIRE(locate::rank_by("default", tiny_network(), layer, 10) == locate::RankBy::unit_knockout);
-  REQUIRE(locate::rank_by("default", tiny_network(), layer, 9) == locate::RankBy::taylor);
+  REQUIRE(locate::rank_by("default", tiny_network(), layer, 0.2) == locate::RankBy::unit_knockout);
+  REQUIRE(locate::rank_by("default", tiny_network(), layer, 0.1) == locate::RankBy::taylor);
 }
 
 TEST_CASE("ranks are drawn in proportion to what is left of the window", "[genmunn]") {
@@ -267,8 +267,9 @@ TEST_CASE("each operator does what it says", "[genmunn]") {
   REQUIRE(seen.size() == 160);
 }
 
-// Enough noise that a network this small gains something within a few generations.
-const nlohmann::json kBrisk = {{"sigma", 0.5}, {"rho", 0.05}, {"generations", 25}};
+// Enough noise that a network this small gains something within a few generations; the validation split has
+// no say.
+const nlohmann::json kBrisk = {{"sigma", 0.5}, {"rho", 0.05}, {"generations", 25}, {"guard", "off"}};
 
 nlohmann::json brisk_with(const nlohmann::json& more) {
   nlohmann::json parameters = kBrisk;
@@ -312,32 +313,14 @@ TEST_CASE("GM gains inputs and changes nothing but what it declares", "[genmunn]
 }
 
 TEST_CASE("GM returns the original when no mutant gains anything", "[genmunn]") {
-  const nlohmann::json still = {{"sigma", 0}, {"fuzz", 1},    {"negate", 0},
-                                {"zero", 0},  {"shuffle", 0}, {"stall", 3}};
+  const nlohmann::json still = {{"sigma", 0},   {"fuzz", 1},  {"negate", 0},   {"zero", 0},
+                                {"shuffle", 0}, {"stall", 3}, {"guard", "off"}};
   const Outcome outcome = run(setup_for("GM", still));
   REQUIRE(outcome.result.note == "returned the original: no mutant classifies more inputs correctly");
   REQUIRE(changed_values(tiny_network(), *outcome.result.network).empty());
   REQUIRE(outcome.result.touched.weights.empty());
   REQUIRE(outcome.log.counters.at("generations") == 3);
   REQUIRE(outcome.log.scalars.at("changed_weights") == 0);
-}
-
-TEST_CASE("GM keeps the validation accuracy where it is asked to", "[genmunn]") {
-  const auto correct = [](const Network& network) {
-    return locate::judge_split(network, tiny_data().split("validation"), 24).correct.size();
-  };
-  int falls = 0, holds = 0;
-  for (uint64_t seed = 1; seed <= 6; ++seed) {
-    FixContext::Setup free = setup_for("GM", kBrisk),
-                      guarded = setup_for("GM", brisk_with({{"guard", true}}));
-    free.seed = guarded.seed = seed;
-    const Outcome without = run(std::move(free)), with = run(std::move(guarded));
-    const bool fell = correct(*without.result.network) < correct(tiny_network());
-    (fell ? falls : holds) += 1;
-    REQUIRE(changed_values(fell ? tiny_network() : *without.result.network, *with.result.network).empty());
-    REQUIRE(with.result.note.empty() != fell);
-  }
-  REQUIRE((falls > 0 && holds > 0));
 }
 
 TEST_CASE("GM counts the validation split where it is asked to", "[genmunn]") {
@@ -393,8 +376,8 @@ TEST_CASE("GM stops when asked and goes on bit for bit", "[genmunn]") {
     first.checkpoint = memory.slot();
     first.stop = [left = polls]() mutable { return left-- == 0; };
     const Outcome part = run(std::move(first));
-    REQUIRE(memory.saves == (polls < 3 ? 0 : 1));  // the first three are for a pass of 120 inputs by 50
-    if (polls < 3) REQUIRE(part.result.failure.code == "timeout");
+    REQUIRE(memory.saves == (polls < 6 ? 0 : 1));  // the first six are for two passes of 120 inputs by 50
+    if (polls < 6) REQUIRE(part.result.failure.code == "timeout");
     if (part.result.network) REQUIRE(part.result.note.find("stopped after") == 0);
     FixContext::Setup second = setup_for("GM", parameters);
     second.checkpoint = memory.slot();
