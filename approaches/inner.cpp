@@ -4,20 +4,33 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 #include "approaches/locate/sampling.hpp"
+#include "approaches/routing/best_epoch.hpp"
 #include "approaches/routing/block_repair.hpp"
 #include "approaches/routing/neuron_routing.hpp"
 #include "approaches/train/log_state.hpp"
 #include "harness/approach/specs.hpp"
+#include "harness/model/graph.hpp"
+#include "harness/model/memory_class.hpp"
 
 namespace harness {
 namespace {
 
 constexpr int64_t kManyClasses = 100;  // from here on the batch of ImageNet
+constexpr double kVacuous = 0.99;      // share of the weights from which on a mask chooses nothing
 const char* const kSets[] = {"faulty", "held_out", "clean", "check", "probe"};
-const std::vector<std::string> kSeries = {"anomaly_score", "selected",       "probe_accuracy",
-                                          "mask_density",  "clean_accuracy", "fault_rate"};
+const std::vector<std::string> kSeries = {"anomaly_score", "selected",     "probe_accuracy",
+                                          "routed_inputs", "mask_density", "clean_accuracy",
+                                          "fault_rate"};
+
+std::string percent(double share) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.1f %%", 100 * share);
+  return text.data();
+}
 
 class Inner {
  public:
@@ -41,6 +54,11 @@ class Inner {
       timed("probes", [&] { make_probes(); });
       timed("localise", [&] { localise(); });
       timed("routing", [&] { route(); });
+      if (draws_weights() && density_ > kVacuous) {
+        result.unadaptable = true;
+        result.failure = {"vacuous_control", masks_text() + ", so nothing can be drawn in their place"};
+        return result;
+      }
       timed("repair", [&] { result = repair(); });
     } catch (const FixStopped&) {
       save();
@@ -98,8 +116,7 @@ class Inner {
       context_.log().scalars[std::string("inputs_") + name] = static_cast<double>(sets_[name].size());
   }
 
-  // On outputs of the unchanged network in evaluation mode, computed once for each block (IN.md, Steps in
-  // this project, 3).
+  // On outputs of the unchanged network in evaluation mode (IN.md, Steps in this project, 3).
   void make_probes() {
     const InputSet& inputs = sets_.at("probe");
     const at::Tensor y = inputs.labels(0, inputs.size(), original_.device());
@@ -113,11 +130,7 @@ class Inner {
         ++trained_probes_;
         continue;
       }
-      std::vector<at::Tensor> values;
-      for_each_batch(original_, inputs, {context_.batch(), context_.stop()}, [&](const Batch& batch) {
-        values.push_back(original_.activations(batch.x, {blocks_[b].output})[0]);
-      });
-      const double accuracy = routing::train_probe(probes_.back(), at::cat(values), y,
+      const double accuracy = routing::train_probe(probes_.back(), block_values(b), y,
                                                    {.learning_rate = hyper_.number("probe_rate"),
                                                     .epochs = hyper_.integer("probe_epochs"),
                                                     .batch = hyper_.integer("probe_batch"),
@@ -128,6 +141,33 @@ class Inner {
       context_.progress(static_cast<double>(b + 1) / static_cast<double>(blocks_.size()), "probes");
       if (context_.checkpoint_due()) save();
     }
+  }
+
+  // What a block gives for the inputs of the probes. The first call computes it for all blocks from that one
+  // on, in one pass, where it can be kept.
+  at::Tensor block_values(size_t block) {
+    if (const auto found = values_.find(block); found != values_.end()) {
+      at::Tensor value = std::move(found->second);
+      values_.erase(found);
+      return value;
+    }
+    const InputSet& inputs = sets_.at("probe");
+    int64_t bytes = 0;
+    for (size_t b = block; b < blocks_.size(); ++b) {
+      const Node& read = original_.nodes()[static_cast<size_t>(blocks_[b].output)];
+      bytes += graph::value_count(read.shape) * inputs.size() * int64_t{sizeof(float)};
+    }
+    const bool together = bytes <= cache_bytes(original_.device());
+    std::vector<NodeId> wanted;  // ascending, as blocks are
+    for (size_t b = block; b < (together ? blocks_.size() : block + 1); ++b)
+      wanted.push_back(blocks_[b].output);
+    std::vector<std::vector<at::Tensor>> parts(wanted.size());
+    for_each_batch(original_, inputs, {context_.batch(), context_.stop()}, [&](const Batch& batch) {
+      const std::vector<at::Tensor> values = original_.activations(batch.x, wanted);
+      for (size_t k = 0; k < wanted.size(); ++k) parts[k].push_back(values[k]);
+    });
+    for (size_t k = 1; k < wanted.size(); ++k) values_[block + k] = at::cat(parts[k]);
+    return at::cat(parts[0]);
   }
 
   // The blocks whose probe tells faults and clean inputs most apart (IN.md, Steps in this project, 4).
@@ -162,24 +202,34 @@ class Inner {
     const InputSet& faulty = sets_.at("faulty");
     const at::Tensor x =
         faulty.load(0, std::min(faulty.size(), hyper_.integer("routing_samples")), original_.device());
+    double marked = 0, weights = 0;
     for (size_t k = 0; k < chosen_.size(); ++k) {
       const std::string name = "mask." + std::to_string(k);
       if (saved_ && saved_->count(name) > 0) {
         masks_.push_back(saved_->at(name).to(original_.device()));
-        continue;
+      } else {
+        const routing::RoutingCounts counts =
+            routing::routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
+                                    {.steps = hyper_.integer("routing_steps"),
+                                     .rate = hyper_.number("routing_rate"),
+                                     .shrink = hyper_.number("routing_shrink"),
+                                     .until_full = hyper_.text("mask_mode") == "union",
+                                     .stop = context_.stop()});
+        masks_.push_back(mask_of(counts.marked.flatten(), name));
+        context_.log().series["routed_inputs"].push_back(static_cast<double>(counts.inputs));
+        context_.log().series["mask_density"].push_back(masks_.back().to(at::kDouble).mean().item<double>());
+        context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
+        if (context_.checkpoint_due()) save();
       }
-      const at::Tensor counts =
-          routing::routing_counts(original_, blocks_[chosen_[k]], probes_[chosen_[k]], x,
-                                  {.steps = hyper_.integer("routing_steps"),
-                                   .rate = hyper_.number("routing_rate"),
-                                   .shrink = hyper_.number("routing_shrink"),
-                                   .stop = context_.stop()});
-      masks_.push_back(mask_of(counts.flatten(), name));
-      const double density = masks_.back().sum().item<double>() / static_cast<double>(counts.numel());
-      context_.log().series["mask_density"].push_back(density);
-      context_.progress(static_cast<double>(k + 1) / static_cast<double>(chosen_.size()), "routing");
-      if (context_.checkpoint_due()) save();
+      marked += masks_.back().sum().item<double>();
+      weights += static_cast<double>(masks_.back().numel());
     }
+    density_ = marked / weights;
+  }
+
+  virtual bool draws_weights() const { return false; }
+  std::string masks_text() const {
+    return "the masks hold " + percent(density_) + " of the chosen blocks' weights";
   }
 
   // bool: the weights of a block that may move, from how often each was marked.
@@ -200,16 +250,20 @@ class Inner {
                                  .batch = batch,
                                  .alpha = hyper_.number("alpha"),
                                  .temperature = hyper_.number("temperature"),
-                                 .train_mode = hyper_.text("bn_mode") == "reference_train",
+                                 .train_mode = hyper_.text("bn_mode") == "reference",
                                  .seed = context_.seed("dropout"),
                                  .stop = context_.stop()});
+    checks_.emplace(
+        routing::KeptValues::Setup{.network = network_,
+                                   .moved = repair.layers(),
+                                   .averages_move = !repair.averages().empty(),
+                                   .inputs = sets_.at("check").size() + sets_.at("held_out").size()});
     FixLog& log = context_.log();
     if (saved_ && saved_->count("epoch") > 0) {
       restore(*saved_, repair);
       min_value_ = saved_->at("least").item<double>();  // no time for it may be left
     } else {
-      min_value_ =
-          accuracy(original_, sets_.at("check"), context_.batching()) - hyper_.number("accuracy_slack");
+      min_value_ = right_of("check", context_.batching()) - hyper_.number("accuracy_slack");
     }
     const int64_t epochs = hyper_.integer("epochs");
     FixResult result;
@@ -230,21 +284,52 @@ class Inner {
         return result;
       }
       ++epoch_;
+      if (keeps_best()) {  // one that reaches the goal is the result in any case
+        best_.offer(network_, repair.changing(), epoch_, log.series["clean_accuracy"].back(),
+                    log.series["fault_rate"].back(), ending == Ending::goal);
+      }
       context_.progress(static_cast<double>(epoch_) / static_cast<double>(epochs), "repair");
     }
     log.counters["epochs"] = epoch_;
     log.counters["optimiser_steps"] = repair.steps();
     log.scalars["reached_its_goal"] = ending == Ending::goal;
-    if (ending == Ending::stopped) {
-      if (epoch_ == 0) {
-        result.failure = {"timeout", "stopped before the first epoch was over"};
-        return result;
-      }
-      result.note = "stopped after " + std::to_string(epoch_) + " epochs";
+    if (ending == Ending::stopped && epoch_ == 0) {
+      result.failure = {"timeout", "stopped before the first epoch was over"};
+      return result;
     }
-    result.touched = repair.touched();
-    result.network = std::move(network_);
+    conclude(repair, ending == Ending::stopped, ending == Ending::goal, &result);
     return result;
+  }
+
+  bool keeps_best() const {
+    const std::string keep = hyper_.text("keep");
+    return keep == "best" || (keep == "auto" && context_.has_split("validation"));
+  }
+
+  void conclude(const routing::BlockRepair& repair, bool stopped, bool goal, FixResult* result) {
+    FixLog& log = context_.log();
+    std::vector<std::string> notes;
+    if (stopped) notes.push_back("stopped after " + std::to_string(epoch_) + " epochs");
+    double clean = log.series["clean_accuracy"].back(), faults = log.series["fault_rate"].back();
+    if (!best_.empty()) {
+      best_.write(network_, repair.changing());
+      clean = best_.clean();
+      faults = best_.faults();
+      const int64_t kept = best_.epoch();
+      log.scalars["kept_epoch"] = static_cast<double>(kept);
+      if (kept < epoch_)
+        notes.push_back("kept epoch " + std::to_string(kept) + " of " + std::to_string(epoch_));
+    }
+    if (!goal) {
+      notes.push_back("missed its goal: " + percent(clean) +
+                      " of the clean inputs are right (wanted: " + percent(min_value_) + "), " +
+                      percent(faults) + " of the held-out faults wrong (wanted: less than " +
+                      percent(hyper_.number("goal_fault_rate")) + ")");
+    }
+    if (density_ > kVacuous) notes.push_back(masks_text() + ", routing chose next to nothing");
+    for (const std::string& note : notes) result->note += (result->note.empty() ? "" : "; ") + note;
+    result->touched = repair.touched();
+    result->network = std::move(network_);
   }
 
   enum class Ending { none, goal, stopped, not_finite };
@@ -266,22 +351,28 @@ class Inner {
   bool reached() {
     FixLog& log = context_.log();
     const Batching all(context_.batch(), context_.stop());
-    const double clean = accuracy(network_, sets_.at("check"), all);
-    const double faults = 1 - accuracy(network_, sets_.at("held_out"), all);
+    const double clean = right_of("check", all), faults = 1 - right_of("held_out", all);
     log.series["clean_accuracy"].push_back(clean);
     log.series["fault_rate"].push_back(faults);
     return clean >= min_value_ && faults < hyper_.number("goal_fault_rate");
+  }
+
+  // Share of a set that the network under repair has right.
+  double right_of(const char* set, const Batching& batching) {
+    return routing::accuracy(network_, *checks_, sets_.at(set), batching);
   }
 
   void snapshot(const routing::BlockRepair& repair) {
     snapshot_ = {{"epoch", at::scalar_tensor(epoch_, at::kLong)},
                  {"least", at::scalar_tensor(min_value_, at::kDouble)}};
     repair.save(snapshot_);
+    best_.save(snapshot_);
     train::save_series(context_.log(), kSeries, snapshot_);
   }
   void restore(const CheckpointState& state, routing::BlockRepair& repair) {
     epoch_ = state.at("epoch").item<int64_t>();
     repair.load(state);
+    best_.load(state);
     train::load_series(context_.log(), kSeries, state);
   }
 
@@ -302,20 +393,25 @@ class Inner {
   std::optional<CheckpointState> saved_;
   std::map<std::string, InputSet> sets_;
   std::vector<routing::Probe> probes_;
+  std::map<size_t, at::Tensor> values_;  // of blocks, for probes that are still to be trained
   size_t trained_probes_ = 0;
   std::vector<size_t> chosen_;     // blocks, the highest score first
   std::vector<at::Tensor> masks_;  // bool, of the chosen blocks' kernels
-  CheckpointState snapshot_;       // of the repair, at the beginning of the epoch
+  double density_ = 0;             // share of these weights that the masks hold, together
+  std::optional<routing::KeptValues> checks_;
+  CheckpointState snapshot_;  // of the repair, at the beginning of the epoch
+  routing::BestEpoch best_;   // empty where the last one is wanted
   int64_t epoch_ = 0;
   double min_value_ = 0;  // accuracy on clean inputs
 };
 
-// RAND:IN: in every chosen block as many weights.
+// RAND:IN: in every chosen block as many weights. Where the masks hold all of them, it would be IN itself.
 class RandomInner final : public Inner {
  public:
   using Inner::Inner;
 
  protected:
+  bool draws_weights() const override { return true; }
   at::Tensor mask_of(const at::Tensor& counts, const std::string& name) const override {
     const at::Tensor mask = Inner::mask_of(counts, name);
     const std::vector<int64_t> drawn =
@@ -338,8 +434,8 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       integer_spec("routing_steps", 40, "of a routing", "steps", hyper, 1),
       number_spec("routing_rate", 0.009, "step against the gradient", hyper, 0),
       number_spec("routing_shrink", 0.005, "by which a step lowers an entry", hyper, 0),
-      choice_spec("mask_mode", "union", "all weights ever marked, or the top_weights most often marked ones",
-                  hyper + "; top_n: its option that is switched off", {"union", "top_n"}),
+      choice_spec("mask_mode", "top_n", "the top_weights most often marked weights, or all ever marked ones",
+                  hyper + "; top_n: its option that is switched off there", {"top_n", "union"}),
       integer_spec("top_weights", 100, "of each block, with mask_mode top_n", "weights", hyper, 1),
       integer_spec("repair_samples", 1000, "most misclassified inputs; 0: all", "inputs", hyper, 0),
       number_spec("held_out", 0.2, "part of them for the test of the fault rate", adaptation, 0, 1),
@@ -354,11 +450,15 @@ std::vector<HyperparameterSpec> hyperparameter_specs() {
       integer_spec("output_repeats", 2, "passes on the network's output in an epoch", "passes", hyper, 0),
       number_spec("accuracy_slack", 0.1, "of accuracy on clean inputs that may go", hyper, 0, 1),
       number_spec("goal_fault_rate", 0.15, "part of held-out faults below which it stops", hyper, 0, 1),
-      choice_spec(
-          "bn_mode", "reference_train",
-          "batch norm, dropout and probes in the repair: in train mode, which moves running averages, "
-          "or all in evaluation mode",
-          hyper + "; evaluation: our choice", {"reference_train", "evaluation"}),
+      choice_spec("keep", "auto",
+                  "the epoch of the highest accuracy on the clean inputs to check on, or the last one; auto: "
+                  "best where there is a validation split",
+                  "our choice; last: public code, implicitDeclaration/inner", {"auto", "best", "last"}),
+      choice_spec("bn_mode", "evaluation",
+                  "batch norm, dropout and probes in the repair: all in evaluation mode, or in train mode, "
+                  "which moves running averages",
+                  "our choice; reference: public code, implicitDeclaration/inner",
+                  {"evaluation", "reference"}),
   };
 }
 
@@ -368,7 +468,7 @@ const bool registered = register_approach({
              .level = Level::neuron,
              .basis = Basis::reference_code,
              .publication = "ISSTA 2024",
-             .version = 2,
+             .version = 3,
              .needs = {"train", "repair"},
              .uses = {"validation"},
              .hyperparameters = hyperparameter_specs(),

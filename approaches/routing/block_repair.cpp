@@ -39,6 +39,16 @@ BlockRepair::BlockRepair(Network& network, std::vector<RepairedBlock> blocks, co
       if (node.parameters[role] >= 0) averages_.push_back(node.parameters[role]);
     }
   }
+  for (const train::MaskedOptimiser& optimiser : optimisers_) {
+    const std::vector<ParameterId>& own = optimiser.weights().parameters();
+    changing_.insert(changing_.end(), own.begin(), own.end());
+  }
+  changing_.insert(changing_.end(), averages_.begin(), averages_.end());
+  kept_.emplace(KeptValues::Setup{.network = network,
+                                  .moved = layers(),
+                                  .training = settings.train_mode,
+                                  .inputs = faulty.size() + clean.size() + settings.batch,
+                                  .limit = settings.cache_limit});
 }
 
 // `loss` of the faults begin..end, in a mode.
@@ -67,19 +77,25 @@ bool BlockRepair::train(size_t k, int64_t pass, int64_t inputs, const Loss& loss
   return finite.item<bool>();
 }
 
+at::Tensor BlockRepair::probe_logits(const RepairedBlock& of, const InputSet& inputs, int64_t begin,
+                                     int64_t end, const PassMode& mode) {
+  std::map<NodeId, at::Tensor> known = kept_->known(inputs, begin, end);
+  const at::Tensor read = evaluate_onto(network_, of.block.output, known, mode);
+  if (mode.training) {  // for its running averages
+    const at::NoGradGuard constant;
+    evaluate_onto(network_, network_.logits_node(), known, mode);
+  }
+  return of.probe.logits(read, mode.training);
+}
+
 at::Tensor BlockRepair::probe_loss(const RepairedBlock& of, int64_t begin, int64_t end,
-                                   const PassMode& mode) const {
-  const auto read = [&](const InputSet& inputs, uint64_t seed) {
-    const at::Tensor x = inputs.load(begin, end, network_.device());
-    return of.probe.logits(evaluate_part(network_, of.block.output, {{0, x}}, {mode.training, seed}),
-                           settings_.train_mode);
-  };
-  const at::Tensor wrong = read(faulty_, mode.seed);
+                                   const PassMode& mode) {
   at::Tensor right;
   {
     const at::NoGradGuard constant;
-    right = read(clean_, derive_seed(mode.seed, "clean"));
+    right = probe_logits(of, clean_, begin, end, {mode.training, derive_seed(mode.seed, "clean")});
   }
+  const at::Tensor wrong = probe_logits(of, faulty_, begin, end, mode);
   const at::Tensor kept =
       -((right / settings_.temperature).softmax(1) * (wrong / settings_.temperature).log_softmax(1))
            .sum(1)
@@ -98,10 +114,16 @@ bool BlockRepair::train_on_probe(size_t k, int64_t pass) {
 
 bool BlockRepair::train_on_output(size_t k, int64_t pass) {
   return train(k, pass, faulty_.size(), [&](int64_t begin, int64_t end, const PassMode& mode) {
-    const at::Tensor x = faulty_.load(begin, end, network_.device());
-    return at::cross_entropy_loss(evaluate_part(network_, network_.logits_node(), {{0, x}}, mode),
-                                  faulty_.labels(begin, end, network_.device()));
+    const at::Tensor z =
+        evaluate_part(network_, network_.logits_node(), kept_->known(faulty_, begin, end), mode);
+    return at::cross_entropy_loss(z, faulty_.labels(begin, end, network_.device()));
   });
+}
+
+std::vector<NodeId> BlockRepair::layers() const {
+  std::vector<NodeId> ids;
+  for (const RepairedBlock& of : blocks_) ids.push_back(of.block.layer);
+  return ids;
 }
 
 int64_t BlockRepair::steps() const {

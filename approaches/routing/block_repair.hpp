@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "approaches/batches.hpp"
+#include "approaches/routing/kept_values.hpp"
 #include "approaches/routing/probes.hpp"
 #include "approaches/train/masked.hpp"
 #include "harness/core/stop.hpp"
@@ -22,9 +23,13 @@ struct BlockRepairSettings {
   double learning_rate = 0.0007;
   int64_t batch = 64;
   double alpha = 0.8, temperature = 3;  // cross-entropy against distillation, on the probe
-  bool train_mode = true;               // batch norm, dropout and probes; moves running averages
-  uint64_t seed = 0;                    // of dropout
-  Stop stop = {};                       // checked before each batch
+  // Batch norm, dropout and probes in train mode: clean inputs, then faults, each go through the whole
+  // network, which moves all running averages. Else all is in evaluation mode, up to the probe where that is
+  // enough.
+  bool train_mode = false;
+  std::optional<int64_t> cache_limit = std::nullopt;  // bytes of kept values; see KeptValues
+  uint64_t seed = 0;                                  // of dropout
+  Stop stop = {};                                     // checked before each batch
 };
 
 // The masked training of INNER (approaches/docs/IN.md, Formulas: phases 1 and 2): plain gradient descent on
@@ -46,6 +51,10 @@ class BlockRepair {
 
   int64_t steps() const;    // of all blocks
   Touched touched() const;  // running averages included
+  // What any pass may change: kernels and biases of the blocks, running averages.
+  const std::vector<ParameterId>& changing() const { return changing_; }
+  const std::vector<ParameterId>& averages() const { return averages_; }  // the latter alone
+  std::vector<NodeId> layers() const;                                     // of the blocks
   // Weights, running averages and probes, under names "repair.*"; a run restored from it goes on bit for bit.
   void save(CheckpointState& state) const;
   void load(const CheckpointState& state);
@@ -53,7 +62,9 @@ class BlockRepair {
  private:
   template <typename Loss>
   bool train(size_t k, int64_t pass, int64_t inputs, const Loss& loss);
-  at::Tensor probe_loss(const RepairedBlock& of, int64_t begin, int64_t end, const PassMode& mode) const;
+  at::Tensor probe_loss(const RepairedBlock& of, int64_t begin, int64_t end, const PassMode& mode);
+  at::Tensor probe_logits(const RepairedBlock& of, const InputSet& inputs, int64_t begin, int64_t end,
+                          const PassMode& mode);
 
   Network& network_;
   std::vector<RepairedBlock> blocks_;
@@ -62,6 +73,8 @@ class BlockRepair {
   std::vector<train::MaskedOptimiser> optimisers_;
   std::vector<at::Tensor> masks_;      // of kernel and bias
   std::vector<ParameterId> averages_;  // running averages that passes in train mode move
+  std::vector<ParameterId> changing_;
+  std::optional<KeptValues> kept_;
 };
 
 }  // namespace harness::routing

@@ -175,6 +175,11 @@ Segment segment_between(const Network& network, NodeId from, NodeId target) {
 
 at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId, at::Tensor> known,
                          const PassMode& mode) {
+  return evaluate_onto(network, target, known, mode);
+}
+
+at::Tensor evaluate_onto(const Network& network, NodeId target, std::map<NodeId, at::Tensor>& known,
+                         const PassMode& mode) {
   const graph::Marks needed =
       graph::needed_for(network.nodes(), {target}, [&](NodeId id) { return known.count(id) > 0; });
   for (NodeId id = 0; id <= target; ++id) {

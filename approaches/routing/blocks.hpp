@@ -41,5 +41,8 @@ Segment segment_between(const Network& network, NodeId from, NodeId target);
 // parameters have it. Batch norm in train mode updates the network's running averages.
 at::Tensor evaluate_part(const Network& network, NodeId target, std::map<NodeId, at::Tensor> known,
                          const PassMode& mode = {});
+// The same; all values that were computed are known then.
+at::Tensor evaluate_onto(const Network& network, NodeId target, std::map<NodeId, at::Tensor>& known,
+                         const PassMode& mode = {});
 
 }  // namespace harness::routing

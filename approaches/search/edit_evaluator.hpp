@@ -60,7 +60,7 @@ class EditEvaluator {
   struct Prefix {
     Cut cut;
     int64_t bytes = 0;        // of all slabs
-    std::vector<Slab> slabs;  // each empty until it is first asked for; none at all: not cached
+    std::vector<Slab> slabs;  // each empty until it is first needed; none at all: not cached
   };
 
   NodeId first_touched(const Edits& individual) const;

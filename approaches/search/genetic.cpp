@@ -62,10 +62,10 @@ class GeneticSearch {
     return state_.population.at(*std::min_element(contestants.begin(), contestants.end()));
   }
 
-  // How many of the population in the making, from its best on, anything will be asked of: those that survive
+  // How many of the population in the making, from its best on, anything will be read of: those that survive
   // and those that win a tournament of the next generation, whose contestants are drawn by their ranks and so
   // known by now. The last generation leaves its best alone.
-  int64_t asked_for() const {
+  int64_t read_later() const {
     if (state_.generation >= settings_.generations) return 1;
     int64_t last = settings_.elites - 1;
     const auto rank_of = [](const std::vector<int64_t>& contestants) {
@@ -98,7 +98,7 @@ class GeneticSearch {
   // False when stopped on the way.
   bool evaluate(const std::vector<Edits>& brood) {
     state_.fresh.resize(brood.size());
-    const int64_t count = asked_for();
+    const int64_t count = read_later();
     for (const std::vector<size_t>& group : problem_.group(brood)) {
       const auto known = [&](size_t i) { return state_.fresh[i].known(); };
       if (std::all_of(group.begin(), group.end(), known)) continue;

@@ -38,7 +38,7 @@ const std::string& name_of(const Network& network, NodeId id) {
 // A single dense layer, and many stages with a hidden dense layer behind them. Made once by Python.
 struct Scripted {
   testing::TemporaryFolder folder;
-  std::optional<Network> single, deep;
+  std::optional<Network> single, deep, wide;
 
   Scripted() {
     std::string program = R"(
@@ -74,8 +74,16 @@ class Deep(nn.Module):
         x = torch.flatten(F.adaptive_avg_pool2d(x, 2), 1)
         return self.fc2(torch.relu(self.bn(self.fc1(x))))
 
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(128, 601)
+        self.fc2 = nn.Linear(601, 4)
+    def forward(self, x):
+        return self.fc2(torch.relu(self.fc1(torch.flatten(x, 1))))
+
 torch.manual_seed(4)
-for name, net in (('single', Single()), ('deep', Deep())):
+for name, net in (('single', Single()), ('deep', Deep()), ('wide', Wide())):
     torch.jit.script(net.eval()).save('@/' + name + '.pt')
 )";
     program.replace(program.find('@'), 1, folder.path().string());
@@ -83,6 +91,7 @@ for name, net in (('single', Single()), ('deep', Deep())):
     const at::Tensor sample = tiny_data().split("repair").inputs(0, 3);
     single = Network::load(folder / "single.pt", sample);
     deep = Network::load(folder / "deep.pt", sample);
+    wide = Network::load(folder / "wide.pt", sample);
   }
 };
 
@@ -248,10 +257,11 @@ TEST_CASE("routing of many inputs at once equals one after the other", "[inner]"
       INFO(name_of(*network, block.layer));
       REQUIRE((expected.min().item<int>() < 7 && expected.max().item<int>() > 0));
       for (const int64_t together : {1, 3, 7, 0}) {
-        const at::Tensor found = routing::routing_counts(
+        const routing::RoutingCounts found = routing::routing_counts(
             *network, block, probe, x, {.steps = 9, .rate = 0.3, .shrink = 0.01, .together = together});
+        REQUIRE(found.inputs == 7);
         // An entry that equals its tensor's mean to the last bit may fall on either side.
-        REQUIRE((found.to(at::kInt) - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
+        REQUIRE((found.marked - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
       }
     }
   }
@@ -263,6 +273,46 @@ TEST_CASE("routing of many inputs at once equals one after the other", "[inner]"
                               {.together = 2, .stop = third}),
       FixStopped);
   REQUIRE(checked == 3);
+}
+
+TEST_CASE("routing ends once every weight is marked, with the union of all inputs", "[inner]") {
+  const at::Tensor x = tiny_data().split("repair").inputs(0, 40);
+  int64_t early = 0, whole = 0;
+  for (const Network* network : {&tiny_network(), &branched_network()}) {
+    for (const routing::ProbedBlock& block : routing::probed_blocks(*network)) {
+      const routing::Probe probe = probe_of(*network, block, block.probe_depth, 3);
+      routing::RoutingSettings settings{.steps = 9, .rate = 0.3, .shrink = 0.01, .together = 1};
+      const at::Tensor all = routing::routing_counts(*network, block, probe, x, settings).marked > 0;
+      int64_t enough = 0;  // the first inputs whose union is that of all
+      at::Tensor seen = at::zeros_like(all);
+      while (enough < 40 && !seen.all().item<bool>()) {
+        const at::Tensor next = x.slice(0, enough, enough + 1);
+        seen.logical_or_(routing::routing_counts(*network, block, probe, next, settings).marked > 0);
+        ++enough;
+      }
+      settings.until_full = true;
+      const routing::RoutingCounts found = routing::routing_counts(*network, block, probe, x, settings);
+      INFO(name_of(*network, block.layer));
+      REQUIRE(found.inputs == enough);
+      REQUIRE((found.marked > 0).equal(all));
+      (enough < 40 ? early : whole) += 1;
+    }
+  }
+  REQUIRE(early > 0);
+}
+
+TEST_CASE("routing in parts of a layer equals routing of all of it", "[inner]") {
+  // A dense layer of more weights than a part has, in rows that do not fill the last one.
+  const Network& network = *scripted().wide;
+  const routing::ProbedBlock block = routing::probed_blocks(network).back();
+  REQUIRE(network.parameters()[block.weight].value.numel() > (1 << 16));
+  const routing::Probe probe = probe_of(network, block, 0, 3);
+  const at::Tensor x = tiny_data().split("repair").inputs(0, 3);
+  const at::Tensor expected = plain_routing(network, block, probe, x, 9);
+  const at::Tensor found =
+      routing::routing_counts(network, block, probe, x, {.steps = 9, .rate = 0.3, .shrink = 0.01}).marked;
+  REQUIRE((expected.min().item<int>() < 3 && expected.max().item<int>() > 0));
+  REQUIRE((found - expected).abs().sum().item<int64_t>() <= expected.numel() / 50);
 }
 
 TEST_CASE("marked weights", "[inner]") {
@@ -328,7 +378,7 @@ TEST_CASE("masked training of a block equals plain gradient descent", "[inner]")
 }
 
 TEST_CASE("IN changes nothing but what it declares", "[inner]") {
-  for (const std::string mode : {"reference_train", "evaluation"}) {
+  for (const std::string mode : {"reference", "evaluation"}) {
     for (const std::string key : {"IN", "RAND"}) {
       const nlohmann::json parameters =
           quick({{"bn_mode", mode}, {"mask_mode", "top_n"}, {"top_weights", 9}});
@@ -344,7 +394,7 @@ TEST_CASE("IN changes nothing but what it declares", "[inner]") {
         const std::vector<int64_t>& declared = outcome.result.touched.weights.at(name);
         REQUIRE((declared.empty() || std::ranges::count(declared, index) == 1));
       }
-      REQUIRE(averages == (mode == "reference_train"));
+      REQUIRE(averages == (mode == "reference"));
       REQUIRE(outcome.result.touched.weights.at("conv2.weight").size() == 9);
       REQUIRE(outcome.result.touched.weights.at("fc1.weight").size() == 9);
       REQUIRE(outcome.result.touched.weights.at("fc1.bias").empty());  // all of it
@@ -354,7 +404,8 @@ TEST_CASE("IN changes nothing but what it declares", "[inner]") {
 }
 
 TEST_CASE("IN keeps its sets of inputs apart and repairs some faults", "[inner]") {
-  const Outcome outcome = run(setup_for("IN", quick({{"epochs", 20}, {"learning_rate", 0.1}})));
+  const Outcome outcome = run(setup_for(
+      "IN", quick({{"epochs", 20}, {"learning_rate", 0.1}, {"mask_mode", "union"}, {"keep", "last"}})));
   REQUIRE(outcome.log.scalars.at("inputs_faulty") == 16);
   REQUIRE(outcome.log.scalars.at("inputs_held_out") == 4);
   REQUIRE(outcome.log.scalars.at("inputs_clean") == 12);
