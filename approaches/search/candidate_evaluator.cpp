@@ -35,16 +35,6 @@ std::optional<TargetLayer> touched_layer(const EvaluatorSetup& setup) {
   return few ? layer : std::nullopt;
 }
 
-// (N, classes), on the CPU, in the order of the inputs.
-at::Tensor logits_of(const EvaluatorSetup& setup, const SearchInputs& inputs) {
-  std::vector<at::Tensor> parts;
-  for (const at::Tensor& part : at::arange(inputs.size()).split(setup.batching.batch)) {
-    setup.batching.stop.check();
-    parts.push_back(setup.network.logits(inputs.load(part)).to(at::kCPU, at::kFloat));
-  }
-  return at::cat(parts);
-}
-
 }  // namespace
 
 std::optional<TargetLayer> only_dense_layer(const Network& network, const std::vector<WeightRef>& weights) {
@@ -54,6 +44,15 @@ std::optional<TargetLayer> only_dense_layer(const Network& network, const std::v
     if (all && !layer.convolution) return layer;
   }
   return std::nullopt;
+}
+
+at::Tensor logits_of(const Network& network, const SearchInputs& inputs, const Batching& batching) {
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& part : at::arange(inputs.size()).split(batching.batch)) {
+    batching.stop.check();
+    parts.push_back(network.logits(inputs.load(part)).to(at::kCPU, at::kFloat));
+  }
+  return at::cat(parts);
 }
 
 at::Tensor smallest_margin_first(const at::Tensor& logits, const at::Tensor& labels) {
@@ -101,7 +100,8 @@ CandidateEvaluator::CandidateEvaluator(Setup setup)
     strategy_ = touched_strategy(setup_, inputs_, *layer);
     original_ = judge(original_values());  // rounded as the candidates are that it is held against
   } else {
-    if (!setup_.known.logits.defined()) setup_.known.logits = logits_of(setup_, inputs_);
+    if (!setup_.known.logits.defined())
+      setup_.known.logits = logits_of(setup_.network, inputs_, setup_.batching);
     original_ = inputs_.blank();
     count(setup_.known.logits, at::arange(inputs_.size()), inputs_, setup_.objective, original_);
     const auto dense = only_dense_layer(setup_.network, setup_.weights);

@@ -107,9 +107,9 @@ class LayerGroup {
 EditEvaluator::EditEvaluator(Setup setup) : setup_(std::move(setup)), inputs_(setup_.network, setup_.inputs) {
   if (inputs_.size() == 0) interface_misuse("an evaluator without inputs");
   cache_limit_ = setup_.cache_limit.value_or(cache_bytes(setup_.network.device()) / 2);
-  const at::Tensor order = smallest_margin_first(
-      {.network = setup_.network, .inputs = {}, .weights = {}, .objective = {}, .batching = setup_.batching},
-      inputs_);
+  const at::NoGradGuard no_grad;
+  const at::Tensor order =
+      smallest_margin_first(logits_of(setup_.network, inputs_, setup_.batching), inputs_.labels());
   for (const at::Tensor& part : order.split(setup_.batching.batch)) numbers_.push_back(part.contiguous());
   readers_ = graph::parameter_reader_counts(setup_.network);
 }

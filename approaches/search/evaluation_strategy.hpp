@@ -20,6 +20,10 @@ std::unique_ptr<EvaluationStrategy> dense_strategy(const EvaluatorSetup& setup, 
                                                    const TargetLayer& layer);
 std::unique_ptr<EvaluationStrategy> suffix_strategy(const EvaluatorSetup& setup, const SearchInputs& inputs);
 
+// Of a pass over all inputs, which checks batching.stop: (N, classes), on the CPU, in the order of the
+// inputs.
+at::Tensor logits_of(const Network& network, const SearchInputs& inputs, const Batching& batching);
+
 // Numbers 0..N-1 of the inputs, those the network decides most narrowly first: a candidate that breaks many
 // shows it at once. Sorted by the label's logit less the largest other one. Logits (N, classes), labels (N),
 // on the CPU.

@@ -8,7 +8,7 @@
 namespace harness::testing {
 namespace {
 
-const std::map<std::string, nlohmann::json> kSmall = {
+const std::map<std::string, nlohmann::json> kSmallest = {
     {"3M", {{"search", "mcts"}, {"depth", 3}, {"proposals", 24}, {"margin", 0.5}}},
     {"AR", {{"negatives", "all"}, {"population", 12}, {"generations", 6}}},
     {"CARE",
@@ -51,8 +51,8 @@ nlohmann::json brief(const ApproachInfo& info, int64_t steps) {
 }
 
 nlohmann::json little_work(const std::string& key) {
-  const auto small = kSmall.find(key);
-  return small == kSmall.end() ? brief(find_approach(key)->info, 6) : small->second;
+  const auto small = kSmallest.find(key);
+  return small == kSmallest.end() ? brief(find_approach(key)->info, 6) : small->second;
 }
 
 std::vector<std::map<std::string, at::Tensor>> history_of(const Network& network) {

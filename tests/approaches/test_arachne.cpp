@@ -23,7 +23,7 @@ using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
 
-const nlohmann::json kSmall = {{"negatives", "all"}, {"population", 8}, {"generations", 4}};
+const nlohmann::json kSmallArachne = {{"negatives", "all"}, {"population", 8}, {"generations", 4}};
 
 nlohmann::json with(nlohmann::json parameters, const nlohmann::json& more) {
   parameters.update(more);
@@ -47,7 +47,7 @@ TEST_CASE("AR on the last layer goes through the network once, whatever it searc
   const int64_t localised = convolutions_of_localisation();
   REQUIRE(localised >= 4);
   for (const int64_t generations : {0, 4}) {
-    FixContext::Setup setup = setup_for("AR", with(kSmall, {{"generations", generations}}));
+    FixContext::Setup setup = setup_for("AR", with(kSmallArachne, {{"generations", generations}}));
     setup.batch = 50;
     const ConvolutionCounter counter;
     const Outcome outcome = run(std::move(setup));
@@ -63,7 +63,7 @@ TEST_CASE("once stopped, AR sends nothing more through the network") {
     for (int64_t stop_at = 0; stop_at < 400; stop_at += 7) {
       const ConvolutionCounter counter;
       int64_t polls = 0, at_stop = -1;
-      FixContext::Setup setup = setup_for(key, kSmall, key == "RAND" ? "AR" : "");
+      FixContext::Setup setup = setup_for(key, kSmallArachne, key == "RAND" ? "AR" : "");
       setup.stop = [&] {
         const bool stop = polls++ >= stop_at;
         if (stop && at_stop < 0) at_stop = counter.count();
@@ -96,7 +96,7 @@ TEST_CASE("AR's numbers are those of the network that it returns") {
     for (const std::string key : {"AR", "RAND"}) {
       INFO(key << ", positives " << positives);
       const Outcome outcome =
-          run(setup_for(key, with(kSmall, {{"positives", positives}, {"keep_original", false}}),
+          run(setup_for(key, with(kSmallArachne, {{"positives", positives}, {"keep_original", false}}),
                         key == "RAND" ? "AR" : ""));
       const locate::Judgement after = locate::judge_split(*outcome.result.network, split, 50);
       std::vector<int64_t> fixed, broken;
@@ -121,16 +121,16 @@ TEST_CASE("AR's numbers are those of the network that it returns") {
 }
 
 TEST_CASE("positives: the narrowest are searched, and the best verified on all is returned") {
-  const Outcome all = run(setup_for("AR", kSmall));
+  const Outcome all = run(setup_for("AR", kSmallArachne));
   REQUIRE(all.result.note.empty());
   REQUIRE(all.log.scalars.at("positives_searched") == 100);
   REQUIRE(all.log.series.count("verified_fitness") == 0);
   // As many as there are: the same search.
-  const Outcome enough = run(setup_for("AR", with(kSmall, {{"positives", 100}})));
+  const Outcome enough = run(setup_for("AR", with(kSmallArachne, {{"positives", 100}})));
   REQUIRE(changed_values(*all.result.network, *enough.result.network).empty());
   REQUIRE(all.log.series == enough.log.series);
 
-  const Outcome some = run(setup_for("AR", with(kSmall, {{"positives", 30}})));
+  const Outcome some = run(setup_for("AR", with(kSmallArachne, {{"positives", 30}})));
   REQUIRE(some.log.scalars.at("positives") == 100);
   REQUIRE(some.log.scalars.at("positives_searched") == 30);
   REQUIRE(some.result.note ==
@@ -145,7 +145,7 @@ TEST_CASE("positives: the narrowest are searched, and the best verified on all i
   // What the search does not see makes a difference here: its own best is not always the best on all.
   int64_t apart = 0;
   for (uint64_t seed = 0; seed < 12; ++seed) {
-    FixContext::Setup setup = setup_for("AR", with(kSmall, {{"positives", 1}, {"alpha", 0.1}}));
+    FixContext::Setup setup = setup_for("AR", with(kSmallArachne, {{"positives", 1}, {"alpha", 0.1}}));
     setup.seed = seed;
     const Outcome outcome = run(std::move(setup));
     const auto& series = outcome.log.series.at("verified_fitness");
@@ -182,7 +182,7 @@ TEST_CASE("the narrowest inputs are those whose label is least far ahead") {
 }
 
 TEST_CASE("AR with verified bests, interrupted anywhere, goes on bit for bit") {
-  const nlohmann::json parameters = with(kSmall, {{"positives", 20}});
+  const nlohmann::json parameters = with(kSmallArachne, {{"positives", 20}});
   for (const std::string key : {"AR", "RAND"}) {
     const std::string shadow = key == "RAND" ? "AR" : "";
     int64_t polls = 0;
@@ -228,7 +228,7 @@ TEST_CASE("AR says where compat_softmax has no effect") {
   const std::string text = "compat_softmax had no effect: the model does not end in a softmax";
   const auto note = [](const char* name, bool compat) {
     const Network& network = head_network(name);
-    return run(setup_for("AR", with(kSmall, {{"compat_softmax", compat}})), network).result.note;
+    return run(setup_for("AR", with(kSmallArachne, {{"compat_softmax", compat}})), network).result.note;
   };
   CHECK(note("bare", true).find(text) != std::string::npos);
   CHECK(note("bare_log_softmax", true).find(text) != std::string::npos);

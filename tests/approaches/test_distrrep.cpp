@@ -19,10 +19,11 @@ using testing::setup_for;
 using testing::tiny_data;
 using testing::tiny_network;
 
-const nlohmann::json kSmall = {{"types", 3}, {"least_negatives", 2}, {"particles", 12}, {"iterations", 15}};
+const nlohmann::json kSmallDistrRep = {
+    {"types", 3}, {"least_negatives", 2}, {"particles", 12}, {"iterations", 15}};
 // The same with a general kind, and one that no input is of (label 2 is never taken for 1).
 nlohmann::json risky() {
-  nlohmann::json parameters = kSmall;
+  nlohmann::json parameters = kSmallDistrRep;
   parameters["risk"] = {{"0", 3}, {"2->1", 2}};
   return parameters;
 }
@@ -205,7 +206,7 @@ TEST_CASE("risky kinds and labels weigh more in the score") {
 }
 
 TEST_CASE("DTR changes weights of the last layer alone, and those it says") {
-  const Outcome outcome = run(setup_for("DTR", kSmall));
+  const Outcome outcome = run(setup_for("DTR", kSmallDistrRep));
   REQUIRE(outcome.result.network.has_value());
   CHECK(outcome.log.scalars.at("error_types") == 3);
   CHECK(outcome.log.scalars.at("experts") >= 1);
@@ -226,7 +227,7 @@ TEST_CASE("DTR changes weights of the last layer alone, and those it says") {
 
 // The score of the model that comes out, computed from its own predictions on the inputs of the integration.
 TEST_CASE("DTR's score is mean recall less the rate of the errors searched") {
-  const Outcome outcome = run(setup_for("DTR", kSmall));
+  const Outcome outcome = run(setup_for("DTR", kSmallDistrRep));
   const Split& split = tiny_data().split("repair");
   const locate::Judgement before = locate::judge_split(tiny_network(), split, 50);
   const at::Tensor after = outcome.result.network->classify(split.inputs(0, split.size()));
@@ -280,11 +281,11 @@ TEST_CASE("DTR repairs the kinds that risk names, and says which it could not") 
   }
   CHECK(outcome.result.note.find("no expert for 2->1 (" + std::to_string(faults[{2, 1}]) + " fault") !=
         std::string::npos);
-  CHECK(run(setup_for("DTR", kSmall)).result.note.find("no expert") == std::string::npos);
+  CHECK(run(setup_for("DTR", kSmallDistrRep)).result.note.find("no expert") == std::string::npos);
 }
 
 TEST_CASE("DTR goes on bit for bit wherever it is stopped, and localises nothing again") {
-  for (const nlohmann::json& parameters : {kSmall, risky()}) {
+  for (const nlohmann::json& parameters : {kSmallDistrRep, risky()}) {
     const Outcome whole = run(setup_for("DTR", parameters));
     int resumed = 0;
     for (const int64_t polls : {1, 9, 17, 26, 40, 55}) {
@@ -311,15 +312,15 @@ TEST_CASE("DTR goes on bit for bit wherever it is stopped, and localises nothing
 }
 
 TEST_CASE("RAND:DTR searches as many weights, others") {
-  const Outcome localised = run(setup_for("DTR", kSmall));
-  const Outcome random = run(setup_for("RAND", kSmall, "DTR"));
+  const Outcome localised = run(setup_for("DTR", kSmallDistrRep));
+  const Outcome random = run(setup_for("RAND", kSmallDistrRep, "DTR"));
   REQUIRE(random.result.network.has_value());
   CHECK(random.log.scalars.at("experts") == localised.log.scalars.at("experts"));
   CHECK(random.result.touched.weights != localised.result.touched.weights);
 }
 
 TEST_CASE("DTR without time has no fix") {
-  FixContext::Setup setup = setup_for("DTR", kSmall);
+  FixContext::Setup setup = setup_for("DTR", kSmallDistrRep);
   setup.stop = [] { return true; };
   CHECK(run(std::move(setup)).result.failure.code == "timeout");
 }

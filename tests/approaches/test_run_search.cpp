@@ -150,25 +150,26 @@ search::SearchResult stopped_search(const std::string& kind, int64_t stop_at, st
     optimiser = search::differential_evolution(
         settings, 3, [=](auto candidates, auto, auto fitness) { evaluate(candidates, fitness); });
   } else if (kind == "genetic") {
-    optimiser = search::genetic_search(
-        {.population = 6, .generations = 2}, 3,
-        {.mutate =
-             [](const Edits&, int64_t, RandomStream& stream) {
-               return Edits{{0, stream.below(6), static_cast<float>(stream.normal())}};
-             },
-         .group =
-             [](std::span<const Edits> individuals) {
-               std::vector<std::vector<size_t>> groups(individuals.size());
-               for (size_t k = 0; k < groups.size(); ++k) groups[k] = {k};
-               return groups;
-             },
-         .evaluate =
-             [](std::span<const Edits> individuals, std::span<search::GeneticScore> scores) {
-               for (size_t k = 0; k < scores.size(); ++k)
-                 scores[k] = {static_cast<int64_t>(individuals[k].size()), 0, 0};
-               return true;
-             }},
-        [](const search::GeneticState&, const auto&) { return true; });
+    optimiser =
+        search::genetic_search({.population = 6, .generations = 2}, 3,
+                               {.mutate =
+                                    [](const Edits&, int64_t, RandomStream& stream) {
+                                      return Edits{{0, stream.below(6), static_cast<float>(stream.normal())}};
+                                    },
+                                .group =
+                                    [](std::span<const Edits> individuals) {
+                                      std::vector<std::vector<size_t>> groups(individuals.size());
+                                      for (size_t k = 0; k < groups.size(); ++k) groups[k] = {k};
+                                      return groups;
+                                    },
+                                .evaluate =
+                                    [](std::span<const Edits> individuals, const search::GeneticScore&,
+                                       std::span<search::GeneticScore> scores) {
+                                      for (size_t k = 0; k < scores.size(); ++k)
+                                        scores[k] = {static_cast<int64_t>(individuals[k].size()), 0, 0};
+                                      return true;
+                                    }},
+                               [](const search::GeneticState&, const auto&) { return true; });
   } else {
     search::SwarmSettings settings{.dimensions = std::vector<search::SwarmDimension>(2, {.deviation = 1}),
                                    .particles = 6,
