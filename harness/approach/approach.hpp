@@ -30,8 +30,9 @@ struct FixResult {
   Refusal failure = {};
   Touched touched = {};
   std::string note = {};  // "returned the original: no candidate was better"
-  // For approaches that run in another process (harness/external). `unadaptable`: the status is UNADAPTABLE,
-  // with `failure` as its reason. `seconds`: how long that process took; absent: the time of fix() counts.
+  // `unadaptable`, without a network: the status is UNADAPTABLE, with `failure` as its reason, for what
+  // adapt() cannot know: what another process says (harness/external), or a control that turns out to have no
+  // choice. `seconds`: how long an approach in another process took; absent: the time of fix() counts.
   bool unadaptable = false;
   std::optional<double> seconds = std::nullopt;
 };
