@@ -132,7 +132,7 @@ class LifecycleTest(CliTest):
             "RQ2 effectiveness: toy, Toy\n\n"), setUpModule.run.stdout)
         self.assertTrue(setUpModule.run.stdout.endswith(
             "\nApproaches\n\n"
-            "AR            Arachne                       neuron\n"
+            "AR            Arachne                       neuron     reference code\n"
             "published:AP  AP, published models          published\n"
             "CT            Continued training (control)  control\n"
             "NONE          No fix (control)              control\n\n"
