@@ -176,7 +176,7 @@ class Reassure {
       const at::Tensor kept = beneficial(setting.patterns, labels);
       harmful_ = std::ssize(patched) - kept.numel();
       if (kept.numel() == 0) {
-        return failed("no_fix",
+        return failed(stopped_ ? "timeout" : "no_fix",
                       "each patch would cost more correct inputs of the repair split than it repairs");
       }
       const std::vector<int64_t> numbers = locate::positions_of(kept);

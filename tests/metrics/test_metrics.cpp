@@ -1,8 +1,13 @@
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <set>
 
 #include "harness/core/random.hpp"
+#include "harness/measure/metrics/outcomes.hpp"
+#include "harness/store/results.hpp"
 #include "tests/metrics/value_of.hpp"
 
 using namespace harness;
@@ -53,6 +58,34 @@ metrics::AttackOutcome attack_on(std::vector<int64_t> images, std::vector<uint8_
 }
 
 }  // namespace
+
+TEST_CASE("a file of a cell that is there and cannot be opened now is no damage, one that is not there is") {
+  std::string name = (std::filesystem::temp_directory_path() / "metrics_XXXXXX").string();
+  REQUIRE(mkdtemp(name.data()) != nullptr);
+  const std::filesystem::path file = std::filesystem::path(name) / "attack.csv";
+  const auto damage = [&file](const auto& read) {
+    try {
+      static_cast<void>(read(file));
+    } catch (const ResultsError&) {
+      return true;
+    } catch (const UserError&) {
+      return false;
+    }
+    FAIL("it was read");
+    return false;
+  };
+  const auto is_damage = [&] { return damage(metrics::read_attack) + damage(metrics::read_predictions); };
+  CHECK(is_damage() == 2);
+  std::ofstream(file) << "image,original,fixed,zero_gradient_original,zero_gradient\n";
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit none{0, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0);
+  const int damaged = is_damage();
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(damaged == 0);
+  std::filesystem::remove_all(name);
+}
 
 TEST_CASE("every metric of the design is registered once, with its table, unit and direction") {
   std::set<std::string> names;

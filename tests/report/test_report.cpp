@@ -311,8 +311,8 @@ TEST_CASE("a random search that made other numbers of evaluations than the local
   CHECK(reason(40, 40, "", same).empty());
   CHECK(reason(40, 80, "", same) == "evaluations: 42 against 82 of A, so not compared at equal evaluations");
   CHECK(reason(40, 80, "60 s", same) ==
-        "evaluations: 42 against 82 of A, so not compared at equal evaluations; a budget ended 1 run of "
-        "RAND:A");
+        "cut_short: 60 s (1 of 2 runs); evaluations: 42 against 82 of A, so not compared at equal "
+        "evaluations; a budget ended 1 run of RAND:A");
   CHECK(reason(40, 80, "", {{"rate", 2}}).empty());  // another search
 }
 

@@ -18,6 +18,9 @@ std::vector<std::vector<int64_t>> read_numbers(const std::filesystem::path& file
   try {
     content = read_text(file);
   } catch (const UserError& error) {
+    // A file that is there and cannot be read now, as where too many are open, is no damage.
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(file, ignored)) throw;
     throw ResultsError(error.problems());
   }
   std::string_view rest = content;
