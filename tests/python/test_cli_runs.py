@@ -46,7 +46,7 @@ class LifecycleTest(CliTest):
     def test_check_prints_every_default(self):
         defaults = {"alpha": 10.0, "compat_softmax": False, "conv_front": "reference", "crossover": 0.7,
                     "keep_original": True, "mutation_high": 1.0, "mutation_low": 0.5, "negative_fraction": 0.1,
-                    "negatives": "fraction", "pair_rank": 1, "patience": None, "update": "asynchronous"}
+                    "negatives": "fraction", "pair_rank": 1, "patience": None, "positives": 0, "update": "asynchronous"}
         expected = {
             "name": "tiny", "runs": 2, "seed": 42, "corrupted_below": 0.5, "device": "cpu", "keep": "all",
             "deterministic": True, "tf32": False, "batch": 50, "resident_megabytes": 1024, "budget": None, "checkpoint_seconds": 30.0,
