@@ -178,8 +178,8 @@ class IRepair {
         break;
       }
       if (judged) log.series["validation_accuracy"].push_back(*judged);
-      if (judged && wrong_ < specific_.size()) kept_.offer(optimiser, *judged, wrong_);
-      if (ended || out_of_patience(iteration)) break;
+      if (judged && iteration > 0 && wrong_ < specific_.size()) kept_.offer(optimiser, *judged, wrong_);
+      if (ended || (in_series && out_of_patience(iteration))) break;
       const at::Tensor mask = mask_of(gradients, iteration);
       if (in_series) {
         log.series["still_wrong"].push_back(static_cast<double>(wrong_));
@@ -197,10 +197,11 @@ class IRepair {
     return conclude(optimiser, stopped, finite);
   }
 
-  // Whether so many steps have gone by since the kept weights that later ones are not waited for.
+  // Whether so many steps have gone by since the kept weights, or since the original, that later ones are not
+  // waited for.
   bool out_of_patience(int64_t iteration) const {
     const int64_t patience = hyper_.integer("patience");
-    return patience > 0 && kept_.any() && iteration - kept_.step >= patience;
+    return held_back_.size() > 0 && patience > 0 && iteration - std::max<int64_t>(kept_.step, 0) >= patience;
   }
 
   FixResult conclude(const train::MaskedOptimiser& optimiser, bool stopped, bool finite) {

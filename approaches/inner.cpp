@@ -279,6 +279,7 @@ class Inner {
         save();
         break;
       }
+      if (ending == Ending::not_finite && !best_.empty()) break;
       if (ending == Ending::not_finite) {
         result.failure = {"no_fix", "the loss is not finite in epoch " + std::to_string(epoch_ + 1)};
         return result;
@@ -297,6 +298,8 @@ class Inner {
       result.failure = {"timeout", "stopped before the first epoch was over"};
       return result;
     }
+    if (ending == Ending::not_finite)
+      result.note = "the loss is not finite in epoch " + std::to_string(epoch_ + 1);
     conclude(repair, ending == Ending::stopped, ending == Ending::goal, &result);
     return result;
   }

@@ -74,14 +74,15 @@ class NNRepair {
       return result;
     }
     result = combine(selected(next));
-    std::string& note = result.note;
-    if (stopped || cut_short_) note += note.empty() ? "" : "; ";
+    const auto add_note = [&](const std::string& text) {
+      result.note += (result.note.empty() ? "" : "; ") + text;
+    };
     if (stopped) {
-      note += "stopped after " + std::to_string(next) + " classes";
-      if (dropped_) note += " and in the programs of class " + std::to_string(next) + ", which is dropped";
-    } else if (cut_short_) {
-      note += "stopped in the selection, which is on the repair split";
+      add_note(
+          "stopped after " + std::to_string(next) + " classes" +
+          (dropped_ ? " and in the programs of class " + std::to_string(next) + ", which is dropped" : ""));
     }
+    if (cut_short_) add_note("stopped in the selection, which is on the repair split");
     return result;
   }
 

@@ -206,7 +206,8 @@ class Reassure {
     context_.log().scalars["promised"] = static_cast<double>(wanted.numel());
     context_.log().scalars["repaired_of_promised"] = static_cast<double>(repaired);
     context_.log().scalars["repaired_of_given"] = found.sum().item<double>();
-    if (repaired == 0) return failed("no_fix", "no fault is right with its patch");
+    if (repaired == 0)
+      return failed(stopped_ || search_stopped_ ? "timeout" : "no_fix", "no fault is right with its patch");
     describe(*result.network, setting, *verdict);
     if (stopped_) {
       add_note("stopped after " + std::to_string(answers_.size()) + " faults");
@@ -214,7 +215,8 @@ class Reassure {
       add_note("stopped in the search of the sharpness");
     }
     if (!unsolved.empty())
-      add_note(std::to_string(answers_.size() - patched.size()) + " faults without a patch: " + unsolved);
+      add_note(std::to_string(std::ssize(answers_) - std::ssize(patched) - harmful_) +
+               " faults without a patch: " + unsolved);
     if (harmful_ > 0)
       add_note(std::to_string(harmful_) +
                " faults without a patch: more correct inputs in their regions than it repairs");

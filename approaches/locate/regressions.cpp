@@ -7,9 +7,8 @@
 #include <limits>
 #include <utility>
 
-#include "harness/core/error.hpp"
-
 #include "approaches/batches.hpp"
+#include "harness/core/error.hpp"
 #include "harness/model/autograd.hpp"
 namespace harness::locate {
 namespace {
@@ -138,6 +137,7 @@ class Suspects {
         any_better_(any_better) {
     const double phi = worse_.mean_forward;
     suspicion_ = phi == 0 ? 0 : phi / (phi + better_.mean_forward) * share;
+    if (!(suspicion_ > 0)) suspicion_ = 0;  // nor where it is not a number
   }
 
   int64_t considered(double rate) const {

@@ -159,9 +159,11 @@ void CandidateEvaluator::evaluate(std::span<const double> candidates, std::span<
 
 int64_t CandidateEvaluator::together() const {
   constexpr int64_t kTogether = 16;
-  // One candidate a thread: each is computed as if it were alone. On the CPU a product of several may differ
-  // in its last bits from one after the other.
-  const bool gains = strategy_->parallel() ? at::get_num_threads() > 1 : !setup_.network.device().is_cpu();
+  // The sequence of populations is to be the same to the last bit on the CPU. A GPU's sums are so to rounding
+  // alone, and a call that fills it is worth more.
+  const bool gains = setup_.network.device().is_cpu()
+                         ? strategy_->parallel() && strategy_->same_alone() && at::get_num_threads() > 1
+                         : true;
   return gains ? kTogether : 1;
 }
 

@@ -20,6 +20,9 @@ class EvaluationStrategy {
   virtual ~EvaluationStrategy() = default;
   virtual const char* name() const = 0;
   virtual bool parallel() const { return false; }  // one candidate a thread; else many in one call
+  // Whether a candidate's verdict has the same bits whatever else is judged in the call. Products of tensors
+  // need not: within a thread of several they are computed by one, alone by all.
+  virtual bool same_alone() const { return false; }
   // Candidates (K x weights, row-major), each rounded to float32. Where a candidate is known to lie below its
   // floor, its verdict may end early. `poll` may end all of it.
   virtual void judge(std::span<const double> candidates, std::span<const double> floors,

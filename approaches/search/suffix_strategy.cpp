@@ -37,6 +37,7 @@ class SuffixStrategy final : public EvaluationStrategy {
       together_ = candidates_together(network_, cut_.first, setup.batching.batch, 1 << 20);
     }
     for (const at::Tensor& part : narrow_slabs(setup, inputs)) slabs_.emplace_back().numbers = part;
+    if (kept_ && !objective_.falls) keep_all(setup.batching.stop);
   }
 
   const char* name() const override { return "suffix"; }
@@ -65,6 +66,14 @@ class SuffixStrategy final : public EvaluationStrategy {
   }
 
  private:
+  // Where every candidate goes through all inputs: by all threads, before candidates take one each.
+  void keep_all(const Stop& stop) const {
+    for (const Slab& slab : slabs_) {
+      stop.check();
+      together_ > 1 ? live_values(slab) : prepared(slab);
+    }
+  }
+
   // What is kept is made when a candidate first gets that far: most are left before the last inputs.
   struct Slab {
     at::Tensor numbers;  // int64 (n), CPU

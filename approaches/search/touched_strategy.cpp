@@ -42,6 +42,7 @@ class TouchedStrategy final : public EvaluationStrategy {
 
   const char* name() const override { return "touched_logits"; }
   bool parallel() const override { return true; }
+  bool same_alone() const override { return true; }
   void judge(std::span<const double> candidates, std::span<const double> floors, std::span<Verdict> verdicts,
              const Stop& stop) const override {
     for (size_t k = 0; k < verdicts.size(); ++k) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <limits>
 
 namespace harness::search {
@@ -19,10 +20,11 @@ void VerifiedBest::settle(const EvolutionState& state, const EvolutionBest& best
     double found = 0;
     Verdict verdict;
     rest_.evaluate(values, std::span(&floor, 1), std::span(&found, 1), std::span(&verdict, 1));
-    // below its floor the number need not be the whole one
-    if (!any() || (found >= floor && best.fitness + found > fitness_)) {
+    // below its floor the number need not be the whole one; what is not a number is no best
+    const double whole = best.fitness + found;
+    if (!std::isnan(whole) && (!any() || (found >= floor && whole > fitness_))) {
       values_ = values;
-      fitness_ = best.fitness + found;
+      fitness_ = whole;
       details_.assign(best.details.begin(), best.details.end());
       const std::vector<double> of_rest = details_of(verdict);
       for (size_t k = 0; k < details_.size(); ++k) details_[k] += of_rest[k];

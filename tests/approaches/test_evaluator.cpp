@@ -216,7 +216,7 @@ TEST_CASE("trials together: where threads or another device make them faster, an
                                                 .objective = search::arachne_objective(7, false)});
     CHECK(evaluator.together() == 1);
     at::set_num_threads(2);
-    CHECK(evaluator.together() == (one.strategy == "dense" ? 1 : 16));
+    CHECK(evaluator.together() == (one.strategy == "touched_logits" ? 16 : 1));
     at::set_num_threads(1);
   }
 }
