@@ -158,8 +158,8 @@ class GenMuNN {
          .first = "population was evaluated",
          .save = [this](CheckpointState& tensors) { save(tensors); }},
         [this](const search::SearchResult& found) { return judge(found); });
-    if (fell_back_)
-      result.note += "; the best mutant could not be counted any more, an earlier one is returned";
+    if (!fell_back_.empty())
+      result.note += (result.note.empty() ? "" : "; ") + fell_back_ + ", an earlier one is returned";
     return result;
   }
 
@@ -212,6 +212,11 @@ class GenMuNN {
     }
     counted_ = best;
     counted_score_ = score;
+    if (limitation_of(after_).empty() && (accepted_.empty() || gain_of(after_) >= gain_of(accepted_after_))) {
+      accepted_ = counted_;
+      accepted_after_ = after_;
+      accepted_score_ = score;
+    }
     return true;
   }
 
@@ -238,46 +243,74 @@ class GenMuNN {
     return correct.repair + (hyper_.boolean("add_validation") ? correct.validation : 0);
   }
 
-  // GM.md, Steps in this project, 7.
+  int64_t gain_of(const Correct& after) const {
+    const int64_t apart = after.validation - before_.validation;
+    return fitted(after) - fitted(before_) + (guarded() && !hyper_.boolean("add_validation") ? apart : 0);
+  }
+  // Why a mutant that was counted so is not accepted; empty: it is (GM.md, Steps in this project, 7).
+  std::string limitation_of(const Correct& after) const {
+    if (guarded() && after.validation < before_.validation)
+      return "the best mutant loses accuracy on the validation split";
+    if (guarded() && after.repair < before_.repair)
+      return "the best mutant loses accuracy on the repair split";
+    return gain_of(after) > 0 ? "" : "no mutant classifies more inputs correctly";
+  }
+
+  // The last best mutant decides; where it is not accepted, the best of the earlier ones that were.
   search::Judged judge(const search::SearchResult& found) {
+    const bool uncounted = found.best_score.correct > counted_score_.correct;  // after a stop
+    std::string limitation = limitation_of(after_);
+    if (uncounted && (limitation.empty() || !accepted_.empty())) {
+      fell_back_ = "the best mutant could not be counted any more";
+    } else if (!limitation.empty() && !accepted_.empty()) {
+      fell_back_ = limitation;
+    } else if (uncounted && gain_of(after_) == 0) {
+      limitation = "the best mutant could not be counted before the stop";
+    }
+    if (!limitation.empty() && !accepted_.empty()) {
+      limitation.clear();
+      counted_ = accepted_;
+      after_ = accepted_after_;
+      counted_score_ = accepted_score_;
+    }
     search::Judged judged{.original = static_cast<double>(fitted(before_)),
                           .best = static_cast<double>(fitted(after_)),
                           .edits = counted_};
-    const int64_t repair = after_.repair - before_.repair, apart = after_.validation - before_.validation;
-    const bool uncounted = found.best_score.correct > counted_score_.correct;  // after a stop
-    const bool gains = guarded() ? repair + apart > 0 : fitted(after_) > fitted(before_);
-    if (guarded() && apart < 0) {
-      judged.limitation = "the best mutant loses accuracy on the validation split";
-    } else if (guarded() && repair < 0) {
-      judged.limitation = "the best mutant loses accuracy on the repair split";
-    } else if (!gains) {
-      judged.limitation = uncounted ? "the best mutant could not be counted before the stop"
-                                    : "no mutant classifies more inputs correctly";
-    }
-    fell_back_ = uncounted && judged.limitation.empty();
+    judged.limitation = limitation;
     FixLog& log = context_.log();
-    log.scalars["repair_gain"] = static_cast<double>(repair);
-    if (validation_counts()) log.scalars["validation_gain"] = static_cast<double>(apart);
+    log.scalars["repair_gain"] = static_cast<double>(after_.repair - before_.repair);
+    if (validation_counts())
+      log.scalars["validation_gain"] = static_cast<double>(after_.validation - before_.validation);
     log.scalars["best_loss"] = (counted_.empty() ? found.best_score : counted_score_).loss;
     log.scalars["changed_weights"] = judged.limitation.empty() ? static_cast<double>(counted_.size()) : 0;
     return judged;
   }
 
+  static void save_counted(const std::string& name, const Edits& edits, const Correct& correct,
+                           const search::GeneticScore& score, CheckpointState& tensors) {
+    if (edits.empty()) return;
+    search::save_edits(std::span(&edits, 1), name, tensors);
+    tensors[name + ".correct"] =
+        at::tensor(std::vector<int64_t>{correct.repair, correct.validation, score.correct}, at::kLong);
+    tensors[name + ".loss"] = at::scalar_tensor(score.loss, at::kDouble);
+  }
+  static void load_counted(const std::string& name, const CheckpointState& tensors, Edits& edits,
+                           Correct& correct, search::GeneticScore& score) {
+    if (tensors.count(name + ".correct") == 0) return;
+    edits = search::load_edits(name, tensors)[0];
+    const std::vector<int64_t> numbers = locate::positions_of(tensors.at(name + ".correct"));
+    correct = {.repair = numbers[0], .validation = numbers[1]};
+    score = {.correct = numbers[2], .loss = tensors.at(name + ".loss").item<double>()};
+  }
   void save(CheckpointState& tensors) const {
     rankings_->save(tensors);
-    if (counted_.empty()) return;
-    search::save_edits(std::span(&counted_, 1), "counted", tensors);
-    tensors["counted.correct"] =
-        at::tensor(std::vector<int64_t>{after_.repair, after_.validation, counted_score_.correct}, at::kLong);
-    tensors["counted.loss"] = at::scalar_tensor(counted_score_.loss, at::kDouble);
+    save_counted("counted", counted_, after_, counted_score_, tensors);
+    save_counted("accepted", accepted_, accepted_after_, accepted_score_, tensors);
   }
   void load(const CheckpointState& tensors) {
     rankings_->load(tensors);
-    if (tensors.count("counted.correct") == 0) return;
-    counted_ = search::load_edits("counted", tensors)[0];
-    const std::vector<int64_t> correct = locate::positions_of(tensors.at("counted.correct"));
-    after_ = {.repair = correct[0], .validation = correct[1]};
-    counted_score_ = {.correct = correct[2], .loss = tensors.at("counted.loss").item<double>()};
+    load_counted("counted", tensors, counted_, after_, counted_score_);
+    load_counted("accepted", tensors, accepted_, accepted_after_, accepted_score_);
   }
 
   const Network& original_;
@@ -288,7 +321,10 @@ class GenMuNN {
   Correct before_, after_;                     // of the original, and of the best individual that was counted
   Edits counted_;                              // that one; at first the original
   search::GeneticScore counted_score_;         // what the search thinks of it
-  bool fell_back_ = false;                     // to it, since a stop kept a better one from being counted
+  Edits accepted_;  // of those counted that may be returned, the one that gains most
+  Correct accepted_after_;
+  search::GeneticScore accepted_score_;
+  std::string fell_back_;                          // why an earlier mutant than the best is returned
   std::optional<locate::LayerRankings> rankings_;  // in the order in which layers are mutated
 };
 
