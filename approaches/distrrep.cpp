@@ -204,23 +204,26 @@ class DistrRep {
       return inside ? score_of(evaluator.classify(merge.values(point)), evaluator) : -1;
     };
     const auto scores = [&](std::span<const double> candidates, std::span<double> fitness) {
-      for (size_t k = 0; k < fitness.size(); ++k) fitness[k] = score(candidates.subspan(k * size, size));
+      for (size_t k = 0; k < fitness.size(); ++k) {
+        context_.stop().check();
+        fitness[k] = score(candidates.subspan(k * size, size));
+      }
     };
-    return search::run_search(
-        original_, context_, swarm_of(settings, experts_.size(), scores),
-        stage(experts_.size(), "integration"), [&](const search::SearchResult& found) {
-          FixLog& log = context_.log();
-          log.scalars["coefficients"] = static_cast<double>(size);
-          log.scalars["changed"] = static_cast<double>(weights.size());
-          log.series["best_score"] = found.series;
-          search::Judged judged{
-              .original = score_of(evaluator.classify(evaluator.original_values()), evaluator),
-              .best = found.best_fitness,
-              .edits = edits_of(weights, merge.values(found.best))};
-          if (hyper_.boolean("guard") && judged.best <= judged.original)
-            judged.limitation = "no integration was better";
-          return judged;
-        });
+    // Before the search, so that a stop leaves nothing to compute.
+    const double original_score = score_of(evaluator.classify(evaluator.original_values()), evaluator);
+    return search::run_search(original_, context_, swarm_of(settings, experts_.size(), scores),
+                              stage(experts_.size(), "integration"), [&](const search::SearchResult& found) {
+                                FixLog& log = context_.log();
+                                log.scalars["coefficients"] = static_cast<double>(size);
+                                log.scalars["changed"] = static_cast<double>(weights.size());
+                                log.series["best_score"] = found.series;
+                                search::Judged judged{.original = original_score,
+                                                      .best = found.best_fitness,
+                                                      .edits = edits_of(weights, merge.values(found.best))};
+                                if (hyper_.boolean("guard") && judged.best <= judged.original)
+                                  judged.limitation = "no integration was better";
+                                return judged;
+                              });
   }
 
   // DTR.md, Formulas: score(c).
